@@ -1,0 +1,1 @@
+"""Annotations, catalogs, the feature store and the rendered corpus."""

@@ -1,0 +1,1 @@
+"""Ray at the rim: the cluster, encode, train and tune."""

@@ -1,0 +1,80 @@
+"""The one family of errors that a user may meet: what, where, what was expected, how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One finding about the user's input.
+
+    Args:
+        code: stable and searchable, e.g. ``ANN-HEADER``.
+        where: ``path`` or ``path:line``, or the name of a setting.
+        found: what is there.
+        expected: what should be there.
+        mend: the next step that makes it right.
+        severity: a ``warning`` lets the work go on.
+    """
+
+    code: str
+    where: str
+    found: str
+    expected: str
+    mend: str
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.where}: {self.found}; expected {self.expected}; {self.mend}"
+
+
+class AffectGridError(Exception):
+    """Base of every error that bad input can cause. ``problems`` holds at least one finding."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[AffectGridError], tuple[Problem, ...]]:
+        return (type(self), self.problems)  # the default would pass the message and break between processes
+
+
+class AnnotationError(AffectGridError):
+    """An annotation file does not say what it should."""
+
+
+class MediaError(AffectGridError):
+    """A video, a sound track or a face crop cannot be read."""
+
+
+class CatalogError(AffectGridError):
+    """The folders of a data set do not fit together."""
+
+
+class ConfigError(AffectGridError):
+    """A setting, a search space or a grid file is wrong."""
+
+
+class StoreError(AffectGridError):
+    """A feature file is missing or damaged, or the store cannot be written."""
+
+
+class ModelError(AffectGridError):
+    """Weights or an encoder cannot be loaded."""
+
+
+class TrackingError(AffectGridError):
+    """The experiment log cannot be reached or written."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` for the closest known name, or the list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

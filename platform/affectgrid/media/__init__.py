@@ -1,0 +1,1 @@
+"""Reading video, sound and faces."""

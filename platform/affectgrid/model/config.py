@@ -1,0 +1,31 @@
+"""The shape of the fusion model, checked before anything is built."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Stream = Literal["visual", "audio"]
+PromptMode = Literal["fixed", "ensemble", "learned", "shuffled", "none"]
+
+
+class FusionConfig(BaseModel):
+    """Streams, time and fusion. Sizes are this project's own choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    streams: tuple[Stream, ...] = Field(("visual", "audio"), min_length=1, description="which streams the model reads")
+    hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads")
+    temporal: Literal["bigru", "gru", "none"] = Field("bigru", description="bidirectional, causal, or no GRU")
+    gru_layers: int = Field(1, gt=0)
+    fusion: Literal["both", "attention", "gate", "concat"] = Field(
+        "both", description="what a fusion block holds: cross-modal attention, gated refinement, or both"
+    )
+    fusion_depth: int = Field(1, ge=0, description="fusion blocks; 0 joins the streams by concatenation")
+    num_heads: int = Field(4, gt=0, description="attention heads")
+    attention_span: int = Field(0, ge=0, description="frames that attention sees on each side; 0: the whole window")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    modality_dropout: float = Field(
+        0.1, ge=0, lt=1, description="chance that a window loses one whole stream in training"
+    )

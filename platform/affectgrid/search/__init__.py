@@ -1,0 +1,1 @@
+"""Search spaces, Optuna and study summaries."""
