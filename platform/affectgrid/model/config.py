@@ -26,6 +26,4 @@ class FusionConfig(BaseModel):
     num_heads: int = Field(4, gt=0, description="attention heads")
     attention_span: int = Field(0, ge=0, description="frames that attention sees on each side; 0: the whole window")
     dropout: float = Field(0.1, ge=0, lt=1)
-    modality_dropout: float = Field(
-        0.1, ge=0, lt=1, description="chance that a window loses one whole stream in training"
-    )
+    modality_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a window loses a whole stream")
