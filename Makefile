@@ -1,0 +1,71 @@
+# make help lists the targets. Each target does its own set-up: `make demo` and `make test` work in a fresh clone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+OUT    ?= outputs
+
+# One thread per process: several share the machine, and Ray places processes, not threads.
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo results test test-long media lint format bench cluster cluster-stop ui dashboard clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+
+install: $(READY) ## create .venv with everything (about 3 minutes, 6 GB: torch with its GPU libraries)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@start=$$(date +%s); \
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+	  $(PYTHON) -m pip install -q --target .venv-bootstrap virtualenv && PYTHONPATH=.venv-bootstrap $(PYTHON) -m virtualenv -q $(VENV); } && \
+	echo "installing into $(VENV) ..." && \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]' && \
+	touch $(READY) && echo "install: $$(( $$(date +%s) - start )) s"
+
+demo: $(READY) ## render, encode and search on the rendered corpus; then a table and an MLflow database
+	@start=$$(date +%s); $(BIN)/python jobs/tune.py --out $(OUT) && echo "demo: $$(( $$(date +%s) - start )) s"
+
+results: $(READY) ## the README's table: arms with three seeds each
+	$(BIN)/python jobs/tune.py --space search_spaces/arms.yaml --out $(OUT)
+
+test: lint media ## lint, types, import direction and every test but the long ones
+	$(BIN)/python -m pytest -q -m 'not long'
+
+test-long: media ## the long suite
+	$(BIN)/python -m pytest -q -m long
+
+media: $(READY) ## fetch the real videos and weights that tests use (kept outside the repository)
+	@$(BIN)/python tests/fetch_media.py || echo "real media could not be fetched: the tests that need it will be skipped"
+
+lint: $(READY) ## ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## speed, as ratios against a rival or a limit in the same run
+	$(BIN)/python -m pytest -q -s tests/benchmarks -m 'benchmark'
+
+cluster: $(READY) ## start a local Ray head from this folder: `ray job submit -- python jobs/tune.py`
+	@bash .ci/local_cluster.sh start
+
+cluster-stop: ## end the head that `make cluster` started
+	@bash .ci/local_cluster.sh stop
+
+ui: $(READY) ## open the MLflow pages on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 \
+	  --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db --artifacts-destination $(abspath $(OUT))/mlartifacts
+
+dashboard: $(READY) ## open Optuna's dashboard of the newest study
+	$(BIN)/optuna-dashboard sqlite:///$$(ls -t $(OUT)/studies/*/optuna.db | head -1)
+
+clean: ## remove the environment and caches; outputs/ stays
+	rm -rf $(VENV) .venv-bootstrap .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/*.egg-info

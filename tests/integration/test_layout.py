@@ -1,0 +1,56 @@
+"""The folder `platform/` must never shadow the standard library's module of that name."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_platform_is_a_source_root_and_no_package(repository: Path) -> None:
+    assert not (repository / "platform" / "__init__.py").exists()
+
+
+def test_the_standard_module_wins_under_pytest() -> None:
+    assert platform.system() == "Linux"
+    assert "affectgrid" not in (platform.__file__ or "")
+
+
+@pytest.mark.parametrize("command", [["-c", "import platform, torch; platform.system()"], ["jobs/tune.py", "--help"]])
+def test_the_standard_module_wins_in_a_driver(repository: Path, command: list[str]) -> None:
+    subprocess.run([sys.executable, *command], cwd=repository, check=True, capture_output=True, timeout=120)
+
+
+def test_the_standard_module_wins_in_a_worker_with_a_working_dir(repository: Path, tmp_path: Path) -> None:
+    script = """
+import ray, sys
+ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR",
+         runtime_env={"working_dir": sys.argv[1], "excludes": [".git", ".venv", "outputs"]})
+
+@ray.remote
+def where():
+    import os, platform, torch
+    assert os.path.isdir("platform/affectgrid"), os.listdir()
+    return platform.system()
+
+print(ray.get(where.remote()))
+"""
+    path = tmp_path / "driver.py"
+    path.write_text(script)
+    done = subprocess.run(
+        [sys.executable, str(path), str(repository)], check=True, capture_output=True, text=True, timeout=180
+    )
+    assert done.stdout.strip() == "Linux"
+
+
+def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
+    """A plain interpreter that imports the method and the training loop has met neither."""
+    script = (
+        "import sys; sys.path.insert(0, 'platform'); import affectgrid.training.loop, affectgrid.model.fusion;"
+        "print([name for name in ('ray', 'mlflow', 'optuna', 'av', 'open_clip', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
