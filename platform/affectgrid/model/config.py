@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Stream = Literal["visual", "audio"]
 PromptMode = Literal["fixed", "ensemble", "learned", "shuffled", "none"]
@@ -16,7 +16,7 @@ class FusionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     streams: tuple[Stream, ...] = Field(("visual", "audio"), min_length=1, description="which streams the model reads")
-    hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads")
+    hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads, even for bigru")
     temporal: Literal["bigru", "gru", "none"] = Field("bigru", description="bidirectional, causal, or no GRU")
     gru_layers: int = Field(1, gt=0)
     fusion: Literal["both", "attention", "gate", "concat"] = Field(
@@ -27,3 +27,25 @@ class FusionConfig(BaseModel):
     attention_span: int = Field(0, ge=0, description="frames that attention sees on each side; 0: the whole window")
     dropout: float = Field(0.1, ge=0, lt=1)
     modality_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a window loses a whole stream")
+
+    @property
+    def causal(self) -> bool:
+        """Whether a frame may only depend on itself and earlier ones."""
+        return self.temporal == "gru"
+
+    @property
+    def fuses(self) -> bool:
+        """Whether there are fusion blocks: two streams, and more than their concatenation asked for."""
+        return len(self.streams) > 1 and self.fusion != "concat" and self.fusion_depth > 0
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> FusionConfig:
+        if len(set(self.streams)) != len(self.streams):
+            raise ValueError(f"streams names one twice: {', '.join(self.streams)}; list each once")
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(
+                f"hidden_dim {self.hidden_dim} is not divisible by num_heads {self.num_heads}; change one of them"
+            )
+        if self.temporal == "bigru" and self.hidden_dim % 2:
+            raise ValueError(f"hidden_dim {self.hidden_dim} is odd; bigru gives half of it to each direction")
+        return self

@@ -1,0 +1,83 @@
+"""The objective: concordance, squared error and the soft-label cross entropy of the prompt head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from affectgrid.metrics import NUM_STATS, batch_moments, ccc_from_moments
+from affectgrid.model.fusion import FusionOutput
+
+__all__ = ["ObjectiveTerms", "batch_moments", "ccc_from_moments", "identity", "objective", "soft_cross_entropy"]
+
+
+class ObjectiveTerms(NamedTuple):
+    """Scalars in float64. `total` is what to minimise; the others are unweighted.
+
+    Args:
+        total: ccc + mse_weight * mse + prompt_weight * prompt.
+        ccc: (1 - CCC_valence) + (1 - CCC_arousal), in [0, 4].
+        mse: mean squared error over frames and both axes.
+        prompt: mean cross entropy of the soft labels, in nats; 0 without a prompt head.
+    """
+
+    total: Float[Tensor, ""]
+    ccc: Float[Tensor, ""]
+    mse: Float[Tensor, ""]
+    prompt: Float[Tensor, ""]
+
+
+def identity(sums: Tensor) -> Tensor:
+    """What one worker has is the whole."""
+    return sums
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "*batch region"], soft: Float[Tensor, "*batch region"], mask: Bool[Tensor, "*batch"]
+) -> Float[Tensor, ""]:
+    """Sum of -sum_k q_k log softmax(logits)_k over the frames where `mask` is true, in nats and float64.
+
+    Its gradient is that of KL(q || softmax), whose entropy term is constant. Values under the mask are never read.
+    """
+    keep = mask.unsqueeze(-1)
+    log_probabilities = torch.log_softmax(torch.where(keep, logits, 0).float(), -1)
+    return -(torch.where(keep, soft, 0) * log_probabilities).sum(dtype=torch.float64)
+
+
+def objective(
+    output: FusionOutput,
+    va: Float[Tensor, "batch frame 2"],
+    mask: Bool[Tensor, "batch frame"],
+    soft: Float[Tensor, "batch frame region"] | None,
+    *,
+    mse_weight: float,
+    prompt_weight: float,
+    sum_over_workers: Callable[[Tensor], Tensor] = identity,
+) -> ObjectiveTerms:
+    """The loss of the global batch: CCC over all valid frames of all workers, never a mean of per-worker CCCs.
+
+    Every term is a function of sums over frames, so workers exchange one vector of 13 numbers. `mask` marks the frames
+    that count (in the window and labelled); values of `va` and `soft` elsewhere are never read. A batch without a valid
+    frame costs 0 and moves nothing.
+
+    `sum_over_workers` must be a *differentiable* sum whose backward also sums, as
+    `torch.distributed.nn.functional.all_reduce` does. Then no factor is missing: with n workers and L = f(S),
+    S = sum_w S_w, every worker holds the same L, the backward of the sum hands worker w the gradient n f'(S) dS_w, and
+    DDP's mean over workers gives sum_w f'(S) dS_w = dL: the gradient of one worker with the whole batch.
+    """
+    moments = batch_moments(output.va, va, mask)
+    prompt_sum = moments.new_zeros(())
+    if soft is not None and output.region_logits is not None:
+        prompt_sum = soft_cross_entropy(output.region_logits, soft, mask)
+    sums = sum_over_workers(torch.cat([moments.flatten(), prompt_sum.reshape(1)]))
+    moments, prompt_sum = sums[:-1].reshape(NUM_STATS, -1), sums[-1]
+    count, _, _, sum_pp, sum_tt, sum_pt = moments.unbind(0)
+    n = count.clamp(min=1)
+    ccc_loss = torch.where(count > 0, 1 - ccc_from_moments(moments), 0).sum()
+    mse = ((sum_pp - 2 * sum_pt + sum_tt) / n).mean()
+    prompt = prompt_sum / n[0]
+    return ObjectiveTerms(ccc_loss + mse_weight * mse + prompt_weight * prompt, ccc_loss, mse, prompt)

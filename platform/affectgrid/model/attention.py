@@ -1,0 +1,92 @@
+"""Cross-modal attention: each stream asks the other what it knows about the same stretch of time."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+FEED_FORWARD_RATIO = 2  # this project's choice: small data sets overfit the usual 4
+
+
+def attention_mask(
+    frame_mask: Bool[Tensor, "batch frame"], *, span: int, causal: bool
+) -> Bool[Tensor, "batch 1 frame frame"] | None:
+    """Which frame (third axis) may look at which (last); None where all may look at all.
+
+    Real frames are seen within `span` on each side (0: no limit), and only at or before the query if `causal`. A
+    masked frame is seen by itself alone: a row without any key would be NaN.
+    """
+    num_frames = frame_mask.shape[1]
+    all_real = bool(frame_mask.all())
+    if all_real and not causal and not 0 < span < num_frames:
+        return None
+    step = torch.arange(num_frames, device=frame_mask.device)
+    ahead = step[None, :] - step[:, None]  # key minus query
+    allowed = torch.ones_like(ahead, dtype=torch.bool)
+    if span:
+        allowed &= ahead.abs() <= span
+    if causal:
+        allowed &= ahead <= 0
+    if all_real:
+        return allowed[None, None]
+    return ((allowed & frame_mask[:, None, :]) | (ahead == 0))[:, None]
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one stream's frames to the other's."""
+
+    def __init__(self, hidden_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = nn.Linear(hidden_dim, hidden_dim)
+        self.key_value = nn.Linear(hidden_dim, 2 * hidden_dim)
+        self.out = nn.Linear(hidden_dim, hidden_dim)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch frame hidden"],
+        keys: Float[Tensor, "batch frame hidden"],
+        mask: Bool[Tensor, "#batch 1 frame frame"] | None,
+    ) -> Float[Tensor, "batch frame hidden"]:
+        query = self._heads(self.query(queries))
+        key, value = (self._heads(part) for part in self.key_value(keys).chunk(2, -1))
+        dropout = self.dropout if self.training else 0.0
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+    def _heads(self, states: Tensor) -> Tensor:
+        batch, frames, hidden = states.shape
+        return states.view(batch, frames, self.num_heads, hidden // self.num_heads).transpose(1, 2)
+
+
+class CrossModalLayer(nn.Module):
+    """One direction of cross-modal attention: pre-norm, residual, then a feed-forward in the same manner."""
+
+    def __init__(self, hidden_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(hidden_dim)
+        self.key_norm = nn.LayerNorm(hidden_dim)
+        self.attention = CrossAttention(hidden_dim, num_heads, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(hidden_dim),
+            nn.Linear(hidden_dim, FEED_FORWARD_RATIO * hidden_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(FEED_FORWARD_RATIO * hidden_dim, hidden_dim),
+            nn.Dropout(dropout),
+        )
+
+    def forward(
+        self,
+        asking: Float[Tensor, "batch frame hidden"],
+        asked: Float[Tensor, "batch frame hidden"],
+        mask: Bool[Tensor, "#batch 1 frame frame"] | None,
+    ) -> Float[Tensor, "batch frame hidden"]:
+        states: Tensor = asking + self.dropout(self.attention(self.query_norm(asking), self.key_norm(asked), mask))
+        refined: Tensor = states + self.feed_forward(states)
+        return refined

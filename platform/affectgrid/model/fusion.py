@@ -1,0 +1,141 @@
+"""The model: a GRU per stream, hierarchical fusion, and the two heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from affectgrid.model.attention import CrossModalLayer, attention_mask
+from affectgrid.model.config import FusionConfig
+from affectgrid.model.gating import GatedFusion
+from affectgrid.model.prompts import PromptBank, PromptHead
+from affectgrid.model.streams import StreamInput, drop_stream
+from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+
+
+class FusionOutput(NamedTuple):
+    """What the model says of every frame; where `frame_mask` is false it says nothing that means anything.
+
+    Args:
+        va: valence and arousal in (-1, 1).
+        region_logits: None without prompts.
+        gates: one per fusion block, in (0, 1), 1 for visual; None unless asked for, empty where no block has a gate.
+    """
+
+    va: Float[Tensor, "batch frame 2"]
+    region_logits: Float[Tensor, "batch frame region"] | None
+    gates: list[Float[Tensor, "batch frame hidden"]] | None
+
+
+class FusionBlock(nn.Module):
+    """Cross-modal attention both ways, then gated refinement; a configuration may leave either out.
+
+    The gated state is handed back to both streams as a residual, so that the next block refines what this one fused
+    (our reading of "hierarchical"; the paper's wiring is not public).
+    """
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        size = (config.hidden_dim, config.num_heads, config.dropout)
+        attends, gates = config.fusion in ("both", "attention"), config.fusion in ("both", "gate")
+        self.visual_asks = CrossModalLayer(*size) if attends else None
+        self.audio_asks = CrossModalLayer(*size) if attends else None
+        self.gated = GatedFusion(config.hidden_dim) if gates else None
+
+    def forward(
+        self,
+        visual: Float[Tensor, "batch frame hidden"],
+        audio: Float[Tensor, "batch frame hidden"],
+        mask: Bool[Tensor, "#batch 1 frame frame"] | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Returns both streams, the fused state and the gate; the last two are None without a gate."""
+        if self.visual_asks is not None and self.audio_asks is not None:
+            # both ask the states from before the block: neither direction comes first
+            visual, audio = self.visual_asks(visual, audio, mask), self.audio_asks(audio, visual, mask)
+        if self.gated is None:
+            return visual, audio, None, None
+        fused, gate = self.gated(visual, audio)
+        return visual + fused, audio + fused, fused, gate
+
+
+class FusionModel(nn.Module):
+    """Valence, arousal and region logits for every frame of a batch of windows.
+
+    Masked frames influence no other frame. Where a stream is absent a learned token stands in for it. With
+    `temporal="gru"` no frame depends on a later one.
+    """
+
+    def __init__(
+        self, config: FusionConfig, *, visual_dim: int, audio_dim: int, prompts: PromptBank | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden_dim
+        feature_dims = {"visual": visual_dim, "audio": audio_dim}
+        self.inputs = nn.ModuleDict({s: StreamInput(feature_dims[s], hidden, config.dropout) for s in config.streams})
+        self.temporal = nn.ModuleDict(
+            {
+                stream: TemporalEncoder(
+                    hidden, config.gru_layers, config.dropout, bidirectional=config.temporal == "bigru"
+                )
+                for stream in (config.streams if config.temporal != "none" else ())
+            }
+        )
+        self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.fusion_depth if config.fuses else 0))
+        joins = len(config.streams) > 1 and not (config.fuses and config.fusion != "attention")
+        self.join = nn.Linear(2 * hidden, hidden) if joins else None
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.va_head = nn.Linear(hidden, 2)
+        self.prompt_head = (
+            None if prompts is None else PromptHead(hidden, prompts.features, learnable=prompts.learnable)
+        )
+
+    def forward(
+        self,
+        visual: Float[Tensor, "batch frame visual"],
+        visual_present: Bool[Tensor, "batch frame"],
+        audio: Float[Tensor, "batch frame audio"],
+        audio_present: Bool[Tensor, "batch frame"],
+        frame_mask: Bool[Tensor, "batch frame"],
+        *,
+        return_gates: bool = False,
+    ) -> FusionOutput:
+        """Features of any float type; they are not read where absent or masked. Masks are true for what is there."""
+        present = {"visual": visual_present & frame_mask, "audio": audio_present & frame_mask}
+        features = {"visual": visual, "audio": audio}
+        if self.training and self.config.modality_dropout and len(self.config.streams) > 1:
+            chance = self.config.modality_dropout
+            present["visual"], present["audio"] = drop_stream(present["visual"], present["audio"], chance)
+        order = FrameOrder.of(frame_mask)
+        states: dict[str, Tensor] = {}
+        for stream in self.config.streams:
+            states[stream] = self.inputs[stream](features[stream], present[stream])
+            if stream in self.temporal:
+                states[stream] = self.temporal[stream](states[stream], order)
+        fused, gates = self._fuse(states, frame_mask)
+        fused = self.dropout(self.norm(fused))
+        va = torch.tanh(self.va_head(fused))
+        logits = None if self.prompt_head is None else self.prompt_head(fused)
+        return FusionOutput(va, logits, gates if return_gates else None)
+
+    def _fuse(self, states: dict[str, Tensor], frame_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One state per frame from those of the streams, and the gates on the way."""
+        if len(states) == 1:
+            return next(iter(states.values())), []
+        visual, audio, fused = states["visual"], states["audio"], None
+        mask = None
+        if self.blocks and self.config.fusion != "gate":
+            mask = attention_mask(frame_mask, span=self.config.attention_span, causal=self.config.causal)
+        gates = []
+        for block in self.blocks:
+            visual, audio, fused, gate = block(visual, audio, mask)
+            if gate is not None:
+                gates.append(gate)
+        if self.join is not None:
+            fused = self.join(torch.cat([visual, audio], -1))
+        assert fused is not None
+        return fused, gates

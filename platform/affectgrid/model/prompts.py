@@ -1,0 +1,106 @@
+"""The prompt head: a frame's state compared with the text of every region, as CLIP compares an image with captions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from affectgrid.model.config import PromptMode
+
+INITIAL_SCALE = 1 / 0.07  # CLIP's initial inverse temperature
+MAX_SCALE = 100.0  # and its clamp (Radford et al., ICML 2021)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PromptBank:
+    """What the prompt head compares frames with: one vector per region.
+
+    Args:
+        features: unit vectors, in region order.
+        learnable: whether training moves them.
+    """
+
+    features: Float[Tensor, "region dim"]
+    learnable: bool = False
+
+    @classmethod
+    def build(cls, texts: Sequence[Float[Tensor, "text dim"]], mode: PromptMode, seed: int) -> PromptBank | None:
+        """The bank of a prompt mode, or None for `none`; see `build_prompt_features`."""
+        features = build_prompt_features(texts, mode, seed)
+        return None if features is None else cls(features, learnable=mode == "learned")
+
+    @classmethod
+    def blank(cls, num_regions: int, dim: int, *, learnable: bool = False) -> PromptBank:
+        """A bank of the right shape, to be filled by loading a saved model."""
+        return cls(torch.zeros(num_regions, dim), learnable)
+
+
+def build_prompt_features(
+    texts: Sequence[Float[Tensor, "text dim"]], mode: PromptMode, seed: int
+) -> Float[Tensor, "region dim"] | None:
+    """One unit vector per region from the encoded texts of every region, in region order.
+
+    `fixed`: the first text alone. `ensemble`: the mean of the normalised texts. `shuffled`: the ensemble, handed to the
+    regions by a derangement, so that no region keeps its own. `learned`: random directions, no text. `none`: None.
+    `seed` draws the last two. Raises ValueError if a region has no text.
+    """
+    if mode == "none":
+        return None
+    if not texts or any(not len(region) for region in texts):
+        raise ValueError("every region needs at least one text")
+    generator = torch.Generator().manual_seed(seed)
+    if mode == "learned":
+        return normalize(torch.randn(len(texts), texts[0].shape[-1], generator=generator), dim=-1)
+    if mode == "fixed":
+        return normalize(torch.stack([region[0] for region in texts]).float(), dim=-1)
+    means = torch.stack([normalize(region.float(), dim=-1).mean(0) for region in texts])
+    ensemble = normalize(means, dim=-1)
+    return ensemble[derangement(len(texts), generator)] if mode == "shuffled" else ensemble
+
+
+def derangement(n: int, generator: torch.Generator) -> Int[Tensor, n]:
+    """A uniform random permutation of n >= 2 without a fixed point, by rejection (about e draws)."""
+    if n < 2:
+        raise ValueError(f"no derangement of {n}")
+    identity = torch.arange(n)
+    while True:
+        order = torch.randperm(n, generator=generator)
+        if not bool((order == identity).any()):
+            return order
+
+
+class PromptHead(nn.Module):
+    """Region logits: scale * cos(project(state), text of the region).
+
+    Frozen text features are a buffer, so a saved model needs no text encoder; learnable ones are a parameter of the
+    same name. The scale is learnt as its logarithm and held at or below 100.
+    """
+
+    text_features: Tensor
+
+    def __init__(self, hidden_dim: int, text_features: Float[Tensor, "region dim"], *, learnable: bool) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden_dim, text_features.shape[-1])
+        self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
+        features = text_features.detach().clone().float()
+        if learnable:
+            self.text_features = nn.Parameter(features)
+        else:
+            self.register_buffer("text_features", features)
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        return self.log_scale.exp()
+
+    def forward(self, states: Float[Tensor, "batch frame hidden"]) -> Float[Tensor, "batch frame region"]:
+        if self.training:
+            with torch.no_grad():  # on the parameter, as CLIP does: clamping the value would end its gradient for good
+                self.log_scale.clamp_(max=math.log(MAX_SCALE))
+        frames = normalize(self.project(states).float(), dim=-1)
+        return self.scale * (frames @ normalize(self.text_features, dim=-1).T)

@@ -1,0 +1,45 @@
+"""From raw encoder features to frame states of one width, with a learned state for what is missing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class StreamInput(nn.Module):
+    """LayerNorm, projection, and a learned token in place of every frame that the stream lacks.
+
+    The norm comes first because encoders differ in scale by orders of magnitude, within one feature vector too.
+    """
+
+    def __init__(self, feature_dim: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(feature_dim)
+        self.project = nn.Linear(feature_dim, hidden_dim)
+        self.absent = nn.Parameter(torch.randn(hidden_dim) * 0.02)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, features: Float[Tensor, "batch frame feature"], present: Bool[Tensor, "batch frame"]
+    ) -> Float[Tensor, "batch frame hidden"]:
+        """Features of any float type; those of absent frames are never read, NaN included."""
+        keep = present.unsqueeze(-1)
+        known = torch.where(keep, features, 0).to(self.norm.weight.dtype)
+        states = self.project(self.norm(known))
+        filled: Tensor = self.dropout(torch.where(keep, states, self.absent.to(states.dtype)))
+        return filled
+
+
+def drop_stream(
+    first: Bool[Tensor, "batch frame"], second: Bool[Tensor, "batch frame"], chance: float
+) -> tuple[Bool[Tensor, "batch frame"], Bool[Tensor, "batch frame"]]:
+    """Modality dropout: with `chance`, a window loses one of its two streams, either with the same probability.
+
+    A window that has only one stream keeps it. Draws from torch's global generator.
+    """
+    whole = first.any(1) & second.any(1)
+    draw = torch.rand(len(first), device=first.device)
+    lose_first = whole & (draw < chance / 2)
+    lose_second = whole & (draw >= chance / 2) & (draw < chance)
+    return first & ~lose_first[:, None], second & ~lose_second[:, None]
