@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from affectgrid.settings import Settings
 
 Stream = Literal["visual", "audio"]
 PromptMode = Literal["fixed", "ensemble", "learned", "shuffled", "none"]
 
 
-class FusionConfig(BaseModel):
+class FusionConfig(Settings):
     """Streams, time and fusion. Sizes are this project's own choice."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     streams: tuple[Stream, ...] = Field(("visual", "audio"), min_length=1, description="which streams the model reads")
     hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads, even for bigru")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from affectgrid.model.config import FusionConfig, PromptMode
-
-
-class Settings(BaseModel):
-    """Base of the configuration models: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from affectgrid.settings import Settings
 
 
 class PromptConfig(Settings):
