@@ -11,7 +11,7 @@ from affectgrid.errors import ConfigError, Problem
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """The folders under one root (``--out``); the root is absolute, because Ray's workers live in folders of their own."""
+    """The folders under one root (``--out``). It is absolute: Ray's workers live in folders of their own."""
 
     root: Path
 

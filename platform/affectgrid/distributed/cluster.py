@@ -35,8 +35,8 @@ _FORWARDED = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE", "HF_HOME", "AFFECTGRID_CA
 def connect(address: str | None = None, *, num_cpus: int | None = None, quiet: bool = True) -> Iterator[None]:
     """Join the cluster at `address`, or the one that ``RAY_ADDRESS`` names, else start a private one.
 
-    A job that was submitted finds its cluster through ``RAY_ADDRESS``. A private cluster ends with the block; one that was
-    joined goes on. Workers import this very checkout: the package travels as a Ray `py_module`.
+    A job that was submitted finds its cluster through ``RAY_ADDRESS``. A private cluster ends with the block; one that
+    was joined goes on. Workers import this very checkout: the package travels as a Ray `py_module`.
 
     Args:
         address: ``host:port``, ``ray://...``, ``auto`` for a cluster on this host, or ``local`` for a private one.

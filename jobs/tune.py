@@ -1,0 +1,48 @@
+"""Search kernel sigma, grid, prompts and fusion depth. Without arguments: the whole chain on the rendered corpus."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
+
+from pydantic import Field
+
+from affectgrid.cli import run
+from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.cluster import connect
+from affectgrid.distributed.prepare import DataOptions, prepare
+from affectgrid.distributed.tune import tune
+from affectgrid.reporting.study import print_study
+from affectgrid.search.space import load_space
+from affectgrid.tracking import open_tracker
+
+
+class Tune(DataOptions):
+    """Run a search space. The same command goes on after a kill. Exit status 0: all trials finished; 1: some failed."""
+
+    space: Path = Field(ROOT / "search_spaces" / "smoke.yaml", description="the search space")
+    name: str | None = Field(None, description="name of the study; by default the space's own")
+    trials: int | None = Field(None, gt=0, description="number of trials, instead of the space's own")
+    out: Path = Field(ROOT / "outputs", description="folder of features, studies and the MLflow database")
+    address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
+    max_concurrent: int | None = Field(None, gt=0, description="trials at a time; by default as many as the cluster holds")
+
+
+def main(options: Tune) -> int:
+    space = load_space(options.space).with_overrides(name=options.name, trials=options.trials)
+    workspace = Workspace.open(options.out)
+    tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
+    with connect(options.address):
+        prepared = prepare(options, workspace, prompt_files=space.prompt_files())
+        summary = tune(
+            space, prepared, storage=workspace.studies, tracker=tracker, max_concurrent=options.max_concurrent
+        )
+    print_study(summary, tracker, workspace.root)
+    return 1 if summary.failed else 0
+
+
+if __name__ == "__main__":
+    run(main, Tune)

@@ -1,0 +1,164 @@
+"""The unit of encoding: a run of frames, or of audio hops, of one track. Runs in the guarded process: no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32, UInt8
+
+from affectgrid.errors import MediaError, Problem
+from affectgrid.media.audio import read_audio
+from affectgrid.media.crops import list_crops, read_crop
+from affectgrid.media.faces import FaceDetector, crop_face, default_detector
+from affectgrid.media.video import VideoInfo, probe_video, read_frames
+
+Crop = Literal["crops", "detect", "frame"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a track has to be encoded from, as its files say.
+
+    Args:
+        num_frames: frames of the video, or the highest crop where there is no video.
+        duration_s: time of the video's last frame on the container's clock; 0 without a video.
+        has_sound: whether the video has a sound track.
+        digest: sha256 (hex) of the video's bytes, and of the crops' names and sizes.
+    """
+
+    num_frames: int
+    duration_s: float
+    has_sound: bool
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameChunk:
+    """Frames of a chunk. `images` holds those that are present, in order; their sizes may differ."""
+
+    frame_index: Int32[np.ndarray, "frame"]
+    time_s: Float[np.ndarray, "frame"]
+    present: Bool[np.ndarray, "frame"]
+    images: list[UInt8[np.ndarray, "height width 3"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundChunk:
+    """Sound around the hops of a chunk, from half a window before the first centre to half a window after the last."""
+
+    frame_index: Int32[np.ndarray, "hop"]
+    time_s: Float[np.ndarray, "hop"]
+    present: Bool[np.ndarray, "hop"]
+    sound: Float[np.ndarray, "sample"]
+
+
+def probe(video: str | None, crops: str | None) -> Source:
+    """Look at a track's files without decoding. Raises MediaError, also when there is neither video nor crop."""
+    digest = hashlib.sha256()
+    listing = _crops(crops) if crops else {}
+    for index, path in sorted(listing.items()):
+        digest.update(f"{index}:{path.stat().st_size};".encode())
+    info = _info(video) if video else None
+    if video:
+        with Path(video).open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    num_frames = info.num_frames if info else max(listing, default=0)
+    if num_frames == 0:
+        where = crops or video or "track"
+        raise MediaError(
+            Problem(
+                "MED-NOTHING", where, "no frame", "a video or face crops", "add them or remove the track's annotation"
+            )
+        )
+    duration_s = float(info.frame_times_s[-1]) if info else 0.0
+    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest())
+
+
+def read_visual_chunk(
+    video: str | None, crops: str | None, start: int, stop: int, *, crop: Crop, margin: float
+) -> FrameChunk:
+    """Frames [start, stop), 0-based positions, as face crops or whole.
+
+    ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
+    takes the largest face with `margin` of its size around it; ``frame`` takes the whole picture.
+    """
+    positions = np.arange(start, stop, dtype=np.int32)
+    if crop == "crops" and crops:
+        listing = _crops(crops)
+        present = np.array([int(position) + 1 in listing for position in positions])
+        images = [read_crop(listing[int(position) + 1]) for position in positions[present]]
+        return FrameChunk(positions + 1, _times(video, start, stop), present, images)
+    if video is None or crop == "crops":
+        raise MediaError(
+            Problem(
+                "MED-CROPS", crops or video or "track", "no face crops", "cropped_aligned/<track>/00001.jpg ...",
+                "add the crops, or set --visual.crop detect",
+            )
+        )  # fmt: skip
+    detector = default_detector() if crop == "detect" else None
+    times, found, images = [], [], []
+    for _index, time_s, rgb in read_frames(Path(video), start, stop, _info(video)):
+        image = _face(detector, rgb, margin) if detector else rgb
+        times.append(time_s)
+        found.append(image is not None)
+        if image is not None:
+            images.append(image)
+    return FrameChunk(positions + 1, np.array(times), np.array(found), images)
+
+
+def read_sound_chunk(
+    video: str | None, start: int, stop: int, *, hop_s: float, window_s: float, sample_rate_hz: int
+) -> SoundChunk:
+    """Sound of hops [start, stop); hop i is centred at ``i * hop_s`` on the video's clock.
+
+    A hop is present when at least half of its window has sound. Without a sound track none is.
+    """
+    hops = np.arange(start, stop, dtype=np.int32)
+    centres = hops * hop_s
+    first, last = centres[0] - window_s / 2, centres[-1] + window_s / 2
+    num_samples = round((last - first) * sample_rate_hz)
+    if video is None or _info(video).audio is None:
+        absent = np.zeros(len(hops), dtype=bool)
+        return SoundChunk(hops + 1, centres, absent, np.zeros(0, dtype=np.float32))
+    sound, there = read_audio(Path(video), first, last, sample_rate_hz=sample_rate_hz)
+    sound, there = _fit(sound, num_samples), _fit(there, num_samples)
+    covered = np.concatenate([[0], np.cumsum(there)])
+    begins = np.round((centres - centres[0]) * sample_rate_hz).astype(int)
+    width = round(window_s * sample_rate_hz)
+    ends = np.minimum(begins + width, num_samples)
+    present = covered[ends] - covered[begins] >= width / 2
+    return SoundChunk(hops + 1, centres, present, sound.astype(np.float32))
+
+
+def _fit(values: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(values[:length], (0, max(0, length - len(values))))
+
+
+def _face(detector: FaceDetector, rgb: np.ndarray, margin: float) -> np.ndarray | None:
+    boxes = detector.detect(rgb)
+    if not boxes:
+        return None
+    largest = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
+    return crop_face(rgb, largest, margin=margin)
+
+
+def _times(video: str | None, start: int, stop: int) -> np.ndarray:
+    """Times of frames [start, stop); NaN beyond the video's end, or without a video."""
+    times = _info(video).frame_times_s[start:stop] if video else np.zeros(0)
+    return np.pad(times, (0, stop - start - len(times)), constant_values=np.nan)
+
+
+@functools.lru_cache(maxsize=4)
+def _info(video: str) -> VideoInfo:
+    return probe_video(Path(video))
+
+
+@functools.lru_cache(maxsize=4)
+def _crops(folder: str) -> dict[int, Path]:
+    return list_crops(Path(folder))
