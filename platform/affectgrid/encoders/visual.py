@@ -1,0 +1,285 @@
+"""Image and text encoders by open_clip: a name, a local directory, or the seeded ``tiny`` one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+from jaxtyping import Float, UInt8
+from open_clip.factory import load_checkpoint
+from open_clip.model import _build_vision_tower
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.quiet import quiet
+from affectgrid.encoders.tiny import TINY, tiny_visual_directory
+from affectgrid.encoders.weights import digest_weights, find_safetensors, load_strictly, misfit, pickle_refused
+from affectgrid.errors import ModelError, Problem, nearest
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16"]
+BF16_COSINE = 0.999  # below this the rounded weights are another encoder
+
+
+class VisualEncoder:
+    """A frozen image tower and, where the model has one, the text tower that belongs to it.
+
+    ``digest`` names the weights and everything that changes the features: architecture, precision, normalisation.
+    """
+
+    def __init__(self, loaded: _Loaded, *, name: str, device: str, precision: Precision) -> None:
+        self.name, self.device, self.precision = name, torch.device(device), precision
+        self.preprocess = loaded.preprocess
+        self.image_size = loaded.preprocess.image_size
+        self._model = loaded.model.eval().requires_grad_(False).to(self.device)
+        self._tokenizer = loaded.tokenizer
+        self._mean = torch.tensor(loaded.mean, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(loaded.std, device=self.device).view(3, 1, 1)
+        self.digest = digest_weights(self._model, {**loaded.settings, "precision": precision})
+        self._dtype = torch.float32
+        sample = self._sample_images()
+        reference = self._encode(sample)
+        self.dim = int(reference.shape[1])
+        if precision == "bf16":
+            self._round_weights(sample, reference)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether ``encode_texts`` works."""
+        return self._tokenizer is not None
+
+    def encode_images(self, images: UInt8[Tensor | np.ndarray, "n 3 height width"]) -> Float[Tensor, "n dim"]:
+        """Features of n pictures, float32 on the CPU, not L2-normalised. Other sizes than ``image_size`` are resized.
+
+        Raises ValueError for another type or shape.
+        """
+        batch = torch.as_tensor(images, device=self.device)
+        if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3:
+            raise ValueError(f"images must be uint8 [n, 3, height, width], not {batch.dtype} {tuple(batch.shape)}")
+        if len(batch) == 0:
+            return torch.zeros(0, self.dim)
+        return self._encode(batch)
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n text_dim"]:
+        """Text features, float32 on the CPU, not L2-normalised.
+
+        Raises ModelError (MOD-TEXT) when the model is an image tower only.
+        """
+        if self._tokenizer is None:
+            raise ModelError(
+                Problem(
+                    "MOD-TEXT",
+                    self.name,
+                    "an image tower without a text tower",
+                    "a model with both for prompts made of words",
+                    "take prompt mode 'learned' or 'none', or a CLIP model",
+                )
+            )
+        with torch.inference_mode():
+            tokens = self._tokenizer(list(texts)).to(self.device)
+            features: Tensor = self._model.encode_text(tokens)  # type: ignore[operator]
+        return features.float().cpu().clone()
+
+    def _encode(self, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            pixels = self.preprocess.resize(images).float().div_(255)
+            pixels = ((pixels - self._mean) / self._std).to(self._dtype)
+            tower = self._model.encode_image if self.has_text else self._model
+            features: Tensor = tower(pixels)  # type: ignore[operator]
+        return features.float().cpu().clone()
+
+    def _sample_images(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, 3, self.image_size, self.image_size)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(self.device)
+
+    def _round_weights(self, sample: Tensor, reference: Tensor) -> None:
+        self._model = self._model.bfloat16()
+        self._dtype = torch.bfloat16
+        cosine = float(nn.functional.cosine_similarity(self._encode(sample), reference).min())
+        if not cosine > BF16_COSINE:
+            raise ModelError(
+                Problem(
+                    "MOD-BF16",
+                    self.name,
+                    f"bf16 features at cosine {cosine:.4f} of the fp32 ones",
+                    f"more than {BF16_COSINE}",
+                    "encode with precision fp32",
+                )
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """What every way of loading ends in. ``tokenizer`` is None for an image tower alone."""
+
+    model: nn.Module
+    tokenizer: Any
+    preprocess: ImagePreprocess
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    settings: dict[str, Any]
+
+
+def load_visual(name: str, *, device: str = "cpu", precision: Precision = "fp32") -> VisualEncoder:
+    """Load a frozen encoder by name.
+
+    Args:
+        name: ``tiny`` (random, seeded, made on first use), ``<architecture>/<tag>`` of open_clip such as
+            ``ViT-B-32/openai``, or a directory that holds ``open_clip_config.json`` and one ``.safetensors`` file.
+            A configuration without ``text_cfg`` is an image tower alone.
+        device: where it runs.
+        precision: ``bf16`` halves the time where the CPU has it; features must keep a cosine above .999.
+
+    Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
+    MOD-FIT, MOD-BF16.
+    """
+    if name == TINY:
+        loaded = _load_directory(tiny_visual_directory())
+    elif Path(name).is_dir():
+        loaded = _load_directory(Path(name))
+    elif name.startswith((".", "/", "~")):
+        raise ModelError(
+            Problem("MOD-NAME", name, "no such directory", "a model directory", "correct the path of the model")
+        )
+    else:
+        loaded = _load_named(name)
+    return VisualEncoder(loaded, name=name, device=device, precision=precision)
+
+
+def build_image_tower(model_cfg: Mapping[str, Any]) -> nn.Module:
+    """An open_clip image tower with untrained weights, from a ``model_cfg`` (``embed_dim``, ``vision_cfg``)."""
+    try:
+        vision_cfg = {**model_cfg["vision_cfg"], "timm_model_pretrained": False}
+        tower: nn.Module = _build_vision_tower(
+            model_cfg["embed_dim"], vision_cfg, bool(model_cfg.get("quick_gelu", False))
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise _bad_config("model_cfg", f"{type(error).__name__}: {error}") from error
+    return tower
+
+
+def _load_directory(directory: Path) -> _Loaded:
+    config_path = directory / "open_clip_config.json"
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        model_cfg = config["model_cfg"]
+        vision_cfg, _ = model_cfg["vision_cfg"], model_cfg["embed_dim"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _bad_config(str(config_path), f"{type(error).__name__}: {error}") from error
+    weights = find_safetensors(directory)
+    preprocess_cfg = config.get("preprocess_cfg", {})
+    if model_cfg.get("text_cfg") is None:
+        tower = build_image_tower(model_cfg)
+        load_strictly(tower, load_file(weights), str(weights))
+        preprocess_cfg = {"size": vision_cfg.get("image_size", 224), **preprocess_cfg}
+        return _loaded(tower, None, preprocess_cfg, model_cfg)
+    located = f"local-dir:{directory}"
+    try:
+        with quiet():
+            model = open_clip.create_model(located, load_weights=False, pretrained_text=False)
+            tokenizer = open_clip.get_tokenizer(located)
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError, OSError) as error:
+        raise _bad_config(str(config_path), f"{type(error).__name__}: {error}") from error
+    _load_clip(model, weights)
+    return _loaded(model, tokenizer, model.visual.preprocess_cfg, model_cfg)
+
+
+def _load_named(name: str) -> _Loaded:
+    architecture, _, tag = name.partition("/")
+    if architecture not in open_clip.list_models():
+        raise ModelError(
+            Problem(
+                "MOD-NAME",
+                name,
+                f"neither a directory nor an open_clip architecture: {architecture!r}",
+                "'tiny', '<architecture>/<tag>' or a directory",
+                nearest(architecture, open_clip.list_models()),
+            )
+        )
+    pretrained = get_pretrained_cfg(architecture, tag)
+    if not tag or not pretrained:
+        known = open_clip.list_pretrained_tags_by_model(architecture)
+        raise ModelError(
+            Problem("MOD-NAME", name, f"no weights {tag!r} for {architecture}", "a known tag", nearest(tag, known))
+        )
+    weights = _fetch(name, pretrained)
+    if weights.suffix != ".safetensors":
+        raise pickle_refused(weights)
+    with quiet():
+        model = open_clip.create_model(
+            architecture,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=bool(pretrained.get("quick_gelu", False)),
+            force_preprocess_cfg=merge_preprocess_dict({}, pretrained),
+        )
+    _load_clip(model, weights)
+    config = open_clip.get_model_config(architecture)
+    return _loaded(model, open_clip.get_tokenizer(architecture), model.visual.preprocess_cfg, config)
+
+
+def _fetch(name: str, pretrained: Mapping[str, Any]) -> Path:
+    """The weights' file from the local cache, or from the network when there is one."""
+    try:
+        return Path(download_pretrained(dict(pretrained)))
+    except Exception as error:  # the hub's client raises many kinds, all of which mean the same to the user
+        repository = str(pretrained.get("hf_hub") or "").rstrip("/")
+        fetch = (
+            f"huggingface-cli download {repository} open_clip_config.json open_clip_model.safetensors --local-dir DIR"
+            if repository
+            else f"download {pretrained.get('url')} and convert it with convert_weights into DIR"
+        )
+        raise ModelError(
+            Problem(
+                "MOD-FETCH",
+                name,
+                f"weights not in the local cache and not fetched ({type(error).__name__})",
+                "a network, or a local copy",
+                f"on a machine with a network run `{fetch}`, then pass DIR as the model",
+            )
+        ) from error
+
+
+def _load_clip(model: nn.Module, weights: Path) -> None:
+    try:
+        load_checkpoint(model, str(weights), strict=True, weights_only=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise misfit(str(weights), [line[:200] for line in lines]) from error
+
+
+def _loaded(model: nn.Module, tokenizer: Any, preprocess_cfg: Mapping[str, Any], model_cfg: Any) -> _Loaded:
+    merged = merge_preprocess_dict(PreprocessCfg(), dict(preprocess_cfg))
+    size = merged["size"]
+    if not isinstance(size, int):
+        height, width = size
+        if height != width:
+            raise _bad_config("preprocess_cfg", f"images of {height} x {width}")
+        size = int(height)
+    preprocess = ImagePreprocess(size, merged["resize_mode"], merged["interpolation"])
+    settings = {"model": model_cfg, "preprocess": merged}
+    return _Loaded(model, tokenizer, preprocess, tuple(merged["mean"]), tuple(merged["std"]), settings)
+
+
+def _bad_config(where: str, found: str) -> ModelError:
+    return ModelError(
+        Problem(
+            "MOD-CONFIG",
+            where,
+            found,
+            "open_clip_config.json with a model_cfg that open_clip can build, for square images",
+            "correct the configuration of the model directory",
+        )
+    )
