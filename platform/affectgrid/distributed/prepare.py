@@ -1,0 +1,108 @@
+"""From the name of a data set to resident splits: render, encode and load, each only where it is not done yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import Field
+
+from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.resident import Split, load_split
+from affectgrid.data.store import FeatureStore
+from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.encode import EncodeConfig, EncodeReport, encode
+from affectgrid.distributed.render import render
+from affectgrid.encoders.visual import load_visual
+from affectgrid.errors import CatalogError, Problem
+from affectgrid.settings import Settings
+from affectgrid.training.prepared import PreparedData
+from affectgrid.training.text_features import encode_prompts
+
+log = logging.getLogger(__name__)
+
+RENDERED = "rendered"
+
+
+class DataOptions(Settings):
+    """Which data, and how they are encoded."""
+
+    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered': the corpus drawn by this project")
+    encode: EncodeConfig = EncodeConfig()
+
+
+def open_catalog(data: str, workspace: Workspace) -> Catalog:
+    """The tracks of `data`: ``rendered``, or a folder in Aff-Wild2's layout. Needs a Ray connection to render."""
+    if data == RENDERED:
+        return read_aff_wild2(render(workspace.corpus(RENDERED)))
+    return read_aff_wild2(Path(data).expanduser().resolve())
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """An encoded data set."""
+
+    catalog: Catalog
+    store: FeatureStore
+    report: EncodeReport
+    config: EncodeConfig
+
+    def split(self, name: str) -> Split:
+        """Resident arrays of a split, without the tracks in quarantine. Raises CatalogError (CAT-SPLIT) if empty."""
+        lost = {failure.track for failure in self.report.quarantined}
+        tracks = [track for track in self.catalog.split(name) if track.id not in lost]
+        if not tracks:
+            raise CatalogError(
+                Problem(
+                    "CAT-SPLIT",
+                    str(self.catalog.root),
+                    f"no track in split {name!r}",
+                    "annotations in VA_Estimation_Challenge/{Train_Set,Validation_Set} and their videos",
+                    "look at the folders with jobs/validate.py",
+                )
+            )
+        fingerprints = self.report.fingerprints
+        split = load_split(
+            self.store, tracks, visual_fp=fingerprints["visual"], audio_fp=fingerprints["audio"], name=name
+        )
+        return dataclasses.replace(split, encoders=self.encoders)
+
+    @property
+    def encoders(self) -> dict[str, str]:
+        """The encoders' names, and the settings that a new video must be encoded with."""
+        config = self.config
+        return {
+            "visual": config.visual.model,
+            "audio": config.audio.model,
+            "visual_stream": config.visual.model_dump_json(),
+            "audio_stream": config.audio.model_dump_json(),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the labels, the videos and everything that changes a feature."""
+        facts = json.dumps([self.catalog.digest(), sorted(self.report.fingerprints.items())])
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
+    """Encode what is missing. Needs a Ray connection."""
+    catalog = open_catalog(options.data, workspace)
+    report = encode(catalog, workspace.features, options.encode)
+    return Encoded(catalog, FeatureStore(workspace.features), report, options.encode)
+
+
+def prepare(options: DataOptions, workspace: Workspace, *, prompt_files: Iterable[str]) -> PreparedData:
+    """Everything that training or a search reads. The test split is never among it."""
+    encoded = encode_data(options, workspace)
+    visual = load_visual(options.encode.visual.model)
+    return PreparedData(
+        train=encoded.split("train"),
+        validation=encoded.split("validation"),
+        prompts=encode_prompts(prompt_files, visual, workspace.features),
+        fingerprint=encoded.fingerprint,
+    )
