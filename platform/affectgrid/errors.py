@@ -69,6 +69,10 @@ class ModelError(AffectGridError):
     """Weights or an encoder cannot be loaded."""
 
 
+class TrainingError(AffectGridError):
+    """A run cannot go on: its loss is no number, or nothing is there to learn from."""
+
+
 class TrackingError(AffectGridError):
     """The experiment log cannot be reached or written."""
 

@@ -1,0 +1,159 @@
+"""Checkpoints that are whole or not there, and that hold no pickled code."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from affectgrid.errors import Problem, TrainingError
+
+_log = logging.getLogger(__name__)
+_SEAL = "checkpoint.json"
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingState:
+    """Where a run stands after a whole epoch. Its order of windows and its random numbers follow from seed and epoch.
+
+    Args:
+        identity: of the configuration and the data; a checkpoint of another run is refused.
+        epoch: epochs that are done.
+        weights: of the model as it trains.
+        best_weights: of the epoch with the best validation score.
+        optimizer: the optimizer's ``state_dict``.
+        history: the metrics of every epoch.
+    """
+
+    identity: str
+    epoch: int
+    weights: dict[str, Tensor]
+    best_weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+Save = Callable[[Path], Path]
+
+
+def save_checkpoint(state: TrainingState, folder: Path) -> Path:
+    """Write `state` as `folder`, which appears at once and whole; one that is there already is replaced.
+
+    Raises TrainingError (CKPT-WRITE) when the file system does not take it; what was there before stays.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        save_file(_contiguous(state.weights), partial / "weights.safetensors")
+        save_file(_contiguous(state.best_weights), partial / "best.safetensors")
+        torch.save({"optimizer": state.optimizer, "history": state.history}, partial / "optimizer.pt")
+        seal = {"version": _VERSION, "identity": state.identity, "epoch": state.epoch, "sha256": _digests(partial)}
+        (partial / _SEAL).write_text(json.dumps(seal, indent=2) + "\n")
+        _sync(partial)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+        _sync_folder(folder.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        shutil.rmtree(partial, ignore_errors=True)
+        raise TrainingError(
+            Problem(
+                "CKPT-WRITE", str(folder), str(error), "room and leave to write", "free space or choose another storage"
+            )
+        ) from error
+    return folder
+
+
+def load_checkpoint(folder: Path) -> TrainingState:
+    """Read what `save_checkpoint` wrote, on the CPU.
+
+    Raises TrainingError (CKPT-TORN) if a byte is missing or changed.
+    """
+    try:
+        seal = json.loads((folder / _SEAL).read_text())
+        if seal["sha256"] != _digests(folder):
+            raise ValueError("its files are not the ones that were written")
+        rest = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        weights, best = load_file(folder / "weights.safetensors"), load_file(folder / "best.safetensors")
+        return TrainingState(seal["identity"], seal["epoch"], weights, best, rest["optimizer"], rest["history"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainingError(
+            Problem(
+                "CKPT-TORN", str(folder), str(error), "a whole checkpoint", "use an earlier one, or remove the folder"
+            )
+        ) from error
+
+
+def load_newest(folders: Iterable[Path]) -> TrainingState | None:
+    """The first whole checkpoint of `folders`, which come newest first; a warning for each torn one before it.
+
+    None when there are no folders. Raises TrainingError when there are some and none is whole.
+    """
+    problems: list[Problem] = []
+    for folder in folders:
+        try:
+            return load_checkpoint(folder)
+        except TrainingError as error:
+            _log.warning("%s; going back to the checkpoint before it", error)
+            problems += error.problems
+    if problems:
+        raise TrainingError(*problems)
+    return None
+
+
+class CheckpointFolder:
+    """A folder with the newest checkpoints of one run."""
+
+    def __init__(self, root: Path, *, num_kept: int = 2) -> None:
+        self.root = root
+        self.num_kept = num_kept
+
+    def newest_first(self) -> list[Path]:
+        """The checkpoints that are there."""
+        return sorted(self.root.glob("epoch-*"), reverse=True)
+
+    def load(self) -> TrainingState | None:
+        """The newest whole one; None in a fresh folder."""
+        return load_newest(self.newest_first())
+
+    def keep(self, metrics: dict[str, float], save: Save) -> None:
+        """Save under the epoch's number and drop all but the newest: a `report` for `fit`."""
+        save(self.root / f"epoch-{int(metrics['epoch']):05d}")
+        for old in self.newest_first()[self.num_kept :]:
+            shutil.rmtree(old)
+
+
+def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".pt"})
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+"""How the processes of one run speak to each other. A single process needs nothing of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed.nn.functional as differentiable
+from torch import Tensor, distributed, nn
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _alone(tensor: Tensor) -> list[Tensor]:
+    return [tensor]
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """The place of this process among the processes of a run.
+
+    Args:
+        rank: 0-based number of this process; rank 0 alone saves.
+        count: number of processes.
+        sum: differentiable sum over the processes; its backward pass sums too.
+        gather: the tensors of every process, in order of rank, on every process.
+        wrap: what joins the gradients, e.g. DistributedDataParallel.
+    """
+
+    rank: int = 0
+    count: int = 1
+    sum: Callable[[Tensor], Tensor] = _identity
+    gather: Callable[[Tensor], Sequence[Tensor]] = _alone
+    wrap: Callable[[nn.Module], nn.Module] = _bare
+
+    @property
+    def saves(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+
+SINGLE = Workers()
+
+
+def process_group(device: torch.device | str = "cpu") -> Workers:
+    """The workers of torch's default process group, which must be up (gloo on CPU, nccl on GPU).
+
+    Every worker computes the loss of the whole batch from summed moments. The backward pass of the sum multiplies
+    each gradient by the number of workers, and DistributedDataParallel divides by it: together they leave the
+    gradient of one worker that sees the whole batch.
+    """
+    device = torch.device(device)
+
+    def gather(tensor: Tensor) -> list[Tensor]:
+        tensor = tensor.to(device)
+        received = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(received, tensor)
+        return received
+
+    def wrap(model: nn.Module) -> nn.Module:
+        # An absent token or the prompt head may take no part in a step.
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
+        )
+
+    return Workers(distributed.get_rank(), distributed.get_world_size(), differentiable.all_reduce, gather, wrap)

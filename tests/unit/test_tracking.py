@@ -1,0 +1,177 @@
+"""The experiment log against a real MLflow store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from affectgrid import tracking
+from affectgrid.errors import TrackingError
+from affectgrid.tracking import RunLog, Tracker, open_tracker
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    folder = tmp_path_factory.mktemp("mlflow")
+    return open_tracker(f"sqlite:///{folder}/mlflow.db", "experiment", artifacts=folder / "artifacts")
+
+
+def client(tracker: Tracker):
+    return tracking._client(tracker.uri)
+
+
+def test_importing_the_module_imports_no_mlflow():
+    code = "import sys, affectgrid.tracking; sys.exit('mlflow' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(tracking.__file__).parents[1], timeout=60).returncode == 0
+    )
+
+
+def test_a_relative_database_and_its_artifacts_become_absolute(tmp_path, monkeypatch, tracker):
+    monkeypatch.chdir(tmp_path)
+    assert tracking._absolute("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking._absolute("http://host:5000") == "http://host:5000"
+    location = client(tracker).get_experiment(tracker.experiment_id).artifact_location
+    assert location.startswith("file:///")
+
+
+def test_a_study_with_children_is_written_and_found_again(tracker):
+    study = tracker.study("study", {"lr": 0.1}, {"commit": "abc"})
+    trial = tracker.child(study, "trial-1", "trial 1")
+    trial = pickle.loads(pickle.dumps(trial))  # it travels to workers
+    for epoch in (1, 2):
+        trial.metrics({"val/p": epoch / 10, "lr": 0.1}, step=epoch)
+    trial.finish()
+
+    run = client(tracker).get_run(trial.run_id)
+    assert run.data.tags["mlflow.parentRunId"] == study.run_id
+    assert run.data.metrics["val/p"] == 0.2
+    assert run.info.status == "FINISHED"
+    assert [m.value for m in client(tracker).get_metric_history(trial.run_id, "val/p")] == [0.1, 0.2]
+
+    again = tracker.child(study, "trial-1", "trial 1")
+    assert again.run_id == trial.run_id
+    assert client(tracker).get_run(trial.run_id).info.status == "RUNNING"
+    assert tracker.child(study, "trial-2", "trial 2").run_id != trial.run_id
+
+
+def test_the_same_trial_number_of_two_studies_is_two_runs(tracker):
+    one, other = (tracker.study(name, {}, {}) for name in ("it's one", "other"))
+    assert tracker.study("it's one", {}, {}).run_id == one.run_id
+    assert tracker.child(one, "0", "t").run_id != tracker.child(other, "0", "t").run_id
+
+
+def test_resuming_a_study_closes_the_runs_that_a_kill_left_running(tracker):
+    study = tracker.study("killed", {}, {})
+    orphan = tracker.child(study, "0", "0")
+    tracker.study("killed", {}, {})
+    assert client(tracker).get_run(orphan.run_id).info.status == "KILLED"
+
+
+def test_a_parameter_with_another_value_keeps_the_first_and_tags_the_second(tracker, caplog):
+    run = tracker.study("changed", {"lr": 0.1, "depth": 1}, {})
+    run.params({"lr": 0.2, "depth": 1, "new": "x" * 9000})
+    data = client(tracker).get_run(run.run_id).data
+    assert data.params["lr"] == "0.1"
+    assert data.tags["changed.lr"] == "0.2"
+    assert "changed.depth" not in data.tags
+    assert len(data.params["new"]) == 6000
+    assert "parameters changed" in caplog.text
+
+
+def test_more_than_one_request_holds(tracker):
+    run = tracker.study("many", {f"p{i}": i for i in range(250)}, {f"t{i}": i for i in range(150)})
+    run.metrics({f"m{i}": float(i) for i in range(1100)}, step=1)
+    data = client(tracker).get_run(run.run_id).data
+    assert (len(data.params), len(data.metrics)) == (250, 1100)
+    assert data.tags["t149"] == "149"
+
+
+def test_artifacts_are_copied(tracker, tmp_path):
+    (tmp_path / "table.md").write_text("a table")
+    run = tracker.study("artifacts", {}, {})
+    run.artifact(tmp_path / "table.md", "tables")
+    run.artifact(tmp_path, "whole")
+    names = {f.path for folder in ("tables", "whole") for f in client(tracker).list_artifacts(run.run_id, folder)}
+    assert names == {"tables/table.md", "whole/table.md"}
+
+
+def test_a_missing_artifact_is_an_error_and_not_an_outage(tracker, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        tracker.study("artifacts", {}, {}).artifact(tmp_path / "absent.png")
+
+
+def test_what_an_outage_kept_back_is_delivered_once_and_in_order(tracker, monkeypatch, tmp_path):
+    """Another process holds the database: a real outage of SQLite."""
+    run = tracker.study("outage", {}, {})
+    run.metrics({"val/p": 0.1}, step=1)
+    (tmp_path / "figure.txt").write_text("figure")
+    monkeypatch.setattr(tracking, "_is_outage", lambda error: True)
+    monkeypatch.setattr(tracking, "_apply", _refuse)  # stands for the minute that SQLite waits for a lock
+    run.metrics({"val/p": 0.2}, step=2)
+    run.artifact(tmp_path / "figure.txt")
+    monkeypatch.undo()
+    (tmp_path / "figure.txt").unlink()
+    assert len((tracker.spool / f"{run.run_id}.jsonl").read_text().splitlines()) == 2
+
+    tracking._down_until.clear()
+    run.metrics({"val/p": 0.3}, step=3)
+    history = client(tracker).get_metric_history(run.run_id, "val/p")
+    assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert [f.path for f in client(tracker).list_artifacts(run.run_id)] == ["figure.txt"]
+    assert not list(tracker.spool.glob("*.jsonl"))
+
+
+def _refuse(run: RunLog, record: object) -> None:
+    raise sqlite3.OperationalError("database is locked")
+
+
+def test_records_delivered_twice_are_there_once_and_half_a_line_is_passed_over(tracker):
+    run = tracker.study("twice", {}, {})
+    record = json.dumps({"op": "metrics", "rows": [["val/p", 0.5, 1000, 1]]})
+    for _ in range(2):
+        (tracker.spool / f"{run.run_id}.jsonl").write_text(f'{record}\n{record}\n{{"op": "met')
+        tracking._deliver_all(tracker)
+    assert len(client(tracker).get_metric_history(run.run_id, "val/p")) == 1
+
+
+def test_a_server_that_is_not_there_is_named_with_the_way_to_start_it():
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    before = time.monotonic()
+    with pytest.raises(TrackingError, match=rf"TRK-UNREACHABLE {uri}.*mlflow server --port"):
+        open_tracker(uri)
+    assert time.monotonic() - before < 30
+
+
+def test_a_server_that_takes_the_connection_and_never_answers_is_given_up(monkeypatch):
+    with contextlib.closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        before = time.monotonic()
+        with pytest.raises(TrackingError, match="TRK-UNREACHABLE"):
+            open_tracker(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - before < 30
+
+
+def test_a_database_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises((TrackingError), match="TRK-UNREACHABLE sqlite:///"):
+        open_tracker(f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
+def test_a_deleted_experiment_is_refused_with_the_way_to_restore_it(tracker):
+    gone = open_tracker(tracker.uri, "gone")
+    client(tracker).delete_experiment(gone.experiment_id)
+    with pytest.raises(TrackingError, match=r"TRK-DELETED.*restore"):
+        open_tracker(tracker.uri, "gone")
