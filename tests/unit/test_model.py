@@ -1,0 +1,356 @@
+import itertools
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from affectgrid.losses import objective
+from affectgrid.model.attention import CrossAttention, attention_mask
+from affectgrid.model.config import FusionConfig
+from affectgrid.model.fusion import FusionModel, FusionOutput
+from affectgrid.model.gating import GatedFusion
+from affectgrid.model.prompts import PromptBank
+from affectgrid.model.streams import StreamInput, drop_stream
+from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+from affectgrid.regions import RegionGrid, soft_labels
+
+VISUAL_DIM, AUDIO_DIM, TEXT_DIM, NUM_FRAMES = 10, 7, 12, 9
+TEMPORAL = ("bigru", "gru", "none")
+FUSION = ("both", "attention", "gate", "concat")
+Batch = dict[str, Tensor]
+
+
+def make_model(*, learnable: bool = False, seed: int = 0, **fields) -> FusionModel:
+    torch.manual_seed(seed)
+    config = FusionConfig(**{"hidden_dim": 8, "num_heads": 2, "dropout": 0.0, "modality_dropout": 0.0, **fields})
+    texts = [torch.randn(2, TEXT_DIM) for _ in range(4)]
+    prompts = PromptBank.build(texts, "learned" if learnable else "ensemble", seed=1)
+    model = FusionModel(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=prompts)
+    for parameter in model.parameters():  # a fresh model's biases are 0, and 0 hides faults
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def make_batch(num_windows: int = 3, num_frames: int = NUM_FRAMES, *, full: bool = False, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (num_windows, num_frames)
+
+    def mask(share: float) -> Tensor:
+        return torch.rand(*shape, generator=generator) < share
+
+    lengths = torch.full((num_windows, 1), num_frames) - (0 if full else torch.arange(num_windows)[:, None] * 2)
+    return {
+        "visual": 30 * torch.randn(*shape, VISUAL_DIM, generator=generator),
+        "visual_present": mask(0.8),
+        "audio": 0.1 * torch.randn(*shape, AUDIO_DIM, generator=generator),
+        "audio_present": mask(0.8),
+        "frame_mask": torch.arange(num_frames) < lengths,
+    }
+
+
+def select(batch: Batch, index) -> Batch:
+    return {name: value[index] for name, value in batch.items()}
+
+
+def frames(output: FusionOutput) -> Tensor:
+    """Everything that the model says of a frame, side by side."""
+    return torch.cat([output.va, output.region_logits], -1).detach()
+
+
+def same(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def every_arm() -> list[dict[str, object]]:
+    arms = [{"temporal": t, "fusion": f, "fusion_depth": 2} for t, f in itertools.product(TEMPORAL, FUSION)]
+    arms += [{"streams": (s,), "temporal": t} for s, t in itertools.product(("visual", "audio"), TEMPORAL)]
+    return [*arms, {"fusion_depth": 0}, {"gru_layers": 3}, {"attention_span": 2}, {"temporal": "gru", "gru_layers": 2}]
+
+
+arms = pytest.mark.parametrize("fields", every_arm(), ids=lambda f: "-".join(str(v) for v in f.values()))
+
+
+@arms
+def test_output_has_its_shape_and_range(fields):
+    output = make_model(**fields)(**make_batch())
+    assert output.va.shape == (3, NUM_FRAMES, 2)
+    assert float(output.va.detach().abs().max()) < 1
+    assert output.region_logits.shape == (3, NUM_FRAMES, 4)
+    assert output.gates is None
+    assert bool(torch.isfinite(frames(output)).all())
+
+
+@arms
+def test_values_under_a_mask_never_matter(fields):
+    model, clean = make_model(**fields), make_batch()
+    spoilt = dict(clean)
+    for stream in ("visual", "audio"):
+        seen = clean[f"{stream}_present"] & clean["frame_mask"]
+        spoilt[stream] = torch.where(seen[..., None], clean[stream], torch.nan)
+    # what lies outside frame_mask may claim to be present or not
+    spoilt["visual_present"] = clean["visual_present"] ^ ~clean["frame_mask"]
+    real = clean["frame_mask"]
+    same(frames(model(**spoilt))[real], frames(model(**clean))[real])
+    model.train()  # the same holds for gradients
+    model(**spoilt).va[real].sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+@arms
+def test_padding_changes_nothing(fields):
+    model, batch = make_model(**fields), make_batch()
+    together = frames(model(**batch))
+    for window in range(3):
+        length = int(batch["frame_mask"][window].sum())
+        alone = {name: value[window : window + 1, :length] for name, value in batch.items()}
+        same(together[window, :length], frames(model(**alone))[0])
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+@pytest.mark.parametrize("fusion", FUSION)
+def test_frames_masked_anywhere_are_stepped_over(temporal, fusion):
+    fields = {"temporal": temporal, "fusion": fusion, "gru_layers": 2}
+    model, batch = make_model(**fields), make_batch(1, full=True)
+    batch["frame_mask"][0, [0, 3, 4]] = False
+    kept = batch["frame_mask"][0]
+    alone = {name: value[:, kept] for name, value in batch.items()}
+    same(frames(model(**batch))[:, kept], frames(model(**alone)))
+
+
+@arms
+def test_the_order_of_a_batch_changes_nothing(fields):
+    model, batch = make_model(**fields), make_batch(4, full=True)
+    order = torch.tensor([2, 0, 3, 1])
+    same(frames(model(**select(batch, order))), frames(model(**batch))[order])
+
+
+@pytest.mark.parametrize("fusion", FUSION)
+@pytest.mark.parametrize("full", [True, False])
+def test_a_causal_model_does_not_look_ahead(fusion, full):
+    model = make_model(temporal="gru", fusion=fusion, fusion_depth=2, gru_layers=2)
+    past, other = make_batch(full=full), make_batch(full=full, seed=1)
+    now = 4
+    changed = {name: torch.cat([past[name][:, : now + 1], other[name][:, now + 1 :]], 1) for name in past}
+    before, after = frames(model(**past)), frames(model(**changed))
+    same(after[:, : now + 1], before[:, : now + 1])
+    assert not torch.allclose(after[0, now + 1 :], before[0, now + 1 :])
+
+
+def test_a_bidirectional_model_does_look_ahead():
+    model, batch = make_model(), make_batch(full=True)
+    before = frames(model(**batch))
+    batch["visual"][:, -1] += 1 + torch.arange(VISUAL_DIM)
+    batch["visual_present"][:, -1] = True
+    assert not torch.allclose(frames(model(**batch))[:, 0], before[:, 0])
+
+
+def test_attention_span_is_as_far_as_a_frame_sees():
+    model = make_model(temporal="none", fusion="attention", attention_span=2)
+    batch = make_batch(1, full=True)
+    batch["audio_present"][:] = True
+    before = frames(model(**batch))
+    batch["audio"][:, 0] += torch.arange(AUDIO_DIM)
+    moved = (frames(model(**batch)) - before).abs().amax(-1)[0] > 1e-7
+    assert moved.tolist() == [True, True, True, *[False] * (NUM_FRAMES - 3)]
+
+
+@pytest.mark.parametrize("streams", [("visual",), ("audio",)])
+def test_one_stream_does_not_read_the_other(streams):
+    model, batch = make_model(streams=streams), make_batch()
+    other = "audio" if streams == ("visual",) else "visual"
+    before = frames(model(**batch))
+    batch[other] = torch.full_like(batch[other], torch.nan)
+    batch[f"{other}_present"] = ~batch[f"{other}_present"]
+    assert torch.equal(frames(model(**batch)), before)
+    assert len(model.blocks) == 0
+    assert model.join is None
+    assert not [name for name, _ in model.named_parameters() if other in name]
+
+
+def test_depth_zero_is_concatenation():
+    batch, concat, flat = make_batch(), make_model(fusion="concat", fusion_depth=4), make_model(fusion_depth=0)
+    flat.load_state_dict(concat.state_dict())
+    assert torch.equal(frames(flat(**batch)), frames(concat(**batch)))
+
+
+@pytest.mark.parametrize("stream", ["visual", "audio"])
+def test_an_absent_frame_uses_the_learned_token(stream):
+    model, batch = make_model(), make_batch()
+    absent = model.inputs[stream].absent
+    before = frames(model(**batch))
+    with torch.no_grad():
+        absent.add_(1 + torch.arange(8.0))
+    assert not torch.allclose(frames(model(**batch)), before)
+    batch[f"{stream}_present"][:] = True
+    before = frames(model(**batch))[batch["frame_mask"]]
+    with torch.no_grad():
+        absent.sub_(5)
+    assert torch.equal(frames(model(**batch))[batch["frame_mask"]], before)
+
+
+def test_a_window_with_no_stream_and_one_with_no_frame_stay_finite():
+    model, batch = make_model(), make_batch()
+    batch["visual_present"][0] = batch["audio_present"][0] = False
+    batch["frame_mask"][1] = False
+    output = model(**batch)
+    assert bool(torch.isfinite(frames(output)).all())
+    output.va.sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+@arms
+@pytest.mark.parametrize("learnable", [False, True])
+def test_gradients_reach_everything_that_learns_and_nothing_frozen(fields, learnable):
+    model, batch = make_model(learnable=learnable, **fields).train(), make_batch()
+    grid = RegionGrid.square(2)
+    va = torch.rand(3, NUM_FRAMES, 2, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    soft = soft_labels(va, grid, sigma=0.5)
+    frozen = model.prompt_head.text_features.detach().clone()
+    terms = objective(model(**batch), va, batch["frame_mask"], soft, mse_weight=0.1, prompt_weight=1.0)
+    terms.total.backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
+    assert silent == []
+    torch.optim.AdamW(model.parameters(), lr=0.1).step()
+    assert torch.equal(model.prompt_head.text_features, frozen) is not learnable
+    assert ("prompt_head.text_features" in dict(model.named_parameters())) is learnable
+
+
+def test_gates_are_returned_when_asked_for():
+    batch = make_batch()
+    gates = make_model(fusion_depth=3)(**batch, return_gates=True).gates
+    assert [gate.shape for gate in gates] == [(3, NUM_FRAMES, 8)] * 3
+    assert all(float(gate.detach().min()) > 0 and float(gate.detach().max()) < 1 for gate in gates)
+    assert make_model(fusion="attention")(**batch, return_gates=True).gates == []
+    assert make_model(streams=("audio",))(**batch, return_gates=True).gates == []
+
+
+def test_half_precision_features_are_read_as_stored():
+    model, batch = make_model(), make_batch()
+    half = {**batch, "visual": batch["visual"].half(), "audio": batch["audio"].half()}
+    widened = {**half, "visual": half["visual"].float(), "audio": half["audio"].float()}
+    assert torch.equal(frames(model(**half)), frames(model(**widened)))
+
+
+def test_a_saved_model_brings_its_prompts_along():
+    model, batch = make_model(), make_batch()
+    blank = PromptBank.blank(4, TEXT_DIM)
+    copy = FusionModel(model.config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=blank).eval()
+    copy.load_state_dict(model.state_dict())
+    assert torch.equal(frames(copy(**batch)), frames(model(**batch)))
+
+
+def test_a_model_without_prompts_has_no_logits():
+    config = FusionConfig(hidden_dim=8, num_heads=2)
+    assert FusionModel(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM)(**make_batch()).region_logits is None
+
+
+def test_modality_dropout_acts_in_training_only():
+    model, batch = make_model(modality_dropout=0.9), make_batch(full=True)
+    assert torch.equal(frames(model(**batch)), frames(model(**batch)))
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(frames(model(**batch)), frames(model(**batch)))
+
+
+def test_modality_dropout_takes_one_whole_stream_at_its_rate():
+    torch.manual_seed(0)
+    visual, audio = torch.ones(20_000, 2, dtype=torch.bool), torch.ones(20_000, 2, dtype=torch.bool)
+    audio[:5000] = False  # these have one stream, and keep it
+    new_visual, new_audio = drop_stream(visual, audio, 0.3)
+    assert bool(new_visual[:5000].all())
+    lost_visual, lost_audio = ~new_visual[5000:].any(1), ~new_audio[5000:].any(1)
+    assert float(lost_visual.float().mean()) == pytest.approx(0.15, abs=0.01)
+    assert float(lost_audio.float().mean()) == pytest.approx(0.15, abs=0.01)
+    assert not bool((lost_visual & lost_audio).any())
+    assert torch.equal(new_visual[:, 0], new_visual[:, 1])
+
+
+def test_the_model_overfits_a_small_batch():
+    """A wrong mask, a detached branch or a dead head cannot reach this."""
+    model, batch = make_model(hidden_dim=32, num_heads=4).train(), make_batch(4, 20)
+    va = torch.rand(4, 20, 2, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        terms = objective(model(**batch), va, batch["frame_mask"], None, mse_weight=0.0, prompt_weight=0.0)
+        optimizer.zero_grad()
+        terms.total.backward()
+        optimizer.step()
+    assert float(terms.ccc.detach()) < 0.1  # P > .95
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hidden_dim": 10, "num_heads": 4}, "hidden_dim 10 is not divisible by num_heads 4"),
+        ({"hidden_dim": 9, "num_heads": 3}, "hidden_dim 9 is odd"),
+        ({"streams": ("audio", "audio")}, "streams names one twice"),
+        ({"streams": ()}, "at least 1 item"),
+        ({"streams": ("text",)}, "'visual' or 'audio'"),
+        ({"hiden_dim": 8}, "Extra inputs"),
+    ],
+)
+def test_a_shape_that_cannot_be_built_is_refused(fields, said):
+    with pytest.raises(ValidationError, match=said):
+        FusionConfig(**fields)
+
+
+def test_attention_mask_by_hand():
+    mask = torch.tensor([[True, True, False]])
+    assert attention_mask(mask, span=0, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    assert attention_mask(mask, span=0, causal=True)[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert attention_mask(mask, span=1, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 1]]
+    assert attention_mask(mask[:, :2], span=0, causal=False) is None
+    assert attention_mask(mask[:, :2], span=2, causal=False) is None
+
+
+def test_cross_attention_equals_a_loop_over_heads_and_frames():
+    torch.manual_seed(0)
+    attention = CrossAttention(8, 2, 0.0).double()
+    queries, keys = torch.randn(5, 8).double(), torch.randn(5, 8).double()
+    allowed = torch.tril(torch.ones(5, 5, dtype=torch.bool))
+    key, value = attention.key_value(keys).chunk(2, -1)
+    query, expected = attention.query(queries), torch.zeros(5, 8).double()
+    for head, frame in itertools.product((slice(0, 4), slice(4, 8)), range(5)):
+        scores = torch.stack([query[frame, head] @ key[k, head] / 2 for k in range(frame + 1)])  # sqrt(4) = 2
+        expected[frame, head] = scores.softmax(0) @ value[: frame + 1, head]
+    got = attention(queries[None], keys[None], allowed[None, None])[0]
+    torch.testing.assert_close(got, attention.out(expected))
+
+
+def test_gate_by_hand():
+    gated = GatedFusion(1)
+    with torch.no_grad():
+        gated.gate.weight.copy_(torch.tensor([[1.0, 2.0]]))
+        gated.gate.bias.zero_()
+    fused, gate = gated(torch.tensor([[[4.0]]]), torch.tensor([[[-2.0]]]))  # W [v; a] = 0, so half of each
+    assert (float(gate.detach()), float(fused.detach())) == (0.5, 1.0)
+    with torch.no_grad():
+        gated.gate.bias.fill_(50)
+    assert float(gated(torch.tensor([[[4.0]]]), torch.tensor([[[-2.0]]]))[0].detach()) == 4  # an open gate: visual
+
+
+def test_stream_input_ignores_the_scale_of_an_encoder():
+    stream, features = StreamInput(6, 4, 0.0), torch.randn(2, 5, 6)
+    present = torch.ones(2, 5, dtype=torch.bool)
+    torch.testing.assert_close(stream(1000 * features + 7, present), stream(features, present), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_bidirectional_encoder_equals_torchs_on_packed_windows(num_layers):
+    torch.manual_seed(0)
+    ours = TemporalEncoder(6, num_layers, 0.0, bidirectional=True)
+    theirs = nn.GRU(6, 3, num_layers, batch_first=True, bidirectional=True)
+    with torch.no_grad():
+        for layer in range(num_layers):
+            for directions, suffix in ((ours.forwards, ""), (ours.backwards, "_reverse")):
+                for name, parameter in directions[layer].named_parameters():
+                    getattr(theirs, name.replace("_l0", f"_l{layer}{suffix}")).copy_(parameter)
+    states, lengths = torch.randn(3, 7, 6), torch.tensor([7, 4, 2])
+    mask = torch.arange(7) < lengths[:, None]
+    packed = nn.utils.rnn.pack_padded_sequence(states, lengths, batch_first=True)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
+    torch.testing.assert_close(ours(states, FrameOrder.of(mask))[mask], expected[mask])
+    full = torch.ones_like(mask)
+    torch.testing.assert_close(ours(states, FrameOrder.of(full)), theirs(states)[0])
