@@ -1,0 +1,54 @@
+"""Predictions as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affectgrid.data.export import write_submission, write_track
+from affectgrid.errors import CatalogError
+
+
+def template(folder: Path, *lines: str) -> Path:
+    path = folder / "template.txt"
+    path.write_text("image_location,valence,arousal\n" + "".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_a_track_has_a_row_per_frame(tmp_path: Path) -> None:
+    write_track(tmp_path / "a.csv", np.array([1, 2]), np.array([0.0, 0.04]), np.array([[0.5, -0.5], [1.0, 0.0]]))
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "frame,time_s,valence,arousal",
+        "1,0.000,0.50000,-0.50000",
+        "2,0.040,1.00000,0.00000",
+    ]
+
+
+def test_the_submission_keeps_the_order_of_the_template(tmp_path: Path) -> None:
+    path = template(tmp_path, "b/00002.jpg,,", "a/00001.jpg", "b/00001.jpg")
+    va = {"a": np.array([[0.1, 0.2]]), "b": np.array([[0.3, 0.4], [0.5, 0.6]])}
+    assert write_submission(tmp_path / "out.txt", path, va) == 3
+    assert (tmp_path / "out.txt").read_text().splitlines() == [
+        "image_location,valence,arousal",
+        "b/00002.jpg,0.50000,0.60000",
+        "a/00001.jpg,0.10000,0.20000",
+        "b/00001.jpg,0.30000,0.40000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("c/00001.jpg", "track 'c' has no predictions"),
+        ("a/00009.jpg", "track 'a' has predictions for 1 frames; expected 9 frames"),
+        ("a/first.jpg", "template.txt:2: 'a/first.jpg'"),
+        ("a/00000.jpg", "template.txt:2"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(CatalogError, match=message):
+        write_submission(tmp_path / "out.txt", template(tmp_path, line), {"a": np.zeros((1, 2))})
+    assert not (tmp_path / "out.txt").exists()
+    assert not list(tmp_path.glob(".out*"))
