@@ -1,0 +1,44 @@
+"""When a parameter of a search space is active: one comparison with one other parameter."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+
+_PATTERN = re.compile(r"\s*(?P<parent>[\w.]+)\s*(?P<operator>==|!=|\bin\b)\s*(?P<value>\S.*?)\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """``parent == value``, ``parent != value`` or ``parent in [value, ...]``."""
+
+    parent: str
+    operator: Literal["==", "!=", "in"]
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read the text of a ``when:``; values are YAML. Raises ValueError with the accepted forms."""
+        match = _PATTERN.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not 'name == value', 'name != value' or 'name in [value, ...]'")
+        try:
+            value = yaml.safe_load(match["value"])
+        except yaml.YAMLError as error:
+            raise ValueError(f"{match['value']!r} is no YAML value") from error
+        if (match["operator"] == "in") != isinstance(value, list):
+            raise ValueError(f"{text!r}: 'in' takes a list, '==' and '!=' take one value")
+        return cls(match["parent"], match["operator"], value)  # type: ignore[arg-type]  # the pattern has only these
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds for `values`; a parent that is itself inactive makes it false."""
+        if self.parent not in values:
+            return False
+        value = values[self.parent]
+        if self.operator == "in":
+            return value in self.value
+        return bool((value == self.value) == (self.operator == "=="))

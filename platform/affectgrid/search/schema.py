@@ -1,0 +1,198 @@
+"""Search-space files: what is varied, what is fixed, how often, and by which sampler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, JsonValue, model_validator
+
+from affectgrid.search.condition import Condition
+from affectgrid.settings import Settings
+from affectgrid.training.config import TrainConfig
+
+Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
+PROMPT_FILE = "prompt.file"
+
+
+class Dimension(Settings):
+    """One searched parameter: exactly one of ``float``, ``int`` or ``choice``."""
+
+    float_: tuple[float, float] | None = Field(None, alias="float", description="lowest and highest value")
+    int_: tuple[int, int] | None = Field(None, alias="int", description="lowest and highest value, both included")
+    choice: tuple[JsonValue, ...] | None = Field(None, min_length=1, description="the values")
+    log: bool = Field(False, description="sample the logarithm")
+    step: float | None = Field(None, gt=0, description="distance of neighbouring values")
+    when: str | None = Field(None, description="active only then, e.g. 'prompt.mode != none'")
+
+    @model_validator(mode="after")
+    def _check(self) -> Dimension:
+        given = [kind for kind in (self.float_, self.int_, self.choice) if kind is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of float, int and choice; {len(given)} are given")
+        if self.choice is not None:
+            if self.log or self.step is not None:
+                raise ValueError("a choice has neither log nor step")
+            if len({json.dumps(value) for value in self.choice}) != len(self.choice):
+                raise ValueError("a choice names a value twice")
+        low, high = self.bounds or (0, 0)
+        if low > high:
+            raise ValueError(f"low {low:g} is above high {high:g}; swap them")
+        if self.log and low <= 0:
+            raise ValueError(f"a log scale cannot start at {low:g}; start above 0 or drop log")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other; drop one")
+        if self.int_ is not None and self.step is not None and self.step != int(self.step):
+            raise ValueError(f"an int takes whole steps, not {self.step:g}")
+        if self.when is not None:
+            Condition.parse(self.when)
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Lowest and highest value of a number."""
+        return self.float_ or self.int_
+
+    @property
+    def condition(self) -> Condition | None:
+        """`when`, parsed."""
+        return Condition.parse(self.when) if self.when is not None else None
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Values that together show whether every value of this dimension is accepted."""
+        return self.choice if self.choice is not None else (self.bounds or ())
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` can be sampled."""
+        if self.choice is not None:
+            return value in self.choice
+        low, high = self.bounds or (0.0, 0.0)
+        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+class Arm(Settings):
+    """One named setting that is compared with the others."""
+
+    name: str = Field(min_length=1)
+    set: dict[str, JsonValue] = Field({}, description="what differs from the constants")
+
+
+class SearchSpace(Settings):
+    """What a study runs: trials that a sampler proposes, or a list of arms, each with several seeds.
+
+    `space.parse_space` and `space.load_space` also check every name and bound against TrainConfig.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64, description="of the study and of its folder")
+    description: str = ""
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
+    sampler_seed: int = Field(0, ge=0, description="of the sampler")
+    pruner: Literal["asha", "none"] = Field("none", description="whether weak trials end early")
+    trials: int = Field(20, gt=0, description="number of trials; arms need none")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="each trial's runs; the objective is their mean")
+    objective: Literal["val/p_best"] = Field("val/p_best", description="what is maximised")
+    constants: dict[str, JsonValue] = Field(
+        {}, validation_alias=AliasChoices("constants", "base"), description="fixed settings"
+    )
+    space: dict[str, Dimension] = Field({}, description="searched settings by dotted name")
+    points: tuple[dict[str, JsonValue], ...] = Field(
+        ({},), description="tried first; a parameter that a point leaves out has its default value"
+    )
+    arms: tuple[Arm, ...] = Field((), description="run each of these with each seed, instead of sampling")
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSpace:
+        if bool(self.arms) == bool(self.space):
+            raise ValueError("give either space or arms")
+        if len({arm.name for arm in self.arms}) != len(self.arms):
+            raise ValueError("two arms have one name")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("a seed is there twice")
+        return self
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials the study has when it is done; with arms one for each arm and seed."""
+        return len(self.arms) * len(self.seeds) if self.arms else self.trials
+
+    def with_overrides(self, *, name: str | None = None, trials: int | None = None) -> SearchSpace:
+        """A copy with another name or number of trials, where given."""
+        changes = {"name": name, "trials": trials}
+        given = {field: value for field, value in changes.items() if value is not None}
+        return SearchSpace.model_validate(self.model_dump(by_alias=True) | given)
+
+    def active_order(self) -> Iterator[tuple[str, Dimension]]:
+        """The dimensions, each after the one that its ``when`` names. Raises ValueError for a cycle."""
+        left = dict(self.space)
+        while left:
+            ready = [name for name, dim in left.items() if dim.condition is None or dim.condition.parent not in left]
+            if not ready:
+                raise ValueError(f"the conditions of {', '.join(sorted(left))} form a circle")
+            for name in ready:
+                yield name, left.pop(name)
+
+    def resolve(self, values: Mapping[str, Any], *, seed: int) -> TrainConfig:
+        """The configuration of one run: defaults, then the constants, then `values`. Raises ValidationError."""
+        return TrainConfig.model_validate(nest({**self.constants, **values, "seed": seed}))
+
+    def first_points(self) -> list[Values]:
+        """`points`, with the default of every parameter that they leave out, as long as the space holds it."""
+        return [self._completed(point) for point in self.points]
+
+    def _completed(self, point: Mapping[str, Any]) -> Values:
+        default = self.resolve(point, seed=0)
+        values: Values = {}
+        for name, dimension in self.active_order():
+            value = point.get(name, field_value(default, name))
+            known = {**self.constants, **values}
+            if dimension.holds(value) and (dimension.condition is None or dimension.condition.holds(known)):
+                values[name] = value
+        return values
+
+    def prompt_files(self) -> tuple[str, ...]:
+        """Every prompt file that a trial may ask for."""
+        base = field_value(self.resolve({}, seed=0), PROMPT_FILE)
+        dimension = self.space.get(PROMPT_FILE)
+        files = [arm.set.get(PROMPT_FILE, base) for arm in self.arms] or [base]
+        if dimension is not None:
+            files = [*dimension.extremes(), *([base] if dimension.when else [])]
+        return tuple(dict.fromkeys(str(file) for file in files))
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change under a study that goes on. A name, words and a larger number of trials may."""
+        fields = self.model_dump(mode="json", by_alias=True, exclude={"name", "description", "trials"})
+        return {name: value for name, value in fields.items() if value not in ({}, [])}
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` -> ``{"a": {"b": 1}}``."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, last = name.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return nested
+
+
+def field_value(config: TrainConfig, name: str) -> Any:
+    """The value of a dotted name, as plain JSON."""
+    value: Any = config.model_dump(mode="json")
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def field_names() -> tuple[str, ...]:
+    """Every dotted name that a search space may use."""
+
+    def walk(fields: Mapping[str, Any], prefix: str) -> Iterator[str]:
+        for name, value in fields.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+
+    return tuple(name for name in walk(TrainConfig().model_dump(mode="json"), "") if name != "seed")

@@ -1,0 +1,200 @@
+"""What a study found: a record per trial, and the summary that is printed, kept and reported."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from affectgrid.settings import Settings
+
+Metrics = dict[str, float]
+State = Literal["complete", "pruned", "failed"]
+_HISTORIES = {"trials": {"__all__": {"seeds": {"__all__": {"history"}}}}}  # each trial's own file has them
+SCORES = {"CCC-V": "val/ccc_valence", "CCC-A": "val/ccc_arousal", "P": "val/p"}
+
+
+class SeedRecord(Settings):
+    """One training run of a trial."""
+
+    seed: int
+    history: tuple[Metrics, ...]
+
+    @property
+    def best(self) -> Metrics:
+        """The epoch whose weights were kept: the first with the highest ``val/p``."""
+        return max(self.history, key=lambda metrics: metrics["val/p"])
+
+
+class TrialRecord(Settings):
+    """One trial, as its folder keeps it.
+
+    `objective` is the mean over the seeds of ``val/p_best``; None where the trial failed, and `reason` says why.
+    """
+
+    number: int
+    label: str
+    state: State
+    params: dict[str, JsonValue]
+    arm: str | None = None
+    objective: float | None = None
+    reason: str | None = None
+    seeds: tuple[SeedRecord, ...] = ()
+    started: str = ""
+    duration_s: float = 0.0
+    attempts: int = 1
+
+    def score(self, metric: str) -> float:
+        """Mean over the seeds of a metric at their best epochs. NaN for a trial without a result."""
+        return statistics.fmean(seed.best[metric] for seed in self.seeds) if self.seeds else math.nan
+
+
+class StudySummary(Settings):
+    """A study as it stands.
+
+    Args:
+        space: identity of the search space.
+        data: fingerprint of the data.
+        encoders: of each stream; ``tiny`` ones are random, and every table says so.
+        num_planned: trials that the study has when it is done.
+        trials: the finished ones, by number.
+        wall_s: time of the session that ended last; a study that went on after a kill has had others.
+        folder: where all of it lies.
+    """
+
+    name: str
+    description: str = ""
+    space: dict[str, JsonValue]
+    data: str
+    encoders: dict[str, str]
+    num_planned: int
+    trials: tuple[TrialRecord, ...]
+    wall_s: float
+    folder: Path
+    commit: str = "unknown"
+    command: str = ""
+
+    @property
+    def complete(self) -> list[TrialRecord]:
+        """Trials that ran to their end, best first."""
+        done = [trial for trial in self.trials if trial.state == "complete"]
+        return sorted(done, key=lambda trial: (-_value(trial), trial.number))
+
+    @property
+    def failed(self) -> list[TrialRecord]:
+        """Trials that failed, each with its reason."""
+        return [trial for trial in self.trials if trial.state == "failed"]
+
+    @property
+    def pruned(self) -> list[TrialRecord]:
+        """Trials that were ended early."""
+        return [trial for trial in self.trials if trial.state == "pruned"]
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The trial with the highest objective; the earliest of equals. None when none is complete."""
+        return next(iter(self.complete), None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return len(self.trials) >= self.num_planned
+
+    @property
+    def arms(self) -> dict[str, list[TrialRecord]]:
+        """The complete trials of each arm, in the order of the space; empty for a sampled study."""
+        names = dict.fromkeys(trial.arm for trial in self.trials if trial.arm is not None)
+        return {name: [trial for trial in self.trials if trial.arm == name and trial.seeds] for name in names}
+
+    def write(self) -> Path:
+        """Write ``summary.json`` into the study's folder, whole or not at all."""
+        path = self.folder / "summary.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(
+            self.model_dump_json(indent=1, exclude={"trials": {"__all__": {"seeds": {"__all__": {"history"}}}}})
+        )
+        partial.rename(path)
+        return path
+
+    # Rows for a table: heading -> text. Reporting lays them out and knows nothing of studies.
+
+    def headline(self) -> str:
+        """One line: how many trials, how they ended, how long it took."""
+        parts = [f"{len(self.trials)} of {self.num_planned} trials"]
+        parts += [f"{len(self.pruned)} ended early"] if self.pruned else []
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        return f"{self.name}: {', '.join(parts)}, {self.wall_s:.0f} s"
+
+    def caveat(self) -> str:
+        """What a reader of the scores must know; empty where there is nothing."""
+        tiny = sorted(stream for stream, name in self.encoders.items() if name.startswith("tiny"))
+        return (
+            f"{' and '.join(tiny)} features come from a tiny random encoder: a check of the chain, not a result"
+            if tiny
+            else ""
+        )
+
+    def leaderboard(self, top: int = 10) -> list[dict[str, str]]:
+        """The best trials."""
+        names = varied(self.complete)
+        return [
+            {"trial": str(trial.number)}
+            | {heading: f"{trial.score(metric):.3f}" for heading, metric in SCORES.items()}
+            | {_short_name(name, names): text(trial.params.get(name)) for name in names}
+            | {"s": f"{trial.duration_s:.1f}"}
+            for trial in self.complete[:top]
+        ]
+
+    def arms_table(self) -> list[dict[str, str]]:
+        """Mean and standard deviation over the seeds of every arm."""
+        rows = []
+        for name, trials in self.arms.items():
+            row = {"arm": name, "seeds": str(len(trials))}
+            for heading, metric in SCORES.items():
+                row[heading] = spread([trial.score(metric) for trial in trials])
+            rows.append(row | {"s": f"{sum(trial.duration_s for trial in trials):.0f}"})
+        return rows
+
+    def failures(self) -> list[dict[str, str]]:
+        """Failed trials with their reasons."""
+        return [
+            {"trial": str(trial.number), "what": trial.label, "reason": trial.reason or "unknown"}
+            for trial in self.failed
+        ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """``mean ± standard deviation`` (n - 1); the value alone where there is one."""
+    if not values:
+        return "–"
+    mean = statistics.fmean(values)
+    return f"{mean:.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{mean:.3f}"
+
+
+def varied(trials: Sequence[TrialRecord]) -> list[str]:
+    """Parameters that differ between the trials, in their order of appearance."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return [name for name in names if len({text(trial.params.get(name)) for trial in trials}) > 1]
+
+
+def text(value: Any) -> str:
+    """A parameter's value for a table; a dash where it was not active."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _short_name(name: str, names: Sequence[str]) -> str:
+    """The last part of a dotted name where that is enough to tell it from the others."""
+    last = name.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
+
+
+def _value(trial: TrialRecord) -> float:
+    return -math.inf if trial.objective is None else trial.objective
