@@ -96,7 +96,8 @@ def shuffled_batches(
     """
     generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
     order = torch.randperm(num_windows, generator=generator)
-    for batch in order.split(batch_size):
+    for first in range(0, num_windows, batch_size):
+        batch = order[first : first + batch_size]
         places = torch.arange(rank, -(-len(batch) // num_workers) * num_workers, num_workers)
         yield batch[places.clamp(max=len(batch) - 1)], places < len(batch)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -92,12 +93,13 @@ def predict_tracks(
         return torch.zeros(0, 2, device=resident.device)
     longest, first, last = int((index.stop - index.start).max()), int(bounds[0]), int(bounds[-1])
     outputs: list[Tensor] = []
-    for numbers in torch.arange(len(index)).split(max(1, _BATCH_FRAMES // longest)):
-        batch = resident.gather(index, numbers)
+    size = max(1, _BATCH_FRAMES // longest)
+    for number in range(0, len(index), size):
+        batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
         va = model(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask).va
         outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
     merged = merge_windows(torch.cat(outputs), index.spans - first, last - first)
-    tracks = merged.split((bounds[1:] - bounds[:-1]).tolist())
+    tracks = [merged[start:stop] for start, stop in itertools.pairwise((bounds - first).tolist())]
     return torch.cat([smooth(track, window.smooth_half_width) for track in tracks]).clamp(-1, 1)
 
 

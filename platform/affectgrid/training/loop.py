@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from affectgrid.data.resident import Split
 from affectgrid.errors import Problem, TrainingError
-from affectgrid.losses import ObjectiveTerms, objective
+from affectgrid.losses import objective
 from affectgrid.metrics import CccAccumulator
 from affectgrid.model.fusion import FusionModel
 from affectgrid.regions import soft_labels
@@ -30,6 +30,7 @@ from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
 Metrics = dict[str, float]
+_LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # as ObjectiveTerms has them
 Report = Callable[[Metrics, Save], None]
 
 
@@ -92,6 +93,11 @@ def run_identity(config: TrainConfig, train: Split, validation: Split, prompts: 
         for array in (split.offsets, split.va, split.labelled):
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
+
+
+def best_epoch(history: Sequence[Metrics]) -> Metrics:
+    """The metrics of the epoch whose weights a run keeps: the highest ``val/p``, the earliest of equals."""
+    return max(history, key=lambda past: past["val/p"])
 
 
 class _Run:
@@ -162,7 +168,7 @@ class _Run:
             sum_over_workers=self.workers.sum,
         )
         self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
+        torch.autograd.backward(terms.total)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.step()
         return torch.stack(terms).detach()
@@ -172,13 +178,7 @@ class _Run:
         if not finite.all():
             step = int(finite.logical_not().nonzero()[0]) + 1
             raise self._diverged(f"the loss of step {step} of {len(terms)} is {float(terms[step - 1, 0])}")
-        means = ObjectiveTerms(*terms.mean(0).tolist())
-        return {
-            "train/loss": means.total,
-            "train/loss_ccc": means.ccc,
-            "train/loss_mse": means.mse,
-            "train/loss_prompt": means.prompt,
-        }
+        return dict(zip(_LOSS_NAMES, terms.mean(0).tolist(), strict=True))
 
     def validate(self) -> Metrics:
         """CCC over the concatenation of all labelled frames; each worker predicts some tracks and all hear the sum."""
@@ -232,7 +232,7 @@ class _Run:
     def result(self) -> FitResult:
         """The best epoch's model."""
         self.model.load_state_dict(self.best_weights)
-        return FitResult(self.model.eval(), tuple(self.history), max(self.history, key=lambda past: past["val/p"]))
+        return FitResult(self.model.eval(), tuple(self.history), best_epoch(self.history))
 
     def _diverged(self, found: str) -> TrainingError:
         mend = (
