@@ -1,0 +1,128 @@
+"""Aff-Wild2's valence-arousal files: a header, then one line per frame; -5,-5 marks a frame without a label."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectgrid.errors import AnnotationError, Problem
+
+HEADER = "valence,arousal"
+INVALID = -5.0
+
+# float() would also take "1_000", "infinity" and digits of other scripts
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_MAX_BYTES = 64 << 20  # forty times the longest track of Aff-Wild2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Annotation:
+    """Labels of one track; row k belongs to frame_index k + 1.
+
+    Args:
+        va: (valence, arousal) in [-1, 1], 0 where not valid, float32 [frame, 2].
+        valid: False where the file says -5, bool [frame].
+    """
+
+    va: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+    @property
+    def num_frames(self) -> int:
+        """Lines after the header."""
+        return len(self.valid)
+
+
+def read_annotation(path: Path) -> Annotation:
+    """Read and check one annotation file; CRLF and a UTF-8 byte order mark are accepted.
+
+    Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE,
+    ANN-RANGE, ANN-HALF (one of the two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). A value is checked as it is
+    written: an error names the first line that is wrong.
+    """
+    lines = _text(path).split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    lines = [line.removesuffix("\r") for line in lines]
+    _check_header(path, lines)
+    if len(lines) == 1:
+        _refuse(path, "ANN-EMPTY", "no line after the header", "one line per frame", "restore the file", line=None)
+    va = np.array([_parse(path, number, line) for number, line in enumerate(lines[1:], start=2)], dtype=np.float32)
+    valid = va[:, 0] != INVALID
+    if not valid.any():
+        _refuse(
+            path, "ANN-MASKED", f"all {len(va)} frames are -5", "at least one label", "leave the track out", line=None
+        )
+    va[~valid] = 0
+    return Annotation(va, valid)
+
+
+def write_annotation(path: Path, annotation: Annotation) -> None:
+    """Write the format that ``read_annotation`` reads back to the same float32 values."""
+    rows = (
+        f"{float(v):.9g},{float(a):.9g}" if valid else "-5,-5"
+        for (v, a), valid in zip(annotation.va, annotation.valid, strict=True)
+    )
+    path.write_text("\n".join([HEADER, *rows, ""]), encoding="utf-8", newline="\n")
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            found = f"{path.stat().st_size} bytes"
+            _refuse(path, "ANN-SIZE", found, f"at most {_MAX_BYTES} bytes", "check what this file is", line=None)
+        data = path.read_bytes()
+        # a NUL in UTF-8 is legal but means UTF-16 or a file of zeros after a crash
+        if (zero := data.find(0)) >= 0:
+            raise UnicodeDecodeError("utf-8", data, zero, zero + 1, "a zero byte")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"byte {data[error.start]:#04x} at offset {error.start} ({error.reason})"
+        _refuse(path, "ANN-ENCODING", found, "UTF-8", "save it as UTF-8", line=None)
+    except (OSError, ValueError) as error:
+        _refuse(path, "ANN-MISSING", str(error), "a readable file", "check the path and its permissions", line=None)
+
+
+def _check_header(path: Path, lines: list[str]) -> None:
+    first = lines[0].replace(" ", "").lower() if lines else ""
+    if first != HEADER:
+        found = repr(lines[0][:60]) if lines else "an empty file"
+        _refuse(path, "ANN-HEADER", found, repr(HEADER), "add the header as the first line", line=1)
+
+
+def _parse(path: Path, number: int, line: str) -> tuple[float, float]:
+    cells = [cell.strip(" \t") for cell in line.split(",")]
+    if ",".join(cells).lower() == HEADER:
+        _refuse(path, "ANN-HEADER", "a second header", "numbers", "remove this line", line=number)
+    if len(cells) != 2:
+        found = repr(line[:60]) if line else "an empty line"
+        _refuse(path, "ANN-COLUMNS", found, "two numbers: valence,arousal", "correct this line", line=number)
+    valence, arousal = (_number(path, number, cell) for cell in cells)
+    if (valence == INVALID) != (arousal == INVALID):
+        _refuse(path, "ANN-HALF", f"only one of {line[:60]!r} is -5", "both or none", "correct this line", line=number)
+    for value in (valence, arousal):
+        if value != INVALID and not -1 <= value <= 1:
+            _refuse(path, "ANN-RANGE", f"{value:g}", "a value in [-1, 1], or -5", "correct this line", line=number)
+    return valence, arousal
+
+
+def _number(path: Path, number: int, cell: str) -> float:
+    if cell.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
+        _refuse(path, "ANN-FINITE", repr(cell), "a finite number", "write -5,-5 for no label", line=number)
+    if not _NUMBER.fullmatch(cell):
+        _refuse(path, "ANN-NUMBER", repr(cell[:40]), "a number", "correct this line", line=number)
+    value = float(cell)
+    if not math.isfinite(value):  # 1e999
+        _refuse(path, "ANN-FINITE", repr(cell[:40]), "a finite number", "correct this line", line=number)
+    return value
+
+
+def _refuse(path: Path, code: str, found: str, expected: str, mend: str, *, line: int | None) -> NoReturn:
+    where = f"{path}:{line}" if line else str(path)
+    raise AnnotationError(Problem(code, where, found, expected, mend))

@@ -1,0 +1,70 @@
+"""What a stream's numbers depend on, hashed to the fingerprint that names its folder in the feature store."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from typing import Literal
+
+from pydantic import Field
+
+from affectgrid.settings import Settings
+
+SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
+
+# The libraries whose major version may change a feature: decoding, and the encoders of each stream.
+_LIBRARIES = {
+    "visual": ("av", "numpy", "pillow", "torch", "torchvision", "open_clip_torch"),
+    "audio": ("av", "numpy", "torch", "transformers"),
+}
+
+
+class VisualStream(Settings):
+    """One feature per video frame."""
+
+    kind: Literal["visual"] = "visual"
+    model: str = Field("tiny", description="open_clip model/weights, a local directory, or tiny")
+    crop: Literal["crops", "detect", "frame"] = Field(
+        "crops", description="the data set's own face crops, a detector on each frame, or the whole frame"
+    )
+    margin: float = Field(0.2, ge=0, le=2, description="context around a detected face, as a share of its size")
+
+
+class AudioStream(Settings):
+    """One feature per hop, from a window of sound centred on it."""
+
+    kind: Literal["audio"] = "audio"
+    model: str = Field("tiny", description="transformers audio model, a local directory, or tiny")
+    sample_rate_hz: int = Field(16_000, gt=0)
+    window_s: float = Field(1.0, gt=0, description="sound that one feature hears")
+    hop_s: float = Field(0.2, gt=0, description="time between two features")
+
+
+Stream = VisualStream | AudioStream
+
+
+def fingerprint(stream: Stream, encoder_digest: str) -> str:
+    """16 hexadecimal digits over everything that changes the stored numbers.
+
+    ``encoder_digest`` is the hash of the weights: the same weights under two names share no folder only because the
+    name is a setting too, and other weights under one name never share one.
+    """
+    return hashlib.sha256(json.dumps(describe(stream, encoder_digest), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe(stream: Stream, encoder_digest: str) -> dict[str, object]:
+    """The text that ``fingerprint`` hashes, kept beside the features as fingerprint.json."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "stream": stream.model_dump(mode="json"),
+        "encoder": encoder_digest,
+        "libraries": {name: _major(name) for name in _LIBRARIES[stream.kind]},
+    }
+
+
+def _major(library: str) -> str:
+    try:
+        return importlib.metadata.version(library).split(".")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,131 @@
+"""Sound by time range on the video's clock; a range read alone equals that range of the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from affectgrid.media.container import media_errors, open_media, origin_s
+
+_PREROLL_S = 1.0  # decoders need what came before: AAC a frame, Opus 80 ms, MP3 its bit reservoir
+_CONTEXT_S = 0.05  # more than the half-width of the resampling filter at any usual rate
+# Matroska rounds times to 1 ms, so neighbours seem to overlap or to leave a gap; beyond this it is a real one.
+_JITTER_S = 0.01
+
+
+def read_audio(
+    path: Path, start_s: float, stop_s: float, *, sample_rate_hz: int = 16_000
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Mono samples from ``start_s`` to ``stop_s`` on the container's clock, and where there is sound at all.
+
+    Sample ``i`` is at ``(round(start_s * sample_rate_hz) + i) / sample_rate_hz``. Outside the sound track, and where it
+    is damaged, samples are 0 and not present; both arrays have ``round(stop) - round(start)`` entries, whatever the
+    file holds. Other channels are mixed down by FFmpeg's own matrix. Raises MediaError only if the file does not open.
+    """
+    first, stop = round(start_s * sample_rate_hz), round(stop_s * sample_rate_hz)
+    if stop < first:
+        raise ValueError(f"stop_s = {stop_s} lies before start_s = {start_s}")
+    silence = np.zeros(stop - first, np.float32), np.zeros(stop - first, np.bool_)
+    with open_media(path) as container:
+        if not container.streams.audio or stop == first:
+            return silence
+        stream = container.streams.audio[0]
+        frames = _frames(container, stream, start_s)
+        head = next(frames, None)
+        if head is None:
+            return silence
+        rate = head.sample_rate
+        # In rational resampling the filter's phase repeats every `step` samples: begin on such a multiple, and a
+        # part is resampled exactly as the whole is.
+        common = math.gcd(rate, sample_rate_hz)
+        step_in, step_out = rate // common, sample_rate_hz // common
+        context = math.ceil(_CONTEXT_S * sample_rate_hz)
+        block = (first - context) // step_out
+        begin_in = block * step_in
+        end_in = math.ceil((stop + context) * rate / sample_rate_hz)
+        line = _Line(begin_in, end_in, rate, origin_s(container))
+        with media_errors(path):
+            line.place(head)
+            for frame in frames:
+                if not line.place(frame):
+                    break
+            mono = _resample(line.samples, rate, sample_rate_hz)
+    offset = first - block * step_out
+    sound = mono[offset : offset + stop - first]
+    sound = np.pad(sound, (0, stop - first - len(sound)))
+    ticks = np.arange(first, stop, dtype=np.int64) * rate // sample_rate_hz - begin_in
+    present = line.present[np.clip(ticks, 0, len(line.present) - 1)]
+    return np.where(present, sound, np.float32(0)), present
+
+
+class _Line:
+    """A stretch of the time line at the stream's own rate, filled frame by frame."""
+
+    def __init__(self, begin: int, end: int, rate: int, zero_s: float) -> None:
+        self.samples = np.zeros(end - begin, np.float32)
+        self.present = np.zeros(end - begin, np.bool_)
+        self._begin, self._rate, self._zero_s = begin, rate, zero_s
+        self._next: int | None = None
+        self._mixers: dict[tuple[str, str, int], Any] = {}
+
+    def place(self, frame: Any) -> bool:
+        """Mix a frame down to where its time says; False once it lies behind the end."""
+        mono = self._mono(frame)
+        at = self._next
+        if frame.time is not None:
+            told = round((frame.time - self._zero_s) * self._rate)
+            at = told if at is None or abs(told - at) > _JITTER_S * self._rate else at
+        if at is None:
+            return True  # without any time yet there is no place for it
+        self._next = at + len(mono)
+        low, high = max(at, self._begin), min(at + len(mono), self._begin + len(self.samples))
+        if low < high:
+            here = slice(low - self._begin, high - self._begin)
+            self.samples[here] = mono[low - at : high - at]
+            self.present[here] = True
+        return at < self._begin + len(self.samples)
+
+    def _mono(self, frame: Any) -> NDArray[np.float32]:
+        key = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if key not in self._mixers:
+            self._mixers[key] = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+        frame.pts = None  # the resampler would fill or drop samples to follow the times; the line does that itself
+        parts = [part.to_ndarray()[0] for part in self._mixers[key].resample(frame)]
+        mono = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        # a damaged float stream may hold NaN, and one would spread through the filter
+        return np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _frames(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
+    """Decoded frames from a little before ``start_s``. Packets that do not decode are left out."""
+    early_s = start_s - _PREROLL_S
+    if early_s > 0:
+        try:
+            container.seek(int((early_s + origin_s(container)) / stream.time_base), stream=stream)
+        except av.FFmpegError:
+            container.seek(0)  # no index: from the start
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+        try:
+            yield from packet.decode()
+        except (av.FFmpegError, ValueError):
+            continue  # damaged sound: what is missing stays not present
+
+
+def _resample(samples: NDArray[np.float32], rate: int, sample_rate_hz: int) -> NDArray[np.float32]:
+    if rate == sample_rate_hz:
+        return samples
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
+    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+    frame.sample_rate = rate
+    return np.concatenate([part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))])
