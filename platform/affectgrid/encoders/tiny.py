@@ -160,4 +160,5 @@ def _smooth_filters(noise: Tensor) -> Tensor:
     small = nn.functional.interpolate(noise, size=max(2, side // 4), mode="area")
     smooth: Tensor = nn.functional.interpolate(small, size=(side, side), mode="bicubic", align_corners=True)
     norms = smooth.flatten(1).norm(dim=1)
-    return smooth / norms.view(-1, 1, 1, 1)
+    normalised: Tensor = smooth / norms.view(-1, 1, 1, 1)
+    return normalised
