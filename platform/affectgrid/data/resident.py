@@ -75,6 +75,7 @@ def load_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, 
         rows.append(_join(visual, audio, read_annotation(track.annotation) if track.annotation else None))
     for stream, fingerprint in (("visual", visual_fp), ("audio", audio_fp)):
         encoders[stream] = str(store.read_metadata(stream, fingerprint, tracks[0].id).get("encoder", "unknown"))
+    offsets = np.cumsum([0, *(len(row["frame_index"]) for row in rows)], dtype=np.int64)
     columns: dict[str, NDArray[np.generic]] = {}
     for column in rows[0]:
         columns[column] = np.concatenate([row[column] for row in rows])
@@ -83,15 +84,10 @@ def load_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, 
     return Split(
         name=name,
         track_ids=tuple(track.id for track in tracks),
-        offsets=_offsets(columns["frame_index"]),
+        offsets=offsets,
         encoders=encoders,
         **columns,  # type: ignore[arg-type]
     )
-
-
-def _offsets(frame_index: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Every track begins with frame 1."""
-    return np.append(np.flatnonzero(frame_index == 1), len(frame_index)).astype(np.int64)
 
 
 def _join(visual: FeatureTable, audio: FeatureTable, labels: Annotation | None) -> dict[str, NDArray[np.generic]]:

@@ -61,7 +61,7 @@ class FeatureTable:
     @property
     def dim(self) -> int:
         """Length of one feature."""
-        return self.feature.shape[1]
+        return int(self.feature.shape[1])
 
 
 class FeatureStore:

@@ -60,6 +60,9 @@ class VideoInfo:
     in_time_order: bool
 
 
+_Frame = tuple[int, int | None, bool]  # pts, dts, keyframe
+
+
 @dataclasses.dataclass
 class _Scan:
     """What one pass over the packets finds."""
@@ -91,7 +94,7 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
         codec, stated = stream.codec_context.name, stream.frames or None
         audio = _audio_info(sound, scan, start_s)
     rotation, width, height = _upright(path)
-    frames = [(pts, dts, key) for pts, dts, key in scan.frames if pts is not None]
+    frames: list[_Frame] = [(pts, dts, key) for pts, dts, key in scan.frames if pts is not None]
     if codec not in _PACKET_IS_FRAME or len(frames) < len(scan.frames):
         frames = _scan_by_decoding(path)
     if not frames:
@@ -100,7 +103,7 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     pts = np.array([frames[i][0] for i in order], dtype=np.int64)
     keys = np.array([k for k, i in enumerate(order) if frames[i][2]], dtype=np.int64)
     seek_to = [frames[order[k]][1] if frames[order[k]][1] is not None else frames[order[k]][0] for k in keys]
-    times_s = pts * float(time_base) - start_s
+    times_s = pts.astype(np.float64) * float(time_base) - start_s
     span_s = float(times_s[-1] - times_s[0])
     return VideoInfo(
         num_frames=len(pts),
@@ -136,7 +139,7 @@ def read_frames(
             for position, frame in _decode(path, start, info, seek=seek, num_threads=num_threads):
                 if position > wanted:
                     if wanted == start and seek:
-                        raise _BadSeek
+                        raise _SeekError
                     break
                 if position == wanted:
                     with media_errors(path):
@@ -146,7 +149,7 @@ def read_frames(
                 if wanted == stop:
                     return
             break
-        except _BadSeek:
+        except _SeekError:
             continue
     found = f"frame {wanted + 1} of {info.num_frames} does not decode"
     raise MediaError(
@@ -154,7 +157,7 @@ def read_frames(
     )
 
 
-class _BadSeek(Exception):
+class _SeekError(Exception):
     """The seek landed after its target."""
 
 
@@ -172,7 +175,7 @@ def _decode(path: Path, start: int, info: VideoInfo, *, seek: bool, num_threads:
         for packet in container.demux(stream):
             if not landed:
                 if packet.pts is None or packet.pts > info.pts[info.keyframes[key]]:
-                    raise _BadSeek
+                    raise _SeekError
                 landed = True
             for frame in packet.decode():
                 if not info.in_time_order:
@@ -209,10 +212,10 @@ def _scan(container: Any, video: Any, sound: Any) -> _Scan:
     return scan
 
 
-def _scan_by_decoding(path: Path) -> list[tuple[int, int | None, bool]]:
+def _scan_by_decoding(path: Path) -> list[_Frame]:
     """The slow index, for codecs and containers whose packets do not tell; without times, frames are counted."""
     with open_media(path) as container:
-        frames = [(frame.pts, None, bool(frame.key_frame)) for frame in container.decode(video=0)]
+        frames: list[_Frame] = [(frame.pts, None, bool(frame.key_frame)) for frame in container.decode(video=0)]
     if any(pts is None for pts, _, _ in frames):
         return [(count, None, count == 0) for count in range(len(frames))]
     return frames

@@ -1,0 +1,186 @@
+"""Everything that is wrong with a data set, found at once and before any expensive work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affectgrid.data.annotations import Annotation, read_annotation
+from affectgrid.data.catalog import Catalog, Track
+from affectgrid.errors import AnnotationError, MediaError, Problem
+from affectgrid.media.crops import list_crops
+from affectgrid.media.guard import GuardedProcess
+from affectgrid.media.video import VideoInfo
+
+Probe = Callable[[Path], VideoInfo]
+
+_DRIFT_SHARE = 0.02  # of the mean interval: below this a rate is called constant
+_MAX_NAMED = 10
+
+
+def validate(
+    catalog: Catalog,
+    *,
+    tolerance_frames: int = 10,
+    probe: Probe | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[Problem]:
+    """Check labels, videos, crops and how they fit; an empty list means that encoding and training can start.
+
+    Args:
+        tolerance_frames: how far the numbers of labels, frames and crops may differ; frames join by index anyway.
+        probe: indexes a video; default: ``probe_video`` in a guarded process, 300 s and 4 GiB each.
+        progress: told 1 after every track.
+
+    Errors come first. Codes beside those of the annotation reader and the prober: VAL-LEAK (one video in two splits),
+    VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-RATE, VAL-CONSTANT,
+    VAL-MASKED.
+    """
+    problems = [*_leaks(catalog), *_orphans(catalog)]
+    with contextlib.ExitStack() as stack:
+        if probe is None:
+            guard = stack.enter_context(GuardedProcess(time_limit_s=300, memory_limit_bytes=4 << 30))
+            probe = _guarded(guard)
+        videos: dict[Path, VideoInfo | None] = {}
+        masked: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for track in catalog.tracks:
+            labels = _labels(track, problems)
+            if labels is not None:
+                masked[track.split].append((int((~labels.valid).sum()), labels.num_frames))
+                problems.extend(_constant(track, labels))
+            if track.video is not None and track.video not in videos:
+                videos[track.video] = _video(track.video, probe, problems)
+            problems.extend(_counts(track, labels, videos.get(track.video) if track.video else None, tolerance_frames))
+            progress(1)
+    problems.extend(_masked(masked))
+    return sorted(problems, key=lambda problem: problem.severity != "error")  # stable: tracks stay in order
+
+
+def _guarded(guard: GuardedProcess) -> Probe:
+    def probe(path: Path) -> VideoInfo:
+        info: VideoInfo = guard.call("affectgrid.media.video:probe_video", path)
+        return info
+
+    return probe
+
+
+def _labels(track: Track, problems: list[Problem]) -> Annotation | None:
+    if track.annotation is None:
+        return None
+    try:
+        return read_annotation(track.annotation)
+    except AnnotationError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _video(path: Path, probe: Probe, problems: list[Problem]) -> VideoInfo | None:
+    try:
+        info = probe(path)
+    except MediaError as error:
+        problems.extend(error.problems)
+        return None
+    last_s, times = float(info.frame_times_s[-1]), info.frame_times_s
+    if info.audio is None:
+        problems.append(_warning("VAL-NO-SOUND", path, "no sound", "a sound track", "its sound is masked"))
+    elif info.audio.stop_s < last_s - 1:
+        found, expected = f"sound ends at {info.audio.stop_s:.1f} s", f"sound until {last_s:.1f} s"
+        problems.append(_warning("VAL-SOUND-SHORT", path, found, expected, "the rest of its sound is masked"))
+    if len(times) > 2:
+        even = np.linspace(times[0], times[-1], len(times))
+        drift, interval = float(np.abs(times - even).max()), float(times[-1] - times[0]) / (len(times) - 1)
+        if drift > _DRIFT_SHARE * interval + 0.002:  # 2 ms: Matroska and others round to 1 ms
+            found = f"frames up to {drift:.3f} s from an even rate of {info.average_rate_hz:.2f} Hz"
+            problems.append(_warning("VAL-RATE", path, found, "a constant rate", "sound is aligned by timestamp"))
+    return info
+
+
+def _counts(track: Track, labels: Annotation | None, info: VideoInfo | None, tolerance: int) -> Iterator[Problem]:
+    """Labels against frames, and crops beyond either; a frame without a crop is a frame without a face."""
+    known = {}
+    if labels is not None:
+        known["labels"] = labels.num_frames
+    if info is not None:
+        known["video frames"] = info.num_frames
+    if track.crops is not None:
+        try:
+            crops = list_crops(track.crops)
+        except MediaError as error:
+            yield from error.problems
+            return
+        limit = min(known.values(), default=None)
+        if not crops:
+            yield Problem("VAL-COUNT", str(track.crops), "no crop", "00001.jpg ...", "extract the crops or remove it")
+        elif limit is not None and max(crops) > limit + tolerance:
+            expected = f"at most {limit} + {tolerance}"
+            yield Problem("VAL-COUNT", str(track.crops), f"crop of frame {max(crops)}", expected, _COUNT_MEND)
+    if len(known) == 2 and abs(known["labels"] - known["video frames"]) > tolerance:
+        found = f"{known['labels']} labels, {known['video frames']} frames in the video"
+        yield Problem("VAL-COUNT", str(track.annotation), found, f"a difference of at most {tolerance}", _COUNT_MEND)
+
+
+_COUNT_MEND = "check that they belong together, or raise tolerance_frames"
+
+
+def _constant(track: Track, labels: Annotation) -> Iterator[Problem]:
+    valid = labels.va[labels.valid]
+    for axis, name in enumerate(("valence", "arousal")):
+        if np.ptp(valid[:, axis]) == 0:
+            found = f"{name} is {valid[0, axis]:g} in every frame"
+            yield _warning("VAL-CONSTANT", track.annotation, found, "labels that vary", "its own CCC would be 0")
+
+
+def _masked(masked: dict[str, list[tuple[int, int]]]) -> Iterator[Problem]:
+    for split, counts in sorted(masked.items()):
+        without, total = (sum(column) for column in zip(*counts, strict=True))
+        if without:
+            tracks = sum(count > 0 for count, _ in counts)
+            found = f"{without} of {total} frames ({without / total:.1%}) in {tracks} tracks are -5"
+            yield _warning("VAL-MASKED", f"split {split}", found, "labels", "these frames are left out")
+
+
+def _leaks(catalog: Catalog) -> Iterator[Problem]:
+    """One raw video, or one track id, in two splits: validation would be measured on what was trained on."""
+    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for track in catalog.tracks:
+        # without the file, the name still tells: _left and _right come from one video
+        source = track.video.stem if track.video else track.id.removesuffix("_left").removesuffix("_right")
+        users[source][track.split].append(track.id)
+    for source, splits in sorted(users.items()):
+        if len(splits) > 1:
+            found = "; ".join(f"{split}: {', '.join(ids)}" for split, ids in sorted(splits.items()))
+            mend = "keep all tracks of a video in one split"
+            yield Problem("VAL-LEAK", f"video {source}", found, "one split", mend)
+
+
+def _orphans(catalog: Catalog) -> Iterator[Problem]:
+    unseen = [t.id for t in catalog.tracks if t.annotation is not None and t.video is None and t.crops is None]
+    silent = [t.id for t in catalog.tracks if t.annotation is not None and t.video is None and t.crops is not None]
+    has_labels = any(track.annotation is not None for track in catalog.tracks)
+    unlabelled = [t.id for t in catalog.tracks if t.annotation is None] if has_labels else []
+    root = catalog.root
+    if unseen:
+        yield Problem(
+            "VAL-NO-VIDEO", str(root), f"labels without video or crops: {_named(unseen)}", "both", "add the videos"
+        )
+    if silent:
+        found = f"crops without their video: {_named(silent)}"
+        yield _warning("VAL-NO-SOUND", root, found, "videos, for their sound", "sound is masked")
+    if unlabelled:
+        found = f"without labels: {_named(unlabelled)}"
+        yield _warning("VAL-NO-LABEL", root, found, "labels", "they are the test split; only predicted")
+
+
+def _named(ids: Iterable[str]) -> str:
+    ids = list(ids)
+    more = f" ... {len(ids)} in all" if len(ids) > _MAX_NAMED else ""
+    return ", ".join(ids[:_MAX_NAMED]) + more
+
+
+def _warning(code: str, where: Any, found: str, expected: str, mend: str) -> Problem:
+    return Problem(code, str(where), found, expected, mend, severity="warning")
