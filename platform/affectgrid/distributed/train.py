@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from affectgrid.distributed.cluster import num_gpus  # isort: skip  # sets what Ray reads when it is imported
+
 import ray
 import ray.train
 import ray.train.torch
@@ -19,15 +21,15 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 
 from affectgrid.data.resident import Split
-from affectgrid.distributed.cluster import num_gpus
 from affectgrid.errors import AffectGridError, Problem, TrainingError
 from affectgrid.tracking import RunLog, Tracker
 from affectgrid.training.assemble import build_model
 from affectgrid.training.checkpoint import Save, TrainingState, load_newest
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.loop import Metrics, best_epoch, fit, run_identity
-from affectgrid.training.manifest import Manifest
+from affectgrid.training.manifest import Manifest, collect
 from affectgrid.training.package import save_package
+from affectgrid.training.prepared import PreparedData
 from affectgrid.training.prompts import EncodedPrompts
 from affectgrid.training.workers import SINGLE, process_group
 
@@ -54,16 +56,13 @@ class TrainResult:
 
 def train(
     config: TrainConfig,
-    train_split: Split,
-    validation_split: Split,
-    prompts: EncodedPrompts,
+    data: PreparedData,
     *,
     storage: Path,
     name: str,
     num_workers: int = 1,
     use_gpu: bool | None = None,
     tracker: Tracker | None = None,
-    manifest: Manifest | None = None,
     on_epoch: Callable[[Metrics], None] | None = None,
 ) -> TrainResult:
     """Train on the cluster that this process is connected to; the same name and storage resume, or return what is done.
@@ -74,23 +73,22 @@ def train(
     Raises TrainingError: TRAIN-CHANGED where the name is taken by a run of other settings, TRAIN-STORAGE where the
     folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises.
     """
-    folder = _claim(storage.resolve() / name, run_identity(config, train_split, validation_split, prompts))
+    prompts = data.prompts_for(config)
+    folder = _claim(storage.resolve() / name, run_identity(config, data.train, data.validation, prompts))
     done = _finished(folder)
     if done is not None:
         return done
-    run = tracker.study(name, _flat(config), manifest.tags() if manifest else {}) if tracker else None
+    gpu = num_gpus() >= num_workers if use_gpu is None else use_gpu
+    manifest = collect(data=data.fingerprint, device=f"{num_workers} x {'GPU' if gpu else 'CPU'}")
+    run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
     try:
         state = _run_workers(
-            _Job(config, ray.put((train_split, validation_split)), prompts),
+            _Job(config, ray.put((data.train, data.validation)), prompts),
             folder,
-            ScalingConfig(
-                num_workers=num_workers,
-                use_gpu=num_gpus() >= num_workers if use_gpu is None else use_gpu,
-                resources_per_worker=None,
-            ),
+            ScalingConfig(num_workers=num_workers, use_gpu=gpu),
             [_EpochLog(run, on_epoch)] if run or on_epoch else [],
         )
-        result = _finish(folder, config, train_split, prompts, state, manifest)
+        result = _finish(folder, config, data.train, prompts, state, manifest)
     except BaseException as error:
         if run:
             run.tags({"error": error})
@@ -238,7 +236,7 @@ def _finish(
     split: Split,
     prompts: EncodedPrompts,
     state: TrainingState,
-    manifest: Manifest | None,
+    manifest: Manifest,
 ) -> TrainResult:
     """Make the model package of the best epoch; ``result.json`` comes last and says that the run is done."""
     sizes = {"visual_dim": split.visual.shape[1], "audio_dim": split.audio.shape[1]}

@@ -95,6 +95,9 @@ def _versions() -> dict[str, str]:
 def _commit() -> tuple[str, bool]:
     source = Path(__file__).resolve().parent
     try:
+        _git(
+            "ls-files", "--error-unmatch", "manifest.py", cwd=source
+        )  # else the clone around an installed package counts
         commit = _git("rev-parse", "HEAD", cwd=source)
         return commit, bool(_git("status", "--porcelain", "--untracked-files=no", cwd=source))
     except (OSError, subprocess.SubprocessError):
