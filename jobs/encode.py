@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
+from affectgrid.reporting.encoding import print_encode_report
 from pydantic import Field
 
 from affectgrid.cli import run
@@ -15,7 +16,6 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.encode import EncodeConfig, encode
 from affectgrid.distributed.prepare import open_catalog
-from affectgrid.reporting.encoding import print_encode_report
 
 
 class Encode(EncodeConfig):

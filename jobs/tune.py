@@ -8,14 +8,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
+from affectgrid.distributed.tune import tune
+from affectgrid.reporting.study import print_study
 from pydantic import Field
 
 from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, prepare
-from affectgrid.distributed.tune import tune
-from affectgrid.reporting.study import print_study
 from affectgrid.search.space import load_space
 from affectgrid.tracking import open_tracker
 
@@ -28,7 +28,7 @@ class Tune(DataOptions):
     trials: int | None = Field(None, gt=0, description="number of trials, instead of the space's own")
     out: Path = Field(ROOT / "outputs", description="folder of features, studies and the MLflow database")
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
-    max_concurrent: int | None = Field(None, gt=0, description="trials at a time; by default as many as the cluster holds")
+    max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
 
 
 def main(options: Tune) -> int:

@@ -8,12 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy; the jobs folder itself shadows nothing
 
-from affectgrid.cli import run
 from affectgrid.data.validation import validate
+from affectgrid.reporting.problems import print_problems, write_problems
+
+from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import open_catalog
-from affectgrid.reporting.problems import print_problems, write_problems
 from affectgrid.settings import Settings, option
 
 

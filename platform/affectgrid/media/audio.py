@@ -76,10 +76,11 @@ class _Line:
 
     def place(self, frame: Any) -> bool:
         """Mix a frame down to where its time says; False once it lies behind the end."""
+        time_s = frame.time  # read first: mixing takes it off the frame
         mono = self._mono(frame)
         at = self._next
-        if frame.time is not None:
-            told = round((frame.time - self._zero_s) * self._rate)
+        if time_s is not None:
+            told = round((time_s - self._zero_s) * self._rate)
             at = told if at is None or abs(told - at) > _JITTER_S * self._rate else at
         if at is None:
             return True  # without any time yet there is no place for it

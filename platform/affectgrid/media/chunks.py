@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int32, UInt8
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import read_audio
 from affectgrid.media.crops import list_crops, read_crop
-from affectgrid.media.faces import FaceDetector, crop_face, default_detector
+from affectgrid.media.faces import FaceDetector, choose_face, crop_face, default_detector
 from affectgrid.media.video import VideoInfo, probe_video, read_frames
 
 Crop = Literal["crops", "detect", "frame"]
@@ -141,11 +141,8 @@ def _fit(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _face(detector: FaceDetector, rgb: np.ndarray, margin: float) -> np.ndarray | None:
-    boxes = detector.detect(rgb)
-    if not boxes:
-        return None
-    largest = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
-    return crop_face(rgb, largest, margin=margin)
+    box = choose_face(detector.detect(rgb))
+    return None if box is None else crop_face(rgb, box, margin=margin)
 
 
 def _times(video: str | None, start: int, stop: int) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""Predict valence and arousal of every frame of any videos, or write the challenge's file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
+
+from typing import Literal
+
+from pydantic import Field
+
+from affectgrid.cli import run
+from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.cluster import connect
+from affectgrid.distributed.predict import predict
+from affectgrid.settings import Settings
+from affectgrid.training.package import load_package
+
+
+class Predict(Settings):
+    """Encode the videos as the model's training data were, predict, and write a CSV file per track."""
+
+    model: Path = Field(description="a model package: the folder that train or tune wrote")
+    videos: Path = Field(description="a video, a folder of videos, or a folder in Aff-Wild2's layout")
+    crop: Literal["crops", "detect", "frame"] | None = Field(
+        None, description="where faces come from; by default the crops that are there, else a detector"
+    )
+    template: Path | None = Field(None, description="the challenge's template: write submission.txt in its order")
+    out: Path = Field(ROOT / "outputs", description="folder of features; files go to OUT/predictions")
+    address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
+
+
+def main(options: Predict) -> int:
+    workspace = Workspace.open(options.out)
+    package = load_package(options.model)
+    with connect(options.address):
+        report = predict(package, options.videos, workspace, crop=options.crop, template=options.template)
+    for line in report.lines():
+        print(line)
+    return 1 if report.quarantined else 0
+
+
+if __name__ == "__main__":
+    run(main, Predict)

@@ -1,0 +1,26 @@
+"""Render the corpus on all cores: a Ray task per video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray
+
+from affectgrid.data.rendered.config import RenderConfig
+from affectgrid.data.rendered.corpus import begin_corpus, is_complete, render_video
+from affectgrid.reporting.progress import bar
+
+
+def render(root: Path, config: RenderConfig | None = None) -> Path:
+    """Render the videos that are not there yet and return `root`. Needs a Ray connection, unless all are there."""
+    config = config or RenderConfig()
+    if is_complete(root, config):
+        return root
+    remote = ray.remote(num_cpus=1)(render_video)
+    pending = [remote.remote(root, config, plan) for plan in begin_corpus(root, config)]
+    with bar("render", len(pending), "videos") as advance:
+        while pending:
+            ready, pending = ray.wait(pending, num_returns=1)
+            ray.get(ready)
+            advance(len(ready))
+    return root
