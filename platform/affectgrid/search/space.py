@@ -14,6 +14,7 @@ from affectgrid.search.schema import Arm, Dimension, SearchSpace, Values, field_
 from affectgrid.settings import Settings
 
 __all__ = ["SearchSpace", "load_space", "parse_space"]
+_SECTIONS: dict[str, type[Settings]] = {"arms": Arm, "space": Dimension}
 
 
 def load_space(path: Path) -> SearchSpace:
@@ -49,7 +50,7 @@ def _schema_problems(error: ValidationError, where: str) -> Iterator[Problem]:
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"]) or "the whole"
         if item["type"] == "extra_forbidden":
-            model: type[Settings] = {"arms": Arm, "space": Dimension}.get(str(item["loc"][0]), SearchSpace)
+            model = _SECTIONS.get(str(item["loc"][0]), SearchSpace)
             names = [field.alias or name for name, field in model.model_fields.items()]
             found, expected = f"unknown key {place!r}", "a key of a search space"
             yield Problem("SPACE-KEY", where, found, expected, nearest(str(item["loc"][-1]), names))

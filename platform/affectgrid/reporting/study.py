@@ -1,0 +1,187 @@
+"""What a finished study shows: tables on the terminal, figures of its best model, one HTML page."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from affectgrid.data.resident import Split
+from affectgrid.reporting import figures, html
+from affectgrid.reporting.tables import Table
+from affectgrid.training.inference import Predictions, Scores, evaluate, predict_split
+from affectgrid.training.package import ModelPackage
+
+Row = Mapping[str, str]
+
+
+class StudyView(Protocol):
+    """What is shown of a study; `search.summary.StudySummary` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def commit(self) -> str: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    def headline(self) -> str: ...
+    def caveat(self) -> str: ...
+    def leaderboard(self, top: int = 10) -> Sequence[Row]: ...
+    def arms_table(self) -> Sequence[Row]: ...
+    def failures(self) -> Sequence[Row]: ...
+
+
+class Opens(Protocol):
+    """An experiment log that says how to look at it; `tracking.Tracker` is one."""
+
+    @property
+    def open_command(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class BestModel:
+    """The best model of a study on the validation split, with its figures."""
+
+    scores: Scores
+    pictures: tuple[html.Picture, ...]
+
+
+def study_tables(study: StudyView) -> list[Table]:
+    """Arms where there are some, else the best trials; then the failures."""
+    arms, caveat = study.arms_table(), study.caveat()
+    spread = "mean ± standard deviation over the seeds"
+    main = (
+        Table.of("Arms", arms, note=f"{spread}; {caveat}" if caveat else spread)
+        if arms
+        else Table.of("Best trials", study.leaderboard(), note=caveat)
+    )
+    failures = study.failures()
+    return [main, *([Table.of("Failed trials", failures)] if failures else [])]
+
+
+def print_study(study: StudyView, tracker: Opens, root: Path, *, console: Console | None = None) -> None:
+    """Headline, tables, and where everything lies."""
+    console = console or Console()
+    console.print(f"\n{study.headline()}", style="bold", highlight=False, markup=False)
+    for table in study_tables(study):
+        console.print(table.rich())
+    report = study.folder / "report.html"
+    lines = [f"report   {report}"] if report.exists() else []
+    lines += [f"files    {root}", f"MLflow   {tracker.open_command}"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def draw_best(
+    package: ModelPackage,
+    validation: Split,
+    folder: Path,
+    *,
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    course: Mapping[int, float],
+) -> BestModel:
+    """Predict the validation split with the best model, and draw what it did and how the search went.
+
+    Args:
+        package: the best trial's model.
+        validation: what it is drawn on.
+        folder: where the PNG files go.
+        histories: the metrics of every epoch of the best trial, by the name of the run.
+        course: the objective of every trial that has one, by its number.
+    """
+    predictions = predict_split(package.model, validation, package.config.window)
+    scores = evaluate(predictions, validation, package.grid)
+    drawn = {
+        "plane": figures.plane(
+            predictions.va.numpy(),
+            validation.va,
+            validation.labelled,
+            package.grid.centres,
+            scores={"valence": scores.ccc_valence, "arousal": scores.ccc_arousal},
+        ),
+        "traces": figures.traces(_telling_tracks(predictions, validation, scores)),
+        "learning-curves": figures.learning_curves(histories),
+        "search": figures.search_course(list(course), list(course.values())),
+    }
+    words = {
+        "plane": "Annotated and predicted frames on the plane with its regions, and their agreement on each axis",
+        "traces": "Annotated and predicted valence and arousal over time: the best, the median and the worst track",
+        "learning-curves": "Training loss and validation CCC by epoch; the dot is the epoch that was kept",
+        "search": "Validation P of each trial, and the best so far",
+    }
+    pictures = [
+        html.Picture(figures.save(figure, folder / f"{name}.png"), words[name], words[name])
+        for name, figure in drawn.items()
+    ]
+    return BestModel(scores, tuple(pictures))
+
+
+def write_report(study: StudyView, best: BestModel | None) -> Path:
+    """``report.html`` in the study's folder."""
+    sections = [html.Section("Results", [study.headline(), study.description], study_tables(study))]
+    if best is not None:
+        tables = [_score_table(best.scores), _region_table(best.scores)]
+        sections.append(html.Section("The best model on the validation split", (), tables, best.pictures))
+    facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
+    sections.append(html.Section("How to make it again", facts=facts))
+    return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study.caveat())
+
+
+def _score_table(scores: Scores) -> Table:
+    intervals = {"CCC-V": scores.intervals.valence, "CCC-A": scores.intervals.arousal, "P": scores.intervals.p}
+    rows = [
+        {"score": name, "value": f"{i.estimate:.3f}", "low": f"{i.low:.3f}", "high": f"{i.high:.3f}"}
+        for name, i in intervals.items()
+    ]
+    return Table.of("Scores with 95 % bootstrap intervals over tracks", rows, note=_OPTIMISM)
+
+
+_OPTIMISM = "The search picked this model on the same tracks, so these scores flatter it."
+
+
+def _region_table(scores: Scores) -> Table:
+    rows = [
+        {
+            "region": region.name,
+            "frames": str(region.support),
+            "share": f"{region.share:.1%}",
+            "MAE": _error(region.mae),
+            "RMSE": _error(region.rmse),
+        }
+        for region in scores.regions
+    ]
+    return Table.of("Error by the region of the annotation", rows)
+
+
+def _error(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _telling_tracks(predictions: Predictions, split: Split, scores: Scores) -> list[figures.Trace]:
+    """The tracks with the best, the median and the worst P of their own: neither picked nor flattering."""
+    ranked = sorted((p, track) for track, p in scores.track_p.items() if not math.isnan(p))
+    places = sorted({0, len(ranked) // 2, len(ranked) - 1}, reverse=True) if ranked else []
+    chosen = [ranked[place] for place in places]
+    found = []
+    for p, track in chosen:
+        rows = split.track(split.track_ids.index(track))
+        found.append(
+            figures.Trace(
+                f"{track} (P {p:.2f})",
+                split.time_s[rows],
+                split.va[rows],
+                predictions.va[rows].numpy(),
+                split.labelled[rows],
+            )
+        )
+    return found

@@ -1,0 +1,85 @@
+"""One table, three ways to show it: on a terminal, in Markdown, in HTML."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+
+import rich.box
+import rich.table
+from rich.text import Text
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of text under headings.
+
+    Args:
+        title: above it.
+        headings: of the columns.
+        rows: as many texts in each as there are headings.
+        note: what a reader must know to read it right; below it.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    @classmethod
+    def of(cls, title: str, rows: Sequence[Mapping[str, str]], *, note: str = "") -> Table:
+        """From mappings of heading to text; a heading that a row lacks leaves its cell empty."""
+        headings = tuple(dict.fromkeys(heading for row in rows for heading in row))
+        return cls(title, headings, tuple(tuple(row.get(heading, "") for heading in headings) for row in rows), note)
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether the column lines up on the right: every cell begins like a number, or is a dash."""
+        cells = [row[column] for row in self.rows if row[column] not in {"", "–"}]
+        return bool(cells) and all(_starts_with_number(cell) for cell in cells)
+
+    def rich(self) -> rich.table.Table:
+        """For a terminal. Cells are text, never markup."""
+        shown = rich.table.Table(
+            title=self.title,
+            caption=self.note or None,
+            title_justify="left",
+            caption_justify="left",
+            box=rich.box.SIMPLE,
+        )
+        for column, heading in enumerate(self.headings):
+            shown.add_column(heading, justify="right" if self.is_numeric(column) else "left", overflow="fold")
+        for row in self.rows:
+            shown.add_row(*(Text(cell) for cell in row))
+        return shown
+
+    def markdown(self) -> str:
+        """For a README; a bar inside a cell is escaped."""
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
+
+        rule = "|" + "|".join(" ---: " if self.is_numeric(n) else " --- " for n in range(len(self.headings))) + "|"
+        lines = [line(self.headings), rule, *map(line, self.rows)]
+        return "\n".join([*lines, *(["", self.note] if self.note else []), ""])
+
+    def html(self) -> str:
+        """An accessible HTML table: a caption, and scoped headings."""
+
+        def cell(column: int, content: str, tag: str, scope: str = "") -> str:
+            kind = ' class="n"' if self.is_numeric(column) else ""
+            return f"<{tag}{scope}{kind}>{html.escape(content)}</{tag}>"
+
+        head = "".join(cell(n, heading, "th", ' scope="col"') for n, heading in enumerate(self.headings))
+        body = "".join("<tr>" + "".join(cell(n, c, "td") for n, c in enumerate(row)) + "</tr>\n" for row in self.rows)
+        note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
+        caption = f"<caption>{html.escape(self.title)}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{note}"
+
+
+def _starts_with_number(cell: str) -> bool:
+    try:
+        float(cell.split()[0].rstrip("%"))
+    except ValueError:
+        return False
+    return True
