@@ -8,7 +8,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
-from affectgrid.reporting.encoding import print_encode_report
 from pydantic import Field
 
 from affectgrid.cli import run
@@ -16,6 +15,7 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.encode import EncodeConfig, encode
 from affectgrid.distributed.prepare import open_catalog
+from affectgrid.reporting.encoding import print_encode_report
 
 
 class Encode(EncodeConfig):
@@ -30,7 +30,7 @@ def main(options: Encode) -> int:
     workspace = Workspace.open(options.out)
     with connect(options.address):
         report = encode(open_catalog(options.data, workspace), workspace.features, options)
-    print_encode_report(report)
+    print_encode_report(report, workspace.features)
     return 1 if report.quarantined else 0
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
-from affectgrid.reporting.scores import print_scores, write_scores
 from pydantic import Field
 
 from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, encode_data
+from affectgrid.reporting.scores import caveat, print_scores, write_scores
 from affectgrid.settings import Settings
 from affectgrid.training.inference import evaluate, predict_split
 from affectgrid.training.package import load_package
@@ -38,9 +38,10 @@ def main(options: Evaluate) -> int:
     split = encoded.split(options.split)
     predictions = predict_split(package.model, split, package.config.window)
     scores = evaluate(predictions, split, package.grid)
-    print_scores(scores, encoded.encoders)
-    folder = workspace.root / "evaluations" / options.model.resolve().parent.name
-    write_scores(folder, scores, predictions, split, package)
+    folder = workspace.root / "evaluations" / f"{options.model.resolve().parent.name}-{options.split}"
+    note = caveat(package.encoders, options.data)
+    write_scores(folder, scores, predictions, split, package, note)
+    print_scores(scores, note, folder)
     return 0
 
 

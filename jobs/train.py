@@ -8,7 +8,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
-from affectgrid.reporting.scores import print_training
 from pydantic import Field
 
 from affectgrid.cli import run
@@ -16,6 +15,8 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, prepare
 from affectgrid.distributed.train import train
+from affectgrid.reporting.scores import caveat
+from affectgrid.reporting.training import print_training
 from affectgrid.tracking import open_tracker
 from affectgrid.training.config import TrainConfig
 
@@ -43,7 +44,7 @@ def main(options: Train) -> int:
             name=options.name,
             tracker=tracker,
         )
-    print_training(result, tracker)
+    print_training(result, tracker.open_command, caveat(prepared.train.encoders, options.data))
     return 0
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
-from affectgrid.distributed.tune import tune
-from affectgrid.reporting.study import print_study
 from pydantic import Field
 
 from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, prepare
+from affectgrid.distributed.tune import tune
+from affectgrid.reporting.study import print_study
 from affectgrid.search.space import load_space
 from affectgrid.tracking import open_tracker
 

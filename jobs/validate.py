@@ -8,31 +8,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy; the jobs folder itself shadows nothing
 
-from affectgrid.data.validation import validate
-from affectgrid.reporting.problems import print_problems, write_problems
+from pydantic import Field
 
 from affectgrid.cli import run
+from affectgrid.data.validation import validate
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import open_catalog
-from affectgrid.settings import Settings, option
+from affectgrid.reporting.problems import print_problems, write_problems
+from affectgrid.settings import Settings
 
 
 class Validate(Settings):
     """Check annotations, videos and crops. Exit status 0: sound (warnings allowed); 2: errors."""
 
-    data: str = option("rendered", "a folder in Aff-Wild2's layout, or 'rendered'")
-    out: Path = option(ROOT / "outputs", "folder for problems.json and problems.html")
-    tolerance_frames: int = option(5, "frames by which annotation, video and crops may differ", ge=0)
+    data: str = Field("rendered", description="a folder in Aff-Wild2's layout, or 'rendered'")
+    out: Path = Field(ROOT / "outputs", description="folder for problems.json and problems.html")
+    tolerance_frames: int = Field(10, ge=0, description="frames by which annotation, video and crops may differ")
 
 
 def main(options: Validate) -> int:
     workspace = Workspace.open(options.out)
-    with connect():
-        catalog = open_catalog(options.data, workspace)
+    catalog = open_catalog(options.data, workspace)
     problems = validate(catalog, tolerance_frames=options.tolerance_frames)
-    print_problems(problems, catalog)
-    write_problems(problems, workspace.root)
+    print_problems(problems, len(catalog.tracks))
+    write_problems(problems, len(catalog.tracks), workspace.root)
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 
 

@@ -41,9 +41,7 @@ class EncodeConfig(Settings):
     chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
     chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
     batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
-    encoders: int | None = Field(
-        None, gt=0, description="encoder processes; default: one per GPU, else half the cores"
-    )
+    encoders: int | None = Field(None, gt=0, description="encoder processes; default: one per GPU, else half the cores")
     time_limit_s: float = Field(300, gt=0, description="longest time to decode one chunk")
     memory_limit_gb: float = Field(4, gt=0, description="most memory to decode one chunk, in GiB")
     tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")

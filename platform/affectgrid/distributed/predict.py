@@ -53,8 +53,8 @@ def predict(
 ) -> PredictReport:
     """Encode `videos` as the model's training data were, and predict every frame. Needs a Ray connection.
 
-    Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of the
-    whole frame fit only a model that was trained on whole frames. Raises CatalogError when no track can be read.
+    Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
+    the whole frame fit only a model that was trained on whole frames. Raises CatalogError when no track can be read.
     """
     catalog = open_videos(videos)
     config = DataOptions.for_package(str(videos), package.encoders).encode
@@ -81,7 +81,9 @@ def _write(
     if not tracks:
         reasons = "; ".join(f"{failure.track}: {failure.reason}" for failure in report.quarantined[:3])
         raise CatalogError(
-            Problem("PRED-NONE", str(catalog.root), reasons or "no video", "a video that can be read", "see the reasons")
+            Problem(
+                "PRED-NONE", str(catalog.root), reasons or "no video", "a video that can be read", "see the reasons"
+            )
         )
     store, prints = FeatureStore(workspace.features), report.fingerprints
     split = load_split(store, tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="predict")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from affectgrid.distributed.cluster import connect  # isort: skip  # sets what Ray reads when it is imported
+
 import ray
 
 from affectgrid.data.rendered.config import RenderConfig
@@ -12,13 +14,14 @@ from affectgrid.reporting.progress import bar
 
 
 def render(root: Path, config: RenderConfig | None = None) -> Path:
-    """Render the videos that are not there yet and return `root`. Needs a Ray connection, unless all are there."""
+    """Render the videos that are not there yet and return `root`. Connects to Ray only if there are any."""
     config = config or RenderConfig()
     if is_complete(root, config):
         return root
-    remote = ray.remote(num_cpus=1)(render_video)
-    pending = [remote.remote(root, config, plan) for plan in begin_corpus(root, config)]
-    with bar("render", len(pending), "videos") as advance:
+    plans = begin_corpus(root, config)
+    with connect(), bar("render", len(plans), "videos") as advance:
+        remote = ray.remote(num_cpus=1)(render_video)
+        pending = [remote.remote(root, config, plan) for plan in plans]
         while pending:
             ready, pending = ray.wait(pending, num_returns=1)
             ray.get(ready)

@@ -1,0 +1,43 @@
+"""Problems of a data set: a table on the terminal, a JSON file and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from affectgrid.errors import Problem
+from affectgrid.reporting import html
+from affectgrid.reporting.tables import Table
+
+
+def problem_table(problems: Sequence[Problem]) -> Table:
+    """A row per problem."""
+    rows = [{"": p.severity, **{k: v for k, v in dataclasses.asdict(p).items() if k != "severity"}} for p in problems]
+    return Table.of("Problems", rows)
+
+
+def verdict(problems: Sequence[Problem], num_tracks: int) -> str:
+    """One line."""
+    errors = sum(problem.severity == "error" for problem in problems)
+    return f"{num_tracks} tracks: {errors} errors, {len(problems) - errors} warnings"
+
+
+def print_problems(problems: Sequence[Problem], num_tracks: int, *, console: Console | None = None) -> None:
+    """The table where there is something to tell, then the verdict."""
+    console = console or Console()
+    if problems:  # two columns: on a terminal eight would be a word wide
+        rows = [{"": problem.severity, "problem": str(problem)} for problem in problems]
+        console.print(Table.of("Problems", rows).rich())
+    console.print(verdict(problems, num_tracks), highlight=False)
+
+
+def write_problems(problems: Sequence[Problem], num_tracks: int, folder: Path) -> None:
+    """``problems.json`` and ``problems.html``."""
+    content = [dataclasses.asdict(problem) for problem in problems]
+    (folder / "problems.json").write_text(json.dumps(content, indent=2) + "\n")
+    tables = [problem_table(problems)] if problems else []
+    html.write(folder / "problems.html", "Data set check", [html.Section(verdict(problems, num_tracks), (), tables)])
