@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from affectgrid.losses import objective
 from affectgrid.model.attention import CrossAttention, attention_mask
 from affectgrid.model.config import FusionConfig
+from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.fusion import FusionModel, FusionOutput
 from affectgrid.model.gating import GatedFusion
 from affectgrid.model.prompts import PromptBank
+from affectgrid.model.recurrence import run_grus
 from affectgrid.model.streams import StreamInput, drop_stream
 from affectgrid.model.temporal import FrameOrder, TemporalEncoder
 from affectgrid.regions import RegionGrid, soft_labels
@@ -307,7 +309,7 @@ def test_attention_mask_by_hand():
 
 def test_cross_attention_equals_a_loop_over_heads_and_frames():
     torch.manual_seed(0)
-    attention = CrossAttention(8, 2, 0.0).double()
+    attention = CrossAttention(8, 2).double()
     queries, keys = torch.randn(5, 8).double(), torch.randn(5, 8).double()
     allowed = torch.tril(torch.ones(5, 5, dtype=torch.bool))
     key, value = attention.key_value(keys).chunk(2, -1)
@@ -337,20 +339,70 @@ def test_stream_input_ignores_the_scale_of_an_encoder():
     torch.testing.assert_close(stream(1000 * features + 7, present), stream(features, present), rtol=1e-3, atol=1e-3)
 
 
+def copy_weights(ours: TemporalEncoder, theirs: list[nn.GRU]) -> None:
+    """Give torch's bidirectional GRUs, one per stream, the weights of our encoder."""
+    with torch.no_grad():
+        for layer, grus in enumerate(ours.layers):
+            for number, gru in enumerate(grus):
+                stream, direction = divmod(number, 2)
+                for name, parameter in gru.named_parameters():
+                    suffix = f"_l{layer}{'_reverse' * direction}"
+                    getattr(theirs[stream], name.replace("_l0", suffix)).copy_(parameter)
+
+
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_bidirectional_encoder_equals_torchs_on_packed_windows(num_layers):
     torch.manual_seed(0)
-    ours = TemporalEncoder(6, num_layers, 0.0, bidirectional=True)
-    theirs = nn.GRU(6, 3, num_layers, batch_first=True, bidirectional=True)
-    with torch.no_grad():
-        for layer in range(num_layers):
-            for directions, suffix in ((ours.forwards, ""), (ours.backwards, "_reverse")):
-                for name, parameter in directions[layer].named_parameters():
-                    getattr(theirs, name.replace("_l0", f"_l{layer}{suffix}")).copy_(parameter)
-    states, lengths = torch.randn(3, 7, 6), torch.tensor([7, 4, 2])
+    ours = TemporalEncoder(2, 6, num_layers, 0.0, bidirectional=True)
+    theirs = [nn.GRU(6, 3, num_layers, batch_first=True, bidirectional=True) for _ in range(2)]
+    copy_weights(ours, theirs)
+    states, lengths = torch.randn(2, 3, 7, 6), torch.tensor([7, 4, 2])
     mask = torch.arange(7) < lengths[:, None]
-    packed = nn.utils.rnn.pack_padded_sequence(states, lengths, batch_first=True)
-    expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
-    torch.testing.assert_close(ours(states, FrameOrder.of(mask))[mask], expected[mask])
-    full = torch.ones_like(mask)
-    torch.testing.assert_close(ours(states, FrameOrder.of(full)), theirs(states)[0])
+    got, got_full = ours(states, FrameOrder.of(mask)), ours(states, FrameOrder.of(torch.ones_like(mask)))
+    for stream in range(2):
+        packed = nn.utils.rnn.pack_padded_sequence(states[stream], lengths, batch_first=True)
+        expected, _ = nn.utils.rnn.pad_packed_sequence(theirs[stream](packed)[0], batch_first=True)
+        torch.testing.assert_close(got[stream][mask], expected[mask])
+        torch.testing.assert_close(got_full[stream], theirs[stream](states[stream])[0])
+
+
+def test_grus_side_by_side_have_torchs_gradients():
+    torch.manual_seed(0)
+    grus = [nn.GRU(5, 4, batch_first=True).double() for _ in range(3)]
+    inputs = torch.randn(3, 2, 6, 5, dtype=torch.float64, requires_grad=True)
+    leaves = [inputs, *(parameter for gru in grus for parameter in gru.parameters())]
+    weights = torch.randn(3, 2, 6, 4, dtype=torch.float64)
+    expected = torch.stack([gru(own)[0] for gru, own in zip(grus, inputs, strict=True)])
+    got = run_grus(grus, inputs)
+    torch.testing.assert_close(got, expected)
+    gradients = [torch.autograd.grad((output * weights).sum(), leaves) for output in (got, expected)]
+    for own, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_grus_run_over_a_single_frame():
+    grus = [nn.GRU(5, 4, batch_first=True)]
+    inputs = torch.randn(1, 2, 1, 5, requires_grad=True)
+    output = run_grus(grus, inputs)
+    torch.testing.assert_close(output[0], grus[0](inputs[0])[0])
+    output.sum().backward()
+    assert float(inputs.grad.abs().min()) > 0
+
+
+def test_locked_dropout_takes_a_channel_for_a_whole_window():
+    torch.manual_seed(0)
+    dropped = LockedDropout(0.25).train()(torch.ones(400, 6, 50))
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(LockedDropout(0.25).eval()(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))
+
+
+def test_a_step_runs_under_bfloat16_autocast():
+    model, batch = make_model().train(), make_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**batch)
+    same_sign = torch.sign(output.va.float()) == torch.sign(make_model()(**batch).va)
+    assert float(same_sign.float().mean()) > 0.9
+    output.va.float().sum().backward()
+    assert bool(torch.isfinite(model.inputs["visual"].project.weight.grad).all())

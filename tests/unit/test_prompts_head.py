@@ -95,6 +95,26 @@ def test_logits_by_hand():
     torch.testing.assert_close(logits, torch.tensor([[[0.6, 0.8, -0.6]]]) / 0.07)
 
 
+def test_logits_equal_the_plain_formula():
+    torch.manual_seed(0)
+    head = PromptHead(6, torch.randn(5, 40), learnable=True)
+    states = 3 * torch.randn(2, 7, 6)
+    plain = normalize(head.project(states), dim=-1) @ normalize(head.text_features, dim=-1).T / 0.07
+    got = head(states)
+    torch.testing.assert_close(got, plain, rtol=1e-4, atol=1e-5)
+    weights, leaves = torch.randn(2, 7, 5), [head.project.weight, head.project.bias, head.text_features]
+    for own, theirs in zip(*(torch.autograd.grad((y * weights).sum(), leaves) for y in (got, plain)), strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_logits_keep_full_precision_under_autocast():
+    head, states = PromptHead(6, torch.randn(5, 40), learnable=False), torch.randn(2, 7, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = head(states)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, head(states))
+
+
 def test_learned_vectors_count_by_direction_alone():
     head = make_head(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), learnable=True)
     before = head(torch.tensor([[[3.0, 4.0]]]))

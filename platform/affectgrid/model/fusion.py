@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from affectgrid.model.attention import CrossModalLayer, attention_mask
-from affectgrid.model.config import FusionConfig
+from affectgrid.model.config import FusionConfig, Stream
+from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.gating import GatedFusion
 from affectgrid.model.prompts import PromptBank, PromptHead
 from affectgrid.model.streams import StreamInput, drop_stream
@@ -76,19 +78,15 @@ class FusionModel(nn.Module):
         hidden = config.hidden_dim
         feature_dims = {"visual": visual_dim, "audio": audio_dim}
         self.inputs = nn.ModuleDict({s: StreamInput(feature_dims[s], hidden, config.dropout) for s in config.streams})
-        self.temporal = nn.ModuleDict(
-            {
-                stream: TemporalEncoder(
-                    hidden, config.gru_layers, config.dropout, bidirectional=config.temporal == "bigru"
-                )
-                for stream in (config.streams if config.temporal != "none" else ())
-            }
-        )
+        self.temporal = None
+        if config.temporal != "none":
+            size = (len(config.streams), hidden, config.gru_layers, config.dropout)
+            self.temporal = TemporalEncoder(*size, bidirectional=not config.causal)
         self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.fusion_depth if config.fuses else 0))
         joins = len(config.streams) > 1 and not (config.fuses and config.fusion != "attention")
         self.join = nn.Linear(2 * hidden, hidden) if joins else None
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = LockedDropout(config.dropout)
         self.va_head = nn.Linear(hidden, 2)
         self.prompt_head = (
             None if prompts is None else PromptHead(hidden, prompts.features, learnable=prompts.learnable)
@@ -110,19 +108,16 @@ class FusionModel(nn.Module):
         if self.training and self.config.modality_dropout and len(self.config.streams) > 1:
             chance = self.config.modality_dropout
             present["visual"], present["audio"] = drop_stream(present["visual"], present["audio"], chance)
-        order = FrameOrder.of(frame_mask)
-        states: dict[str, Tensor] = {}
-        for stream in self.config.streams:
-            states[stream] = self.inputs[stream](features[stream], present[stream])
-            if stream in self.temporal:
-                states[stream] = self.temporal[stream](states[stream], order)
-        fused, gates = self._fuse(states, frame_mask)
+        states = torch.stack([self.inputs[s](features[s], present[s]) for s in self.config.streams])
+        if self.temporal is not None:
+            states = self.temporal(states, FrameOrder.of(frame_mask))
+        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), frame_mask)
         fused = self.dropout(self.norm(fused))
         va = torch.tanh(self.va_head(fused))
         logits = None if self.prompt_head is None else self.prompt_head(fused)
         return FusionOutput(va, logits, gates if return_gates else None)
 
-    def _fuse(self, states: dict[str, Tensor], frame_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _fuse(self, states: Mapping[Stream, Tensor], frame_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One state per frame from those of the streams, and the gates on the way."""
         if len(states) == 1:
             return next(iter(states.values())), []

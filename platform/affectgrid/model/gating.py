@@ -19,4 +19,4 @@ class GatedFusion(nn.Module):
     ) -> tuple[Float[Tensor, "batch frame hidden"], Float[Tensor, "batch frame hidden"]]:
         """Returns the fused state and the gate in (0, 1): 1 takes the visual stream, 0 the sound."""
         gate = torch.sigmoid(self.gate(torch.cat([visual, audio], -1)))
-        return torch.lerp(audio, visual, gate), gate
+        return audio + gate * (visual - audio), gate

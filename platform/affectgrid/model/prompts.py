@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from affectgrid.model.config import PromptMode
 
 INITIAL_SCALE = 1 / 0.07  # CLIP's initial inverse temperature
 MAX_SCALE = 100.0  # and its clamp (Radford et al., ICML 2021)
+SMALLEST_NORM = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,5 +103,16 @@ class PromptHead(nn.Module):
         if self.training:
             with torch.no_grad():  # on the parameter, as CLIP does: clamping the value would end its gradient for good
                 self.log_scale.clamp_(max=math.log(MAX_SCALE))
-        frames = normalize(self.project(states).float(), dim=-1)
-        return self.scale * (frames @ normalize(self.text_features, dim=-1).T)
+        with torch.autocast(states.device.type, enabled=False):  # a norm out of a bfloat16 Gram matrix is too coarse
+            return self.scale * self._cosines(states.float())
+
+    def _cosines(self, states: Float[Tensor, "batch frame hidden"]) -> Float[Tensor, "batch frame region"]:
+        """cos(W h + b, t_k) without the [frame, text dim] projection, which would cost more than the fusion.
+
+        With h' = [h, 1] and W' = [W, b]: the dot product is h' . (W'^T t_k), the squared norm h'^T (W'^T W') h'.
+        """
+        weight = torch.cat([self.project.weight, self.project.bias.unsqueeze(1)], 1)
+        extended = pad(states, (0, 1), value=1.0)
+        dots = extended @ (normalize(self.text_features, dim=-1) @ weight).T
+        squared_norms = (extended @ (weight.T @ weight) * extended).sum(-1, keepdim=True)
+        return dots * squared_norms.clamp(min=SMALLEST_NORM**2).rsqrt()

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from affectgrid.model.dropout import LockedDropout
+
 
 class StreamInput(nn.Module):
     """LayerNorm, projection, and a learned token in place of every frame that the stream lacks.
@@ -18,7 +20,7 @@ class StreamInput(nn.Module):
         self.norm = nn.LayerNorm(feature_dim)
         self.project = nn.Linear(feature_dim, hidden_dim)
         self.absent = nn.Parameter(torch.randn(hidden_dim) * 0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = LockedDropout(dropout)
 
     def forward(
         self, features: Float[Tensor, "batch frame feature"], present: Bool[Tensor, "batch frame"]

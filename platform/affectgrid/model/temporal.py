@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from affectgrid.model.dropout import LockedDropout
+from affectgrid.model.recurrence import run_grus
+
 
 @dataclasses.dataclass(frozen=True)
 class FrameOrder:
@@ -34,47 +37,53 @@ class FrameOrder:
 
 
 class TemporalEncoder(nn.Module):
-    """A stack of GRU layers; bidirectional ones give half of the width to each direction.
+    """A stack of GRU layers for every stream; bidirectional ones give half of the width to each direction.
 
     Masked frames influence no other frame, and the states returned for them are meaningless but finite.
     """
 
-    def __init__(self, hidden_dim: int, num_layers: int, dropout: float, *, bidirectional: bool) -> None:
+    def __init__(
+        self, num_streams: int, hidden_dim: int, num_layers: int, dropout: float, *, bidirectional: bool
+    ) -> None:
         super().__init__()
-        width = hidden_dim // 2 if bidirectional else hidden_dim
-        self.forwards = nn.ModuleList(nn.GRU(hidden_dim, width, batch_first=True) for _ in range(num_layers))
-        self.backwards = nn.ModuleList(
-            nn.GRU(hidden_dim, width, batch_first=True) for _ in range(num_layers if bidirectional else 0)
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.num_directions = 2 if bidirectional else 1
+        width = hidden_dim // self.num_directions
+        self.layers = nn.ModuleList(
+            nn.ModuleList(nn.GRU(hidden_dim, width, batch_first=True) for _ in range(num_streams * self.num_directions))
+            for _ in range(num_layers)
+        )  # within a layer: stream by stream, forwards before backwards
+        self.dropout = LockedDropout(dropout)
 
     def forward(
-        self, states: Float[Tensor, "batch frame hidden"], order: FrameOrder
-    ) -> Float[Tensor, "batch frame hidden"]:
-        for layer, forwards in enumerate(self.forwards):
-            if layer:
+        self, states: Float[Tensor, "stream batch frame hidden"], order: FrameOrder
+    ) -> Float[Tensor, "stream batch frame hidden"]:
+        for number, grus in enumerate(self.layers.children()):
+            if number:
                 states = self.dropout(states)
-            parts = [_unsort(forwards(_sort(states, order.forward))[0], order.forward)]
-            if self.backwards:
-                reverse = self.backwards[layer](_reverse(states, order.backward))[0]
-                parts.append(_unreverse(reverse, order.backward))
-            states = torch.cat(parts, -1)
+            directions = [_sort(states, order.forward), _reverse(states, order.backward)][: self.num_directions]
+            outputs = run_grus(list(grus.children()), torch.stack(directions, 1).flatten(0, 1))
+            parts = outputs.view(len(states), self.num_directions, *outputs.shape[1:]).unbind(1)
+            joined = [_unsort(parts[0], order.forward)]
+            joined += [_unreverse(part, order.backward) for part in parts[1:]]
+            states = torch.cat(joined, -1)
         return states
+
+
+def _index(states: Tensor, index: Tensor) -> Tensor:
+    return index[None, ..., None].expand_as(states)
 
 
 def _sort(states: Tensor, index: Tensor | None) -> Tensor:
-    return states if index is None else states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
+    return states if index is None else states.gather(2, _index(states, index))
 
 
 def _unsort(states: Tensor, index: Tensor | None) -> Tensor:
-    if index is None:
-        return states
-    return torch.zeros_like(states).scatter(1, index[..., None].expand(-1, -1, states.shape[-1]), states)
+    return states if index is None else torch.zeros_like(states).scatter(2, _index(states, index), states)
 
 
 def _reverse(states: Tensor, index: Tensor | None) -> Tensor:
-    return states.flip(1) if index is None else _sort(states, index)
+    return states.flip(2) if index is None else _sort(states, index)
 
 
 def _unreverse(states: Tensor, index: Tensor | None) -> Tensor:
-    return states.flip(1) if index is None else _unsort(states, index)
+    return states.flip(2) if index is None else _unsort(states, index)
