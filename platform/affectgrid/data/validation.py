@@ -12,7 +12,7 @@ import numpy as np
 
 from affectgrid.data.annotations import Annotation, read_annotation
 from affectgrid.data.catalog import Catalog, Track
-from affectgrid.errors import AnnotationError, MediaError, Problem
+from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
 from affectgrid.media.crops import list_crops
 from affectgrid.media.guard import GuardedProcess
 from affectgrid.media.video import VideoInfo
@@ -154,8 +154,10 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
     for source, splits in sorted(users.items()):
         if len(splits) > 1:
             found = "; ".join(f"{split}: {', '.join(ids)}" for split, ids in sorted(splits.items()))
+            # a person without labels in a training video is shared pixels, but no score is measured on it here
+            severity: Severity = "error" if {"train", "validation"} <= splits.keys() else "warning"
             mend = "keep all tracks of a video in one split"
-            yield Problem("VAL-LEAK", f"video {source}", found, "one split", mend)
+            yield Problem("VAL-LEAK", f"video {source}", found, "one split", mend, severity)
 
 
 def _orphans(catalog: Catalog) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from affectgrid.media.container import media_errors, open_media, origin_s
+from affectgrid.media.container import open_media, origin_s
 
 _PREROLL_S = 1.0  # decoders need what came before: AAC a frame, Opus 80 ms, MP3 its bit reservoir
 _CONTEXT_S = 0.05  # more than the half-width of the resampling filter at any usual rate
 # Matroska rounds times to 1 ms, so neighbours seem to overlap or to leave a gap; beyond this it is a real one.
 _JITTER_S = 0.01
+_ROUNDING_S = 0.0015
 
 
 def read_audio(
@@ -32,30 +34,26 @@ def read_audio(
     if stop < first:
         raise ValueError(f"stop_s = {stop_s} lies before start_s = {start_s}")
     silence = np.zeros(stop - first, np.float32), np.zeros(stop - first, np.bool_)
+    head = _head(path) if stop > first else []
+    if not head:
+        return silence
+    rate = head[0].sample_rate
+    # In rational resampling the filter's phase repeats every `step` samples: begin on such a multiple, and a part is
+    # resampled exactly as the whole is.
+    common = math.gcd(rate, sample_rate_hz)
+    step_in, step_out = rate // common, sample_rate_hz // common
+    context = math.ceil(_CONTEXT_S * sample_rate_hz)
+    block = (first - context) // step_out
+    begin_in, end_in = block * step_in, math.ceil((stop + context) * rate / sample_rate_hz)
     with open_media(path) as container:
-        if not container.streams.audio or stop == first:
-            return silence
         stream = container.streams.audio[0]
-        frames = _frames(container, stream, start_s)
-        head = next(frames, None)
-        if head is None:
-            return silence
-        rate = head.sample_rate
-        # In rational resampling the filter's phase repeats every `step` samples: begin on such a multiple, and a
-        # part is resampled exactly as the whole is.
-        common = math.gcd(rate, sample_rate_hz)
-        step_in, step_out = rate // common, sample_rate_hz // common
-        context = math.ceil(_CONTEXT_S * sample_rate_hz)
-        block = (first - context) // step_out
-        begin_in = block * step_in
-        end_in = math.ceil((stop + context) * rate / sample_rate_hz)
         line = _Line(begin_in, end_in, rate, origin_s(container))
-        with media_errors(path):
-            line.place(head)
-            for frame in frames:
-                if not line.place(frame):
-                    break
-            mono = _resample(line.samples, rate, sample_rate_hz)
+        line.align(head)
+        _rewind(container, stream, start_s - _PREROLL_S)
+        for frame in _decoded(container, stream):
+            if not line.place(frame):
+                break
+        mono = _resample(line.samples, rate, sample_rate_hz)
     offset = first - block * step_out
     sound = mono[offset : offset + stop - first]
     sound = np.pad(sound, (0, stop - first - len(sound)))
@@ -72,7 +70,14 @@ class _Line:
         self.present = np.zeros(end - begin, np.bool_)
         self._begin, self._rate, self._zero_s = begin, rate, zero_s
         self._next: int | None = None
-        self._mixers: dict[tuple[str, str, int], Any] = {}
+        self._grid: tuple[int, int] | None = None
+        self._mixers: dict[tuple[str, str, int], tuple[Any, float]] = {}
+
+    def align(self, head: list[Any]) -> None:
+        """Where times are coarser than samples, count whole frames from the end of the stream's first one."""
+        if len(head) == 2 and head[0].time is not None and head[0].time_base * self._rate > 1:
+            # the first may be cut by the encoder's delay, the second is whole
+            self._grid = self._told(head[0].time) + head[0].samples, head[1].samples
 
     def place(self, frame: Any) -> bool:
         """Mix a frame down to where its time says; False once it lies behind the end."""
@@ -80,8 +85,11 @@ class _Line:
         mono = self._mono(frame)
         at = self._next
         if time_s is not None:
-            told = round((time_s - self._zero_s) * self._rate)
-            at = told if at is None or abs(told - at) > _JITTER_S * self._rate else at
+            told = self._told(time_s)
+            if at is None:
+                at = self._snap(told, frame.samples)
+            elif abs(told - at) > _JITTER_S * self._rate:
+                at = told
         if at is None:
             return True  # without any time yet there is no place for it
         self._next = at + len(mono)
@@ -92,25 +100,66 @@ class _Line:
             self.present[here] = True
         return at < self._begin + len(self.samples)
 
+    def _told(self, time_s: float) -> int:
+        return round((time_s - self._zero_s) * self._rate)
+
+    def _snap(self, told: int, num_samples: int) -> int:
+        """The place of the first frame after a seek; its end is sure, its beginning may have been cut off."""
+        if self._grid is None:
+            return told
+        end, size = self._grid
+        near = end + round((told + num_samples - end) / size) * size - num_samples
+        return near if abs(near - told) <= _ROUNDING_S * self._rate else told
+
     def _mono(self, frame: Any) -> NDArray[np.float32]:
         key = (frame.format.name, frame.layout.name, frame.sample_rate)
         if key not in self._mixers:
-            self._mixers[key] = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+            self._mixers[key] = _mixer(frame, self._rate)
+        mixer, gain = self._mixers[key]
         frame.pts = None  # the resampler would fill or drop samples to follow the times; the line does that itself
-        parts = [part.to_ndarray()[0] for part in self._mixers[key].resample(frame)]
-        mono = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         # a damaged float stream may hold NaN, and one would spread through the filter
+        mono: NDArray[np.float32] = _run(mixer, frame) / np.float32(gain)
         return np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _frames(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
-    """Decoded frames from a little before ``start_s``. Packets that do not decode are left out."""
-    early_s = start_s - _PREROLL_S
-    if early_s > 0:
+def _mixer(frame: Any, rate: int) -> tuple[Any, float]:
+    """A resampler to mono floats, and what to divide its output by so that full scale stays full scale.
+
+    FFmpeg lowers its mixing weights to a sum of 1 for integer samples only; for floats a stereo file would be 3 dB
+    louder than its own mono copy.
+    """
+    ones = av.AudioFrame.from_ndarray(
+        np.ones((len(frame.layout.channels), 64), np.float32), format="fltp", layout=frame.layout.name
+    )
+    ones.sample_rate = rate
+    weights = float(_run(av.AudioResampler(format="flt", layout="mono", rate=rate), ones)[0])
+    return av.AudioResampler(format="flt", layout="mono", rate=rate), max(1.0, weights)
+
+
+def _run(resampler: Any, *frames: Any) -> NDArray[np.float32]:
+    parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _head(path: Path) -> list[Any]:
+    """The first two frames of sound, fewer where there are not so many."""
+    with open_media(path) as container:
+        if not container.streams.audio:
+            return []
+        return list(itertools.islice(_decoded(container, container.streams.audio[0]), 2))
+
+
+def _rewind(container: Any, stream: Any, time_s: float) -> None:
+    """Skip ahead to ``time_s``; stay at the beginning where there is no index or nothing to skip."""
+    if time_s > 0:
         try:
-            container.seek(int((early_s + origin_s(container)) / stream.time_base), stream=stream)
+            container.seek(int((time_s + origin_s(container)) / stream.time_base), stream=stream)
         except av.FFmpegError:
-            container.seek(0)  # no index: from the start
+            container.seek(0)
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames from here on. Packets that do not decode are left out."""
     packets = container.demux(stream)
     while True:
         try:
@@ -129,4 +178,4 @@ def _resample(samples: NDArray[np.float32], rate: int, sample_rate_hz: int) -> N
     resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
     frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
     frame.sample_rate = rate
-    return np.concatenate([part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))])
+    return _run(resampler, frame, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,7 +44,7 @@ class VideoInfo:
         average_rate_hz: frames over the time they span; 0 for a single frame.
         container_frames: what the header says, if it says so.
         rotation_degrees: counter-clockwise, to make the stored picture upright: 0, 90, 180 or 270.
-        pts, keyframes, seek_to: timestamps of all frames, positions of keyframes, and where to seek for each of those.
+        pts, keyframes, seek_to: timestamps of all frames; positions of keyframes, and the decoding time of each.
         in_time_order: frames can be told by their timestamps; otherwise chunks are counted from the start.
     """
 
@@ -134,12 +136,10 @@ def read_frames(
     if start == stop:
         return
     wanted = start
-    for seek in (True, False):  # some files have a lying seek index: then read from the start instead
-        try:
-            for position, frame in _decode(path, start, info, seek=seek, num_threads=num_threads):
+    for landing in _landings(start, info):
+        with contextlib.suppress(_SeekError):
+            for position, frame in _decode(path, info, landing, num_threads):
                 if position > wanted:
-                    if wanted == start and seek:
-                        raise _SeekError
                     break
                 if position == wanted:
                     with media_errors(path):
@@ -148,35 +148,46 @@ def read_frames(
                     wanted += 1
                 if wanted == stop:
                     return
-            break
-        except _SeekError:
-            continue
+        if wanted > start:
+            break  # it landed well, and then a frame was missing
     found = f"frame {wanted + 1} of {info.num_frames} does not decode"
-    raise MediaError(
-        Problem("MED-SHORT", str(path), found, "every frame", "copy or download it again, or leave it out")
-    )
+    mend = "copy or download it again, or leave it out"
+    raise MediaError(Problem("MED-SHORT", str(path), found, "every frame", mend))
 
 
 class _SeekError(Exception):
-    """The seek landed after its target."""
+    """The seek failed, or landed after its target."""
 
 
-def _decode(path: Path, start: int, info: VideoInfo, *, seek: bool, num_threads: int) -> Iterator[tuple[int, Any]]:
-    """Decoded frames with their positions, from the keyframe before ``start`` or from the beginning."""
+def _landings(start: int, info: VideoInfo) -> Iterator[tuple[int, int] | None]:
+    """Where to start decoding for position ``start``, best first: (timestamp to seek to, latest first pts), or None.
+
+    Some demuxers seek by presentation time, some by decoding time, and some files have an index that lies; None, the
+    beginning, is always right.
+    """
     key = int(np.searchsorted(info.keyframes, start, side="right")) - 1
-    seek = seek and info.in_time_order and key > 0
+    if info.in_time_order and key > 0:
+        pts = int(info.pts[info.keyframes[key]])
+        yield from ((ticks, pts) for ticks in dict.fromkeys((pts, int(info.seek_to[key]))))
+    yield None
+
+
+def _decode(
+    path: Path, info: VideoInfo, landing: tuple[int, int] | None, num_threads: int
+) -> Iterator[tuple[int, Any]]:
+    """Decoded frames with their positions, from a landing on."""
     counted = 0
     with open_media(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = num_threads
-        if seek:
-            container.seek(int(info.seek_to[key]), stream=stream)
-        landed = not seek
-        for packet in container.demux(stream):
-            if not landed:
-                if packet.pts is None or packet.pts > info.pts[info.keyframes[key]]:
-                    raise _SeekError
-                landed = True
+        if landing:
+            try:
+                container.seek(landing[0], stream=stream)
+            except av.FFmpegError:
+                raise _SeekError from None
+        for number, packet in enumerate(container.demux(stream)):
+            if number == 0 and landing and (packet.pts is None or packet.pts > landing[1]):
+                raise _SeekError
             for frame in packet.decode():
                 if not info.in_time_order:
                     yield counted, frame
