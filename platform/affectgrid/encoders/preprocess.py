@@ -34,7 +34,9 @@ class ImagePreprocess:
 
     def __call__(self, rgb: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "3 size size"]:
         """One picture, any size, to channels first."""
-        image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)
+        image = torch.from_numpy(np.array(rgb, dtype=np.uint8)).permute(
+            2, 0, 1
+        )  # a copy: what is given may be read-only
         return np.asarray(self.resize(image).contiguous().numpy())
 
     def resize(self, images: UInt8[Tensor, "*batch 3 height width"]) -> UInt8[Tensor, "*batch 3 size size"]:

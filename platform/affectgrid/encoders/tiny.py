@@ -25,12 +25,13 @@ from affectgrid.errors import ModelError, Problem
 
 TINY = "tiny"
 VERSION = 1  # part of the directory's name: raise it with every change of what is below
-SEED = 2603
+SEED = 2611  # of sixteen tried on another corpus seed, the one whose image features told most
 
 VISUAL_CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 128,
-        "vision_cfg": {"image_size": 56, "layers": 2, "width": 64, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0},
+        # Many narrow heads, so that the class token gathers from many places of the face.
+        "vision_cfg": {"image_size": 56, "layers": 1, "width": 128, "head_width": 8, "patch_size": 8, "mlp_ratio": 1.0},
         # The tokenizer's 49408 words are most of the file, so they are narrow.
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2},
     },
@@ -135,7 +136,7 @@ def draw(name: str, like: Tensor) -> Tensor:
     """Random weights for one tensor, from the seed and its name alone.
 
     Scales are larger than a trained model's start, so that attention picks places out and features differ from input
-    to input; filters are smooth, because faces and spectrograms are.
+    to input. Filters are smooth, because faces and spectrograms are; those for images see edges, not brightness.
     """
     generator = torch.Generator().manual_seed(SEED + zlib.crc32(name.encode()))
     shape = like.shape
@@ -148,17 +149,27 @@ def draw(name: str, like: Tensor) -> Tensor:
         return torch.zeros(shape)
     noise = torch.randn(shape, generator=generator)
     if like.ndim == 4:
-        return _smooth_filters(noise)
+        return _smooth_filters(noise, edges=name.startswith("visual."))
+    if "positional_embedding" in name or "position_embeddings" in name:
+        return 1.5 * noise
     if "embedding" in name or "token" in leaf:
         return noise
-    return noise * 1.5 / math.sqrt(shape[-1])
+    if name.startswith("transformer."):
+        gain = 3.0  # the text tower: its pooled token is the same in every text, so what it reads must outweigh it
+    else:
+        gain = 0.3 if "c_proj" in name else 1.2
+    return gain * noise / math.sqrt(shape[-1])
 
 
-def _smooth_filters(noise: Tensor) -> Tensor:
-    """Keep the low half of each patch filter's frequencies; unit norm."""
+def _smooth_filters(noise: Tensor, *, edges: bool) -> Tensor:
+    """Patch filters of unit norm from the low frequencies of ``noise``; ``edges``: nearly grey, with zero mean."""
     side = noise.shape[-1]
-    small = nn.functional.interpolate(noise, size=max(2, side // 4), mode="area")
-    smooth: Tensor = nn.functional.interpolate(small, size=(side, side), mode="bicubic", align_corners=True)
+    smooth: Tensor = nn.functional.interpolate(
+        noise[:, :, :4, :4], size=(side, side), mode="bicubic", align_corners=True
+    )
+    if edges:
+        smooth = 0.3 * smooth + 1.7 * smooth.mean(dim=1, keepdim=True)
+        smooth = smooth - smooth.mean(dim=(2, 3), keepdim=True)
     norms = smooth.flatten(1).norm(dim=1)
     normalised: Tensor = smooth / norms.view(-1, 1, 1, 1)
     return normalised
