@@ -1,0 +1,75 @@
+"""OptunaSearch, guarded: what Optuna's database already knows is neither asked for nor told a second time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from affectgrid.search.ledger import Ledger
+from affectgrid.search.optuna_glue import make_sampler, proposer
+
+OBJECTIVE = "objective"
+
+
+class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typed
+    """Proposes what a study still lacks.
+
+    Ray's own keeps a copy of its state in Tune's snapshots, which are some seconds behind the database: after a kill it
+    tells trials again that have ended (Optuna refuses) and leaves others RUNNING. Here the ledger is the only state.
+    Proposals whose trial was interrupted come first, as themselves. Trials are told by whoever ends them in the ledger,
+    because only there is it known whether they ran to their end, were ended early, or failed, and why.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked)
+        super().__init__(
+            space=proposer(ledger.space),
+            metric=OBJECTIVE,
+            mode="max",
+            sampler=sampler,
+            study_name=ledger.space.name,
+            storage=ledger.study._storage,
+        )
+        ledger.study.sampler = sampler
+        self._ot_study = ledger.study
+        self._orphans = ledger.orphans()
+        self._num_left = ledger.num_left
+        self._reported = {(trial.number, step) for trial in self._orphans for step in _steps(trial)}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """The next trial's number and proposal."""
+        if self._num_left == 0:
+            return str(Searcher.FINISHED)
+        self._num_left -= 1
+        if self._orphans:
+            self._ot_trials[trial_id] = self._orphans.pop(0)
+        proposal = super().suggest(trial_id)
+        return {"number": self._ot_trials[trial_id].number, "proposal": proposal}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Report an epoch's objective, for the dashboard; a trial that is tried again reports its epochs once."""
+        step = (self._ot_trials[trial_id].number, result["training_iteration"])
+        if step not in self._reported and math.isfinite(result[OBJECTIVE]):
+            self._reported.add(step)
+            super().on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: see the class."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing is kept here."""
+        Path(checkpoint_path).write_text("the state of the search is in study.db and trials/\n")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is kept here."""
+
+    def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
+        return Searcher, ()  # Tune pickles its search algorithm for a restore that is never asked for
+
+
+def _steps(trial: Any) -> list[int]:
+    return list(trial.storage.get_trial(trial._trial_id).intermediate_values)

@@ -1,0 +1,198 @@
+"""A study on Ray Tune: as many trials at a time as the cluster holds. The same call goes on after any kill."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+from ray import tune as ray_tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from affectgrid.distributed import cluster
+from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
+from affectgrid.distributed.searcher import OBJECTIVE, GuardedOptunaSearch
+from affectgrid.distributed.study_log import StudyLog
+from affectgrid.distributed.trial import package_folder, run_trial
+from affectgrid.reporting.live import SearchDisplay
+from affectgrid.reporting.study import BestModel, draw_best, write_report
+from affectgrid.search.ledger import Ledger, open_ledger
+from affectgrid.search.schema import SearchSpace
+from affectgrid.search.summary import StudySummary
+from affectgrid.settings import Settings
+from affectgrid.tracking import Tracker
+from affectgrid.training import manifest
+from affectgrid.training.package import load_package
+from affectgrid.training.prepared import PreparedData
+
+_MOST_TRIALS_ON_A_GPU = 4
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints its boxes whatever `verbose` says
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files of each trial: the ledger has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once: nothing that is finished can be lost
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots that no one reads
+}
+
+
+class TrialResources(Settings):
+    """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none."""
+
+    cpus: float = 1.0
+    gpus: float | None = None
+
+
+def tune(
+    space: SearchSpace,
+    data: PreparedData,
+    *,
+    storage: Path,
+    tracker: Tracker,
+    max_concurrent: int | None = None,
+    resources: TrialResources | None = None,
+) -> StudySummary:
+    """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
+
+    Ray must be connected, and every node must see `storage`. Raises what `open_ledger` raises.
+    """
+    folder = storage / space.name
+    began = time.monotonic()
+    with open_ledger(folder, space, data=data.fingerprint) as ledger:
+        facts = manifest.collect(data=data.fingerprint, device=_device())
+        log = StudyLog(tracker, ledger, facts)
+        status = "KILLED"
+        try:
+            worked = ledger.num_left > 0
+            if worked:
+                _search(ledger, data, log, max_concurrent=max_concurrent, resources=resources or TrialResources())
+            summary = _summarise(ledger, data, facts, time.monotonic() - began)
+            if worked or not (folder / "report.html").exists():
+                _report(summary, ledger, data, log)
+            status = "FINISHED"
+        finally:
+            log.close(status)
+    return summary
+
+
+def _search(
+    ledger: Ledger, data: PreparedData, log: StudyLog, *, max_concurrent: int | None, resources: TrialResources
+) -> None:
+    space = ledger.space
+    shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
+    before = tuple(ended(record) for record in ledger.records.values())
+    with SearchDisplay(space.name, space.num_trials, ended=before) as display, _quiet():
+        trainable = ray_tune.with_parameters(  # puts the features into the object store, once
+            run_trial, space=space, data=data, study=str(ledger.folder), num_threads=max(1, int(resources.cpus))
+        )
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(trainable, _bundle(resources)),
+            tune_config=ray_tune.TuneConfig(
+                metric=OBJECTIVE,
+                mode="max",
+                num_samples=ledger.num_left,
+                search_alg=GuardedOptunaSearch(ledger),
+                scheduler=_scheduler(space),
+                max_concurrent_trials=max_concurrent,
+                reuse_actors=True,
+                trial_dirname_creator=_trial_name,
+                trial_name_creator=_trial_name,
+            ),
+            run_config=ray_tune.RunConfig(
+                name="tune",
+                storage_path=str(ledger.folder),
+                failure_config=ray_tune.FailureConfig(max_failures=NUM_RETRIES),
+                callbacks=[Recorder(ledger, log, display)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+
+def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
+    summary = StudySummary(
+        name=ledger.space.name,
+        description=ledger.space.description,
+        space=ledger.space.identity(),
+        data=data.fingerprint,
+        encoders=data.train.encoders,
+        num_planned=ledger.space.num_trials,
+        trials=tuple(record for _, record in sorted(ledger.records.items())),
+        wall_s=wall_s,
+        folder=ledger.folder,
+        commit=facts.commit,
+        command=facts.command,
+    )
+    summary.write()
+    return summary
+
+
+def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
+    """Figures and report, beside the study and in MLflow."""
+    best = summary.best
+    drawn: BestModel | None = None
+    if best is not None:
+        seed = max(best.seeds, key=lambda record: record.best["val/p"])
+        package = package_folder(ledger.folder_of(best.number), seed.seed)
+        drawn = draw_best(
+            load_package(package),
+            data.validation,
+            ledger.folder / "best",
+            histories={f"seed {record.seed}": record.history for record in best.seeds},
+            course={t.number: t.objective for t in summary.trials if t.objective is not None},
+        )
+        pictures = [picture.path for picture in drawn.pictures]
+        log.artifacts(pictures, "figures")
+        log.artifacts(pictures, "figures", trial=best.number)
+        log.artifacts([package], "model", trial=best.number)
+        scores = {f"best/{name.rpartition('/')[2]}": value for name, value in drawn.scores.as_metrics().items()}
+        log.summary(scores, {"best_trial": best.number, "failed_trials": len(summary.failed)})
+    report = write_report(summary, drawn)
+    log.artifacts([report, ledger.folder / "summary.json"], "report")
+
+
+def _scheduler(space: SearchSpace) -> TrialScheduler:
+    if space.pruner == "none":
+        return FIFOScheduler()
+    dimension = space.space.get("optim.epochs")
+    most = max(dimension.extremes()) if dimension else space.resolve({}, seed=0).optim.epochs
+    longest = int(most) * len(space.seeds) + 1  # the last report says that the trial is finished
+    return ASHAScheduler(max_t=longest, grace_period=max(1, longest // 9), reduction_factor=3)
+
+
+def _bundle(resources: TrialResources) -> dict[str, float]:
+    gpus = resources.gpus
+    if gpus is None:
+        share = cluster.num_gpus() * resources.cpus / cluster.num_cpus()
+        gpus = min(1.0, max(share, 1 / _MOST_TRIALS_ON_A_GPU)) if share else 0.0
+    return {"CPU": resources.cpus, "GPU": gpus} if gpus else {"CPU": resources.cpus}
+
+
+def _device() -> str:
+    return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"{trial.config['number']:05d}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Tune's own tables, files and signals; what happens to trials comes through the recorder."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air")]
+    levels = [logger.level for logger in loggers]
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
