@@ -33,7 +33,7 @@ def run(main: Callable[[Options], int], options: type[Options]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        status = main(tyro.cli(options, config=(tyro.conf.OmitArgPrefixes,), description=options.__doc__))
+        status = main(tyro.cli(options, description=options.__doc__))
     except ValidationError as error:
         for item in error.errors():
             place = ".".join(str(part) for part in item["loc"])

@@ -117,7 +117,8 @@ def read_sound_chunk(
 ) -> SoundChunk:
     """Sound of hops [start, stop); hop i is centred at ``i * hop_s`` on the video's clock.
 
-    A hop is present when at least half of its window has sound. Without a sound track none is.
+    A hop is present when at least a quarter of its window has sound, so that the frames just before the end of the
+    sound have a hop on both sides. Without a sound track none is.
     """
     hops = np.arange(start, stop, dtype=np.int32)
     centres = hops * hop_s
@@ -132,7 +133,7 @@ def read_sound_chunk(
     begins = np.round((centres - centres[0]) * sample_rate_hz).astype(int)
     width = round(window_s * sample_rate_hz)
     ends = np.minimum(begins + width, num_samples)
-    present = covered[ends] - covered[begins] >= width / 2
+    present = covered[ends] - covered[begins] >= width / 4
     return SoundChunk(hops + 1, centres, present, sound.astype(np.float32))
 
 

@@ -1,0 +1,106 @@
+"""Real videos and real weights, from packages that `make media` fetches."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from affectgrid.data.catalog import Catalog, read_folder
+from affectgrid.data.resident import load_split
+from affectgrid.data.store import FeatureStore
+from affectgrid.data.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.encoders.visual import load_visual
+from affectgrid.encoders.weights import convert_weights
+from affectgrid.media.audio import read_audio
+from affectgrid.media.faces import DlibDetector, choose_face, crop_face
+from affectgrid.media.video import probe_video, read_frames
+
+pytestmark = pytest.mark.media
+
+EFFICIENTNET = {
+    "embed_dim": 1280,
+    "vision_cfg": {"timm_model_name": "efficientnet_lite0", "timm_proj": None, "image_size": 224},
+}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+@pytest.fixture(scope="module")
+def efficientnet(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's ImageNet weights as an open_clip directory."""
+    directory = tmp_path_factory.mktemp("efficientnet")
+    convert_weights(
+        media / "efficientnet-lite0-57934424.pth", directory, model_cfg=EFFICIENTNET, preprocess_cfg=IMAGENET
+    )
+    return directory
+
+
+def test_the_speech_video_is_read_whole(media: Path) -> None:
+    path = media / "obama_speech.mp4"
+    info = probe_video(path)
+    assert (info.width, info.height) == (320, 240)
+    assert info.num_frames == len(list(read_frames(path, 0, info.num_frames, info)))
+    assert info.average_rate_hz == pytest.approx(12, abs=0.5)
+    assert info.audio is not None
+    sound, present = read_audio(path, 0.0, 8.0)
+    assert sound.shape == (128_000,)
+    assert present.mean() > 0.99
+    assert 0.01 < np.sqrt(np.mean(sound**2)) < 0.5  # speech, neither silence nor clipping
+
+
+def test_a_face_is_found_where_there_is_one(media: Path) -> None:
+    detector = DlibDetector()
+    for name, expected in (("obama_speech.mp4", True), ("single_face.mp4", True), ("no_face.mp4", False)):
+        info = probe_video(media / name)
+        _index, _time, rgb = next(read_frames(media / name, 10, 11, info))
+        box = choose_face(detector.detect(rgb))
+        assert (box is not None) == expected, name
+        if box is not None:
+            crop = crop_face(rgb, box)
+            assert crop.shape[0] == crop.shape[1] > 60
+
+
+def test_pretrained_weights_tell_pictures_apart(efficientnet: Path, media: Path) -> None:
+    """Frames of one video are clearly nearer to each other than to those of another video."""
+    encoder = load_visual(str(efficientnet))
+    assert (encoder.dim, encoder.image_size, encoder.has_text) == (1280, 224, False)
+    features = []
+    for name in ("obama_speech.mp4", "bigbuckbunny.mp4"):
+        info = probe_video(media / name)
+        images = [encoder.preprocess(rgb) for k in (5, 60) for _, _, rgb in read_frames(media / name, k, k + 1, info)]
+        features.append(torch.nn.functional.normalize(encoder.encode_images(np.stack(images)), dim=-1))
+    speech, bunny = features
+    within = min(float(speech[0] @ speech[1]), float(bunny[0] @ bunny[1]))
+    across = float((speech @ bunny.T).max())
+    assert within > across + 0.1
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_real_videos_go_through_the_whole_pipeline(media: Path, efficientnet: Path, tmp_path: Path) -> None:
+    for name in ("obama_speech.mp4", "face_noface.mov", "carphone_pristine.mp4", "bigbuckbunny.mp4"):
+        shutil.copy(media / name, tmp_path / name)
+    catalog = read_folder(tmp_path)
+    config = EncodeConfig(
+        visual=VisualStream(model=str(efficientnet), crop="detect"), audio=AudioStream(hop_s=1.0), chunk_frames=64
+    )
+    few = Catalog(catalog.root, tuple(track for track in catalog.tracks if track.id != "bigbuckbunny"))
+    report = encode(few, tmp_path / "store", config)
+    assert report.quarantined == ()
+    prints = report.fingerprints
+    store = FeatureStore(tmp_path / "store")
+    split = load_split(store, few.tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="real")
+    assert np.isfinite(split.visual.astype(np.float32)).all()
+    rows = {track.id: split.track(number) for number, track in enumerate(few.tracks)}
+    speech = rows["obama_speech"]
+    info = probe_video(media / "obama_speech.mp4")
+    assert split.visual[speech].shape == (info.num_frames, 1280)
+    np.testing.assert_allclose(split.time_s[speech], info.frame_times_s)
+    assert split.visual_present[speech].mean() > 0.8
+    assert split.audio_present[speech].mean() > 0.9
+    assert not split.audio_present[rows["carphone_pristine"]].any()  # it has no sound
+    halves = np.array_split(split.visual_present[rows["face_noface"]], 2)
+    assert halves[0].mean() > halves[1].mean()  # the face leaves
