@@ -73,14 +73,14 @@ class RunLog:
         """Set tags; a tag that is there is replaced."""
         self._log({"op": "tags", "values": {name: str(value) for name, value in values.items()}})
 
-    def latest(self) -> dict[str, float]:
-        """The newest value of each metric; empty while MLflow cannot be reached."""
+    def steps(self, metric: str) -> set[int] | None:
+        """The steps at which a metric was logged; None while MLflow cannot be reached."""
         try:
-            return dict(_client(self.uri).get_run(self.run_id).data.metrics)
+            return {point.step for point in _client(self.uri).get_metric_history(self.run_id, metric)}
         except Exception as error:
             if not _is_outage(error):
                 raise
-            return {}
+            return None
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Store a copy of a file, or of a folder's contents, under `folder` in the run's artefacts."""

@@ -95,6 +95,7 @@ def train(
             run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     if run:
+        _log_missing(run, result.history)
         run.metrics({f"best/{metric}": value for metric, value in result.best.items()}, int(result.best["epoch"]))
         run.artifact(result.package, "model")
         run.finish()
@@ -115,17 +116,25 @@ class _EpochLog(UserCallback):  # type: ignore[misc]
 
     def __init__(self, run: RunLog | None, on_epoch: Callable[[Metrics], None] | None) -> None:
         self.run, self.on_epoch = run, on_epoch
-        self.last_epoch = int(run.latest().get("epoch", 0)) if run else 0
+        self.known = (run.steps("epoch") or set()) if run else set()
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         epoch = int(metrics[0]["epoch"])
-        if epoch <= self.last_epoch:
+        if epoch in self.known:
             return
-        self.last_epoch = epoch
+        self.known.add(epoch)
         if self.run:
             self.run.metrics(metrics[0], step=epoch)
         if self.on_epoch:
             self.on_epoch(metrics[0])
+
+
+def _log_missing(run: RunLog, history: tuple[Metrics, ...]) -> None:
+    """Epochs whose checkpoint was saved in the moment before a kill, and whose metrics were not logged any more."""
+    known = run.steps("epoch")
+    missing = [metrics for metrics in history if known is not None and int(metrics["epoch"]) not in known]
+    for metrics in missing:
+        run.metrics(metrics, step=int(metrics["epoch"]))
 
 
 def _run_workers(job: _Job, folder: Path, scaling: ScalingConfig, callbacks: list[UserCallback]) -> TrainingState:

@@ -1,0 +1,103 @@
+"""Ray Train around `fit`: two workers learn as one does, and the log has every epoch once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from affectgrid import tracking
+from affectgrid.errors import TrainingError
+from affectgrid.tracking import open_tracker
+from affectgrid.training.inference import predict_split
+from affectgrid.training.loop import fit
+from affectgrid.training.package import load_package
+from support.planted import planted_data, small_config
+from support.processes import family
+
+# Dropout draws on each worker for itself, so only without it are two workers one.
+SETTINGS = {"model__dropout": 0.0, "model__modality_dropout": 0.0, "loss__mse_weight": 0.3, "optim__epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The same run with one worker and without Ray."""
+    torch.set_num_threads(1)
+    data = planted_data()
+    return fit(small_config(**SETTINGS), data.train, data.validation, data.prompts["3x3-plain"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    """One run with two workers, through a process of its own."""
+    folder = tmp_path_factory.mktemp("train")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with family(Path("/tmp")) as processes:
+        out, _ = processes.run(
+            "support.train_driver",
+            [str(folder / "runs"), "--workers", "2", "--settings", json.dumps(SETTINGS), "--tracking", uri],
+        )
+        history = json.loads(out.strip().splitlines()[-1])
+    return folder, uri, history
+
+
+def test_two_workers_equal_one(run, alone):
+    _, _, history = run
+    assert len(history) == 4
+    for two, one in zip(history, alone.history, strict=True):
+        assert two == pytest.approx(one, abs=1e-5)
+
+
+def test_the_package_is_the_best_epoch_of_that_run(run, alone):
+    folder, _, history = run
+    package = load_package(folder / "runs" / "run" / "model")
+    assert package.metrics == max(history, key=lambda past: past["val/p"])
+    assert package.manifest is not None
+    assert package.manifest["device"] == "2 x CPU"
+    split = planted_data().validation
+    found, expected = (predict_split(m, split, package.config.window).va for m in (package.model, alone.model))
+    # predictions, not weights: Adam makes steps of a bias whose true gradient is 0, which keys of attention have
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
+    _, uri, history = run
+    client = tracking._client(open_tracker(uri, "planted").uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("planted").experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.params["optim.lr"] == "0.005"
+    assert found.data.tags["data"] == "planted"
+    for name in ("train/loss", "val/p", "lr"):
+        logged = client.get_metric_history(found.info.run_id, name)
+        assert [(m.step, m.value) for m in logged] == [(m["epoch"], m[name]) for m in history]
+    names = {file.path for file in client.list_artifacts(found.info.run_id, "model")}
+    assert "model/model.safetensors" in names
+
+
+def test_a_name_that_other_settings_have_taken_is_refused_before_any_work(run):
+    from affectgrid.distributed.train import train
+
+    folder, _, _ = run
+    with pytest.raises(TrainingError, match=r"TRAIN-CHANGED .*use another name"):
+        train(small_config(seed=5), planted_data(), storage=folder / "runs", name="run")
+
+
+def test_a_finished_run_is_returned_without_ray(run):
+    import ray
+
+    from affectgrid.distributed.train import train
+
+    folder, _, history = run
+    result = train(small_config(**SETTINGS), planted_data(), storage=folder / "runs", name="run")
+    assert list(result.history) == history
+    assert not ray.is_initialized()
+
+
+def test_storage_that_cannot_be_written_is_told_before_any_work(tmp_path):
+    from affectgrid.distributed.train import train
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="TRAIN-STORAGE"):
+        train(small_config(), planted_data(), storage=tmp_path / "file", name="run")
