@@ -193,6 +193,25 @@ def test_playlists_that_pose_as_videos_open_nothing(tmp_path):
         assert refused(tmp_path / name) == "MED-DECODE", name
 
 
+def test_a_cover_picture_is_not_the_video(tmp_path):
+    plain = write_video(tmp_path / "plain.mp4", ticks=range(8))
+    path = tmp_path / "v.mp4"
+    with av.open(str(plain)) as source, av.open(str(path), "w") as out:
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 16, 16, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        moving = out.add_stream_from_template(source.streams.video[0])
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = moving
+                out.mux(packet)
+        out.mux(cover.encode(None))
+    info = probe_video(path)
+    assert (info.num_frames, info.width) == (8, WIDTH)
+    assert [number_of(rgb) for _, _, rgb in read_frames(path, 0, 8, info)] == list(range(8))
+
+
 def test_sound_alone_is_no_video(tmp_path):
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as out:

@@ -219,7 +219,7 @@ def schema(dim: int) -> pa.Schema:
             pa.field("frame_index", pa.int32(), nullable=False),
             pa.field("time_s", pa.float64(), nullable=False),
             pa.field("present", pa.bool_(), nullable=False),
-            pa.field("feature", pa.list_(pa.field("item", pa.float16(), nullable=False), dim), nullable=False),
+            pa.field("feature", pa.list_(pa.field("element", pa.float16(), nullable=False), dim), nullable=False),
         ]
     )
 

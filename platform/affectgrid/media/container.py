@@ -48,7 +48,7 @@ def media_errors(path: Path) -> Iterator[None]:
             Problem("MED-MEMORY", str(path), "the decoder ran out of memory", "a file of sane dimensions", _AGAIN)
         ) from error
     # damaged files were seen to raise each of these through PyAV, not only FFmpegError
-    except (av.FFmpegError, ValueError, LookupError, OSError, ArithmeticError, AttributeError, RuntimeError) as error:
+    except (av.FFmpegError, ValueError, LookupError, OSError, ArithmeticError, RuntimeError) as error:
         found = f"{type(error).__name__}: {error}"
         raise MediaError(Problem("MED-DECODE", str(path), found, "a readable media file", _AGAIN)) from error
 

@@ -153,7 +153,7 @@ def serve(request: int, reply: int, memory_limit_bytes: int, time_limit_s: float
         except EOFError:
             return
         # The kernel's own timer ends a hanging child whose parent was killed; in C code nothing else would.
-        signal.setitimer(signal.ITIMER_REAL, time_limit_s + 5)
+        signal.setitimer(signal.ITIMER_REAL, time_limit_s + 1)
         answer = _answer(function, args, kwargs)
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.stream
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,9 +83,7 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     so), MED-DECODE.
     """
     with open_media(path) as container:
-        if not container.streams.video:
-            raise MediaError(Problem("MED-NO-VIDEO", str(path), "no video stream", "pictures", "leave it out"))
-        stream = container.streams.video[0]
+        stream = _pictures(path, container)
         _check_size(path, stream.width, stream.height, max_side_px)
         sound = container.streams.audio[0] if container.streams.audio else None
         scan = _scan(container, stream, sound)
@@ -178,7 +177,7 @@ def _decode(
     """Decoded frames with their positions, from a landing on."""
     counted = 0
     with open_media(path) as container:
-        stream = container.streams.video[0]
+        stream = _pictures(path, container)
         stream.codec_context.thread_count = num_threads
         if landing:
             try:
@@ -203,10 +202,18 @@ def _to_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(rgb, info.rotation_degrees // 90)) if info.rotation_degrees else rgb
 
 
+def _pictures(path: Path, container: Any) -> Any:
+    """The first moving stream; a cover picture is a video stream, too."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    raise MediaError(Problem("MED-NO-VIDEO", str(path), "no video stream", "pictures", "leave it out"))
+
+
 def _scan(container: Any, video: Any, sound: Any) -> _Scan:
-    """Read every packet once, decoding none."""
+    """Read every packet of every stream once, decoding none: subtitles may be what the stated duration counts."""
     scan = _Scan()
-    for packet in container.demux([video] if sound is None else [video, sound]):
+    for packet in container.demux():
         if packet.size == 0:
             continue
         time = packet.pts if packet.pts is not None else packet.dts
@@ -214,7 +221,8 @@ def _scan(container: Any, video: Any, sound: Any) -> _Scan:
             stop_s = (time + (packet.duration or 0)) * float(packet.time_base) - origin_s(container)
             scan.stop_s = max(scan.stop_s, stop_s)
         if packet.stream_index != video.index:
-            if time is not None and not packet.is_discard:
+            is_sound = sound is not None and packet.stream_index == sound.index
+            if is_sound and time is not None and not packet.is_discard:
                 scan.sound.append((time, time + (packet.duration or 0)))
         elif packet.is_discard:  # cut away by an edit list
             scan.discarded += 1
@@ -226,7 +234,9 @@ def _scan(container: Any, video: Any, sound: Any) -> _Scan:
 def _scan_by_decoding(path: Path) -> list[_Frame]:
     """The slow index, for codecs and containers whose packets do not tell; without times, frames are counted."""
     with open_media(path) as container:
-        frames: list[_Frame] = [(frame.pts, None, bool(frame.key_frame)) for frame in container.decode(video=0)]
+        frames: list[_Frame] = [
+            (frame.pts, None, bool(frame.key_frame)) for frame in container.decode(_pictures(path, container))
+        ]
     if any(pts is None for pts, _, _ in frames):
         return [(count, None, count == 0) for count in range(len(frames))]
     return frames
@@ -258,6 +268,8 @@ def _check_complete(path: Path, container: Any, stream: Any, scan: _Scan) -> Non
     if "mp4" in container.format.name and stream.frames and found < stream.frames:
         raise MediaError(Problem("MED-SHORT", str(path), f"{found} frames", f"{stream.frames}, says its header", mend))
     stated_s = (container.duration or 0) / 1e6
+    if container.format.name == "avi":  # FFmpeg guesses a cut file's duration anew, but not its header's count
+        stated_s = max(stated_s, float(stream.frames * stream.time_base))
     # 1 s of slack: headers round, and the last packet may have no duration
     if scan.stop_s < stated_s - max(1.0, 0.02 * stated_s):
         raise MediaError(
@@ -268,7 +280,7 @@ def _check_complete(path: Path, container: Any, stream: Any, scan: _Scan) -> Non
 def _upright(path: Path) -> tuple[int, int, int]:
     """Rotation in degrees counter-clockwise, and the upright width and height, from the first frame."""
     with open_media(path) as container:
-        frame = next(container.decode(video=0), None)
+        frame = next(container.decode(_pictures(path, container)), None)
         if frame is None:
             raise MediaError(Problem("MED-SHORT", str(path), "no frame decodes", "at least one", "copy it again"))
         rotation = round(frame.rotation / 90) * 90 % 360

@@ -1,0 +1,129 @@
+"""The annotation format: worked examples, every refusal, and a fuzzer that only AnnotationError may leave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from affectgrid.data.annotations import Annotation, read_annotation, write_annotation
+from affectgrid.errors import AnnotationError
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("annotations") / "track.txt"
+
+
+def test_a_file_is_read_line_by_line(path):
+    path.write_text("valence,arousal\n0.5,-0.25\n-5,-5\n-5.2e-05,1\n-1,.5\n")
+    annotation = read_annotation(path)
+    np.testing.assert_array_equal(
+        annotation.va, np.array([[0.5, -0.25], [0, 0], [-5.2e-05, 1], [-1, 0.5]], dtype=np.float32)
+    )
+    assert annotation.valid.tolist() == [True, False, True, True]
+    assert annotation.num_frames == 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"valence,arousal\n0.5,0.5",
+        b"\xef\xbb\xbfvalence,arousal\r\n0.5,0.5\r\n",
+        b"valence,arousal\n 0.5 ,\t+5e-1\n",
+        b"Valence, Arousal\n0.50,0.5\n",
+    ],
+    ids=["no final newline", "BOM and CRLF", "blanks", "capitals"],
+)
+def test_harmless_variants_are_accepted(path, data):
+    path.write_bytes(data)
+    assert read_annotation(path).va.tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "line"),
+    [
+        (b"", "ANN-HEADER", 1),
+        (b"0.5,0.5\n", "ANN-HEADER", 1),
+        (b"arousal,valence\n0.5,0.5\n", "ANN-HEADER", 1),
+        (b"valence,arousal\nvalence,arousal\n0,0\n", "ANN-HEADER", 2),
+        (b"valence,arousal\n", "ANN-EMPTY", None),
+        (b"valence,arousal\n0.5\n", "ANN-COLUMNS", 2),
+        (b"valence,arousal\n0,0\n0.5,0.5,0.5\n", "ANN-COLUMNS", 3),
+        (b"valence,arousal\n0,0\n\n0,0\n", "ANN-COLUMNS", 3),
+        (b"valence,arousal\n0,0\n\n", "ANN-COLUMNS", 3),
+        (b"valence,arousal\n0,0\n0,happy\n", "ANN-NUMBER", 3),
+        (b"valence,arousal\n0,1_0\n", "ANN-NUMBER", 2),
+        (b"valence,arousal\n0,0x1\n", "ANN-NUMBER", 2),
+        ("valence,arousal\n0,٠\n".encode(), "ANN-NUMBER", 2),
+        (b"valence,arousal\n0,\n", "ANN-NUMBER", 2),
+        (b"valence,arousal\nnan,0\n", "ANN-FINITE", 2),
+        (b"valence,arousal\n0,-Inf\n", "ANN-FINITE", 2),
+        (b"valence,arousal\n0,1e999\n", "ANN-FINITE", 2),
+        (b"valence,arousal\n-5,0.5\n", "ANN-HALF", 2),
+        (b"valence,arousal\n0.5,-5.0\n", "ANN-HALF", 2),
+        (b"valence,arousal\n0,1.0001\n", "ANN-RANGE", 2),
+        (b"valence,arousal\n-5,-5\n-5,-5\n", "ANN-MASKED", None),
+        ("valence,arousal\n0,0\n".encode("utf-16"), "ANN-ENCODING", None),
+        (b"valence,arousal\n0,\xb50\n", "ANN-ENCODING", None),
+        (b"valence,arousal\n0,0\n\0\0\0\0", "ANN-ENCODING", None),
+    ],
+)
+def test_each_fault_is_named_with_its_line(path, data, code, line):
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError) as caught:
+        read_annotation(path)
+    (problem,) = caught.value.problems
+    assert problem.code == code
+    assert problem.where == (f"{path}:{line}" if line else str(path))
+
+
+def test_an_encoding_error_tells_the_offset(path):
+    path.write_bytes(b"valence,arousal\n0,\xff\n")
+    with pytest.raises(AnnotationError, match="0xff at offset 18"):
+        read_annotation(path)
+
+
+def test_missing_file_folder_and_nul(tmp_path):
+    for wrong in (tmp_path / "none.txt", tmp_path, tmp_path / "a\0b"):
+        with pytest.raises(AnnotationError, match="ANN-MISSING"):
+            read_annotation(wrong)
+
+
+_piece = st.sampled_from(
+    ["valence,arousal", "\n", "\r\n", "\r", ",", "-5", "-5,-5", "0.5,0.5", "-5.2e-05", "nan", "1e999", "1_0", "\0",
+     "\ufeff", "٣", " ", "\t", "1" * 400, "-", "e", "\u2028", "\x1c", "infinity", "0x1p3"]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.lists(_piece | st.text(max_size=5), max_size=30).map("".join)))
+def test_only_annotation_errors_leave_the_reader(path, content):
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    for head in (b"", b"valence,arousal\n"):
+        path.write_bytes(head + data)
+        try:
+            annotation = read_annotation(path)
+        except AnnotationError:
+            continue
+        assert annotation.valid.any()
+        assert np.isfinite(annotation.va).all()
+        assert np.abs(annotation.va).max() <= 1
+        assert annotation.num_frames == (head + data).count(b"\n") - (head + data).endswith(b"\n")
+
+
+_values = nps.arrays(np.float32, st.tuples(st.integers(1, 20), st.just(2)), elements=st.floats(-1, 1, width=32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(_values, st.data())
+def test_what_is_written_is_read_back_exactly(path, va, data):
+    valid = np.array(data.draw(st.lists(st.booleans(), min_size=len(va), max_size=len(va))))
+    valid[0] = True
+    va[~valid] = 0
+    write_annotation(path, Annotation(va, valid))
+    back = read_annotation(path)
+    np.testing.assert_array_equal(back.va, va)
+    np.testing.assert_array_equal(back.valid, valid)

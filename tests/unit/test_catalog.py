@@ -1,0 +1,135 @@
+"""Tracks found in Aff-Wild2's layouts, and names and links that must not pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from affectgrid.data.catalog import read_aff_wild2, read_folder
+from affectgrid.errors import CatalogError
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+LABELS = "VA_Estimation_Challenge"
+
+
+@pytest.fixture
+def root(tmp_path):
+    touch(
+        tmp_path,
+        "batch1/one.mp4", "batch1/two people.avi", "batch2/three.mp4", "batch2/unlabelled.mp4",
+        "cropped_aligned/one/00001.jpg", "cropped_aligned/two people_left/00001.jpg",
+        "cropped_aligned/tested/00001.jpg",
+        f"{LABELS}/Train_Set/one.txt", f"{LABELS}/Train_Set/two people_left.txt",
+        f"{LABELS}/Train_Set/two people_right.txt", f"{LABELS}/Validation_Set/three.txt",
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_tracks_videos_crops_and_splits(root):
+    catalog = read_aff_wild2(root)
+    assert [(t.id, t.split) for t in catalog.tracks] == [
+        ("one", "train"),
+        ("tested", "test"),
+        ("three", "validation"),
+        ("two people_left", "train"),
+        ("two people_right", "train"),
+        ("unlabelled", "test"),
+    ]
+    one, tested, three, left, right, unlabelled = catalog.tracks
+    assert (one.video, one.crops) == (root / "batch1/one.mp4", root / "cropped_aligned/one")
+    assert one.annotation == root / LABELS / "Train_Set/one.txt"
+    assert (tested.video, tested.annotation) == (None, None)
+    assert (three.crops, three.video) == (None, root / "batch2/three.mp4")
+    assert left.video == right.video == root / "batch1/two people.avi"
+    assert (left.crops, right.crops) == (root / "cropped_aligned/two people_left", None)
+    assert (one.person, left.person, right.person) == ("largest", "left", "right")
+    assert unlabelled.video == root / "batch2/unlabelled.mp4"
+    assert catalog.split("train") == (one, left, right)
+
+
+@pytest.mark.parametrize("labels", ["annotations/VA_Set", "VA_Set", "annotations/VA_Estimation_Challenge"])
+@pytest.mark.parametrize("videos", ["videos/", "", "batch2/"])
+def test_older_and_flatter_layouts(tmp_path, labels, videos):
+    touch(
+        tmp_path,
+        f"{videos}a.mp4",
+        f"{videos}b_left.mp4",
+        f"{labels}/Train_Set/a.txt",
+        f"{labels}/Validation_Set/b_left.txt",
+    )
+    a, b = read_aff_wild2(tmp_path).tracks
+    assert (a.split, b.split) == ("train", "validation")
+    assert b.video == tmp_path / f"{videos}b_left.mp4"  # a video of that very name wins over the shared one
+    assert b.person == "largest"
+
+
+def test_dots_in_names_are_part_of_the_id(tmp_path):
+    touch(tmp_path, "videos/30-30-1920x1080.v2.mp4", "cropped_aligned/30-30-1920x1080.v2/00001.jpg")
+    (track,) = read_aff_wild2(tmp_path).tracks
+    assert track.id == "30-30-1920x1080.v2"
+    assert track.crops is not None
+    assert track.video is not None
+
+
+def test_the_digest_follows_labels_and_videos_not_folders(root, tmp_path_factory):
+    before = read_aff_wild2(root).digest()
+    moved = tmp_path_factory.mktemp("moved") / "elsewhere"
+    root.rename(moved)
+    assert read_aff_wild2(moved).digest() == before
+    (moved / LABELS / "Train_Set/one.txt").write_bytes(b"other")
+    changed = read_aff_wild2(moved).digest()
+    assert changed != before
+    touch(moved, "batch1/more.mp4")
+    assert read_aff_wild2(moved).digest() != changed
+
+
+def codes(root, read=read_aff_wild2):
+    with pytest.raises(CatalogError) as caught:
+        read(root)
+    return [problem.code for problem in caught.value.problems]
+
+
+def test_all_faults_are_told_at_once(root, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    touch(outside, "secret.mp4")
+    touch(root, "batch2/one.avi", "videos/ONE.mp4", "videos/what?.mp4")
+    (root / "videos/link.mp4").symlink_to(outside / "secret.mp4")
+    assert sorted(codes(root)) == ["CAT-DUPLICATE", "CAT-FOLD", "CAT-LINK", "CAT-NAME"]
+
+
+def test_unicode_forms_of_one_name_fold(tmp_path):
+    touch(tmp_path, "videos/caf\u00e9.mp4", "videos/cafe\u0301.mp4")
+    assert codes(tmp_path) == ["CAT-FOLD"]
+
+
+def test_a_link_inside_the_root_and_a_linked_root_are_fine(root, tmp_path_factory):
+    (root / "videos").mkdir()
+    (root / "videos/four.mp4").symlink_to(root / "batch1/one.mp4")
+    alias = tmp_path_factory.mktemp("alias") / "data"
+    alias.symlink_to(root)
+    assert "four" in {track.id for track in read_aff_wild2(alias).tracks}
+
+
+@pytest.mark.parametrize("name", [".hidden.mp4", "tab\there.mp4", "new\nline.mp4", "x" * 201 + ".mp4"])
+def test_names_that_cannot_be_files_anywhere(tmp_path, name):
+    touch(tmp_path, f"videos/{name}")
+    assert codes(tmp_path) == ["CAT-NAME"]
+
+
+def test_no_folder_and_nothing_in_it(tmp_path):
+    assert codes(tmp_path) == ["CAT-EMPTY"]
+    assert codes(tmp_path / "none") == ["CAT-ROOT"]
+
+
+def test_a_folder_of_videos_and_a_single_one(tmp_path):
+    touch(tmp_path, "b.MOV", "a.mkv", "notes.txt")
+    catalog = read_folder(tmp_path)
+    assert [(t.id, t.split, t.annotation) for t in catalog.tracks] == [("a", "test", None), ("b", "test", None)]
+    assert [t.id for t in read_folder(tmp_path / "b.MOV").tracks] == ["b"]
+    assert codes(tmp_path / "none", read_folder) == ["CAT-ROOT"]

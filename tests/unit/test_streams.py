@@ -1,0 +1,65 @@
+"""The fingerprint changes with what changes the numbers, and with nothing else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from affectgrid.data import streams
+from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
+
+VISUAL, AUDIO = VisualStream(), AudioStream()
+
+
+def test_a_fingerprint_is_sixteen_stable_digits():
+    assert re.fullmatch(r"[0-9a-f]{16}", fingerprint(VISUAL, "d"))
+    assert fingerprint(VISUAL, "d") == fingerprint(VisualStream.model_validate(VISUAL.model_dump()), "d")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (VISUAL, "e"),
+        (VisualStream(model="ViT-B-32/openai"), "d"),
+        (VisualStream(crop="frame"), "d"),
+        (VisualStream(margin=0.3), "d"),
+        (AUDIO, "d"),
+        (AudioStream(hop_s=0.1), "d"),
+        (AudioStream(window_s=2), "d"),
+        (AudioStream(sample_rate_hz=8000), "d"),
+    ],
+)
+def test_everything_that_changes_the_numbers_changes_it(other):
+    assert fingerprint(*other) != fingerprint(VISUAL, "d")
+    if other[0] != AUDIO:
+        assert fingerprint(*other) != fingerprint(AUDIO, "d")
+
+
+def test_a_major_version_counts_and_a_minor_does_not(monkeypatch):
+    real = importlib.metadata.version
+    before = fingerprint(VISUAL, "d")
+    major = real("av").split(".")[0]
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: f"{major}.999" if n == "av" else real(n))
+    assert fingerprint(VISUAL, "d") == before
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: "999.1" if n == "av" else real(n))
+    assert fingerprint(VISUAL, "d") != before
+
+
+def test_the_schema_version_counts(monkeypatch):
+    before = fingerprint(VISUAL, "d")
+    monkeypatch.setattr(streams, "SCHEMA_VERSION", streams.SCHEMA_VERSION + 1)
+    assert fingerprint(VISUAL, "d") != before
+
+
+def test_what_is_hashed_can_be_read():
+    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump()
+    assert describe(AUDIO, "d")["encoder"] == "d"
+
+
+@pytest.mark.parametrize("wrong", [{"hop_s": 0}, {"window_s": -1}, {"hops": 1}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        AudioStream(**wrong)
