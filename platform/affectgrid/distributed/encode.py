@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import logging
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,7 +273,10 @@ def _quiet_data() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Ray 2.60 has no other way to bound a task's retries; the version is pinned below the one that drops it.
+            warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
+            yield
     finally:
         context.enable_progress_bars, context.print_on_execution_start = before
         logger.setLevel(level)

@@ -44,7 +44,7 @@ class DataOptions(Settings):
 
 
 def open_catalog(data: str, workspace: Workspace) -> Catalog:
-    """The tracks of `data`: ``rendered``, or a folder in Aff-Wild2's layout. """
+    """The tracks of `data`: ``rendered``, or a folder in Aff-Wild2's layout."""
     if data == RENDERED:
         return read_aff_wild2(render(workspace.corpus(RENDERED)))
     return read_aff_wild2(Path(data).expanduser().resolve())
