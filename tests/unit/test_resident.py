@@ -100,6 +100,14 @@ def test_labels_join_by_frame_index(store, tmp_path):
     assert split.encoders == {"visual": "tiny-visual", "audio": "tiny-audio"}
 
 
+def test_a_stream_with_gaps_joins_by_index_not_by_position(store, tmp_path):
+    put(store, "a", features([1, 4], [0, 0.75], [1, 1], [[2], [4]]))
+    track = labelled(tmp_path, "a", [[0.1, 0.1]] * 4, [1] * 4)
+    split = load_split(store, [track], visual_fp="f0", audio_fp="f0", name="train")
+    assert split.visual.tolist() == [[2], [0], [0], [4]]
+    assert split.visual_present.tolist() == [True, False, False, True]
+
+
 def test_without_labels_the_frames_are_those_of_the_video(store):
     put(store, "a", features([1, 2], [0, 0.5], [1, 1], [[1], [2]]))
     split = load_split(store, [Track("a", "test", None, None, None)], visual_fp="f0", audio_fp="f0", name="test")

@@ -146,6 +146,21 @@ def test_the_spec_is_readable_json(store, tmp_path):
     assert store.tracks("visual", "f0") == ()
 
 
+def test_a_value_changed_by_another_program_is_noticed(store):
+    store.write_part("visual", "f0", "t", 0, table())
+    store.finalize("visual", "f0", "t", 1)
+    path = store.track_path("visual", "f0", "t")
+    stored = pq.read_table(path)
+    for name, column in (
+        ("time_s", stored["time_s"].to_numpy() + 1),
+        ("frame_index", np.arange(2, 12, dtype=np.int32)),
+    ):
+        place = stored.schema.get_field_index(name)
+        pq.write_table(stored.set_column(place, stored.schema.field(name), [column]), path)
+        with pytest.raises(StoreError, match="checksum does not match"):
+            store.read("visual", "f0", "t")
+
+
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "nul\0", "x" * 300])
 def test_ids_cannot_leave_the_store(store, name):
     assert refused(store.has, "visual", "f0", name) == "STO-NAME"

@@ -72,7 +72,7 @@ KINDS = {
     "mjpeg.avi": ("mjpeg", {}, range(60)),
     "broadcast.ts": ("libx264", {"bf": "3"}, range(60)),
     "vp9.webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, range(60)),
-    "vp8-invisible-frames.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "4"}, range(60)),
+    "vp8.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "4"}, range(60)),
 }
 
 
