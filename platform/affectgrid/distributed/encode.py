@@ -125,12 +125,13 @@ def stream_jobs(config: EncodeConfig, store: FeatureStore) -> dict[str, StreamJo
     """The streams with their fingerprints, each described beside its features in the store."""
     visual = load_visual(config.visual.model)
     audio = load_audio(config.audio.model, window_s=config.audio.window_s)
+    digests = {"visual": visual.digest, "audio": audio.digest}
     jobs = {
         "visual": StreamJob(config.visual, fingerprint(config.visual, visual.digest), visual.preprocess),
         "audio": StreamJob(config.audio, fingerprint(config.audio, audio.digest), None),
     }
-    for (kind, job), encoder in zip(jobs.items(), (visual, audio), strict=True):
-        store.write_spec(kind, job.fingerprint, describe(job.stream, encoder.digest))
+    for kind, job in jobs.items():
+        store.write_spec(kind, job.fingerprint, describe(job.stream, digests[kind]))
     return jobs
 
 

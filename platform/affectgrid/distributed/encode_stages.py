@@ -190,7 +190,7 @@ class EncodeChunks:
         begins = np.round((centres - centres[0]) * rate).astype(int)[present]
         sound = torch.nn.functional.pad(sound, (0, max(0, int(begins.max()) + width - len(sound))))
         windows = torch.stack([sound[begin : begin + width] for begin in begins])
-        return torch.cat([encoder.encode_windows(batch) for batch in windows.split(self._batch_size)])
+        return torch.cat([encoder.encode_windows(batch) for batch in torch.split(windows, self._batch_size)])
 
     @functools.cached_property
     def _visual(self) -> VisualEncoder:

@@ -262,6 +262,8 @@ def _finish(
 def _finished(folder: Path) -> TrainResult | None:
     with contextlib.suppress(OSError, ValueError):
         result = json.loads((folder / "result.json").read_text())
+        if not (folder / "model").is_dir():
+            return None  # somebody took it away; the last checkpoint makes it again
         return TrainResult(folder, folder / "model", result["best"], tuple(result["history"]))
     return None
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -31,7 +32,7 @@ def _encode(prompts: PromptSet, encoder: VisualEncoder, folder: Path) -> Encoded
         tensors = load_file(path)
     except (OSError, SafetensorError):
         features = encoder.encode_texts([text for texts in prompts.texts for text in texts])
-        parts = features.split([len(texts) for texts in prompts.texts])
+        parts = torch.split(features, [len(texts) for texts in prompts.texts])
         tensors = {str(region): part.contiguous() for region, part in enumerate(parts)}
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{key}.{os.getpid()}")
