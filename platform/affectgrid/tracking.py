@@ -299,7 +299,7 @@ def _knock(uri: str) -> None:
     if not parts.hostname:
         raise _unreachable(uri, "no host in the address")
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(parts.hostname, parts.port, timeout=10)
+    connection = connect(parts.hostname, parts.port, timeout=5)
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/health")
         status = connection.getresponse().status

@@ -111,12 +111,12 @@ def test_a_missing_artifact_is_an_error_and_not_an_outage(tracker, tmp_path):
 
 
 def test_what_an_outage_kept_back_is_delivered_once_and_in_order(tracker, monkeypatch, tmp_path):
-    """Another process holds the database: a real outage of SQLite."""
+    """The order of delivery; a server that really goes away is in tests/faults."""
     run = tracker.study("outage", {}, {})
     run.metrics({"val/p": 0.1}, step=1)
     (tmp_path / "figure.txt").write_text("figure")
     monkeypatch.setattr(tracking, "_is_outage", lambda error: True)
-    monkeypatch.setattr(tracking, "_apply", _refuse)  # stands for the minute that SQLite waits for a lock
+    monkeypatch.setattr(tracking, "_apply", _refuse)
     run.metrics({"val/p": 0.2}, step=2)
     run.artifact(tmp_path / "figure.txt")
     monkeypatch.undo()

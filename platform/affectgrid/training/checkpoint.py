@@ -55,6 +55,7 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had the same number
         partial.mkdir(parents=True)
         save_file(_contiguous(state.weights), partial / "weights.safetensors")
         save_file(_contiguous(state.best_weights), partial / "best.safetensors")
