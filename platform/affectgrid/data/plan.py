@@ -8,6 +8,7 @@ import math
 from typing import Literal
 
 StreamKind = Literal["visual", "audio"]
+Person = Literal["largest", "left", "right"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Chunk:
         number: 0-based number of the chunk in its track and stream.
         start, stop: 0-based positions, half-open.
         video, crops: what it is read from; crops only for the visual stream.
+        person: whose face a detector looks for.
     """
 
     stream: StreamKind
@@ -29,6 +31,7 @@ class Chunk:
     stop: int
     video: str | None
     crops: str | None
+    person: Person = "largest"
 
     @property
     def size(self) -> int:
@@ -37,13 +40,20 @@ class Chunk:
 
 
 def cut_chunks(
-    stream: StreamKind, track: str, total: int, size: int, *, video: str | None, crops: str | None = None
+    stream: StreamKind,
+    track: str,
+    total: int,
+    size: int,
+    *,
+    video: str | None,
+    crops: str | None = None,
+    person: Person = "largest",
 ) -> list[Chunk]:
     """Cut `total` frames or hops into chunks of at most `size`, nearly equal, so that no worker idles on a stub."""
     count = max(1, math.ceil(total / size))
     edges = [round(total * k / count) for k in range(count + 1)]
     return [
-        Chunk(stream, track, k, start, stop, video, crops)
+        Chunk(stream, track, k, start, stop, video, crops, person)
         for k, (start, stop) in enumerate(itertools.pairwise(edges))
     ]
 

@@ -190,7 +190,9 @@ class _Run:
         if kind == "visual":
             crops = _text(track.crops) if config.visual.crop == "crops" else None
             total, size = source.num_frames, config.chunk_frames
-            chunks = cut_chunks("visual", track.id, total, size, video=_text(track.video), crops=crops)
+            chunks = cut_chunks(
+                "visual", track.id, total, size, video=_text(track.video), crops=crops, person=track.person
+            )
         else:
             total = num_hops(source.duration_s, config.audio.hop_s)
             chunks = cut_chunks("audio", track.id, total, config.chunk_hops, video=_text(track.video))

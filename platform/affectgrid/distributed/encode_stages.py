@@ -95,6 +95,7 @@ def _frames(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
         chunk.stop,
         crop=job.stream.crop,
         margin=job.stream.margin,
+        person=chunk.person,
     )
     return {
         "frame_index": frames.frame_index,

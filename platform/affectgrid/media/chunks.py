@@ -18,6 +18,7 @@ from affectgrid.media.faces import FaceDetector, choose_face, crop_face, default
 from affectgrid.media.video import VideoInfo, probe_video, read_frames
 
 Crop = Literal["crops", "detect", "frame"]
+Person = Literal["largest", "left", "right"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +82,20 @@ def probe(video: str | None, crops: str | None) -> Source:
 
 
 def read_visual_chunk(
-    video: str | None, crops: str | None, start: int, stop: int, *, crop: Crop, margin: float
+    video: str | None,
+    crops: str | None,
+    start: int,
+    stop: int,
+    *,
+    crop: Crop,
+    margin: float,
+    person: Person = "largest",
 ) -> FrameChunk:
     """Frames [start, stop), 0-based positions, as face crops or whole.
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
-    takes the largest face with `margin` of its size around it; ``frame`` takes the whole picture.
+    takes the largest face, or that of the `person` further left or right, with `margin` of its size around it; ``frame``
+    takes the whole picture.
     """
     positions = np.arange(start, stop, dtype=np.int32)
     if crop == "crops" and crops:
@@ -104,7 +113,7 @@ def read_visual_chunk(
     detector = default_detector() if crop == "detect" else None
     times, found, images = [], [], []
     for _index, time_s, rgb in read_frames(Path(video), start, stop, _info(video)):
-        image = _face(detector, rgb, margin) if detector else rgb
+        image = _face(detector, rgb, margin, person) if detector else rgb
         times.append(time_s)
         found.append(image is not None)
         if image is not None:
@@ -141,8 +150,8 @@ def _fit(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values[:length], (0, max(0, length - len(values))))
 
 
-def _face(detector: FaceDetector, rgb: np.ndarray, margin: float) -> np.ndarray | None:
-    box = choose_face(detector.detect(rgb))
+def _face(detector: FaceDetector, rgb: np.ndarray, margin: float, person: Person) -> np.ndarray | None:
+    box = choose_face(detector.detect(rgb), person)
     return None if box is None else crop_face(rgb, box, margin=margin)
 
 
