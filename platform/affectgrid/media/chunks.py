@@ -94,8 +94,8 @@ def read_visual_chunk(
     """Frames [start, stop), 0-based positions, as face crops or whole.
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
-    takes the largest face, or that of the `person` further left or right, with `margin` of its size around it; ``frame``
-    takes the whole picture.
+    takes the largest face, or that of the `person` further left or right, with `margin` of its size around it;
+    ``frame`` takes the whole picture.
     """
     positions = np.arange(start, stop, dtype=np.int32)
     if crop == "crops" and crops:
