@@ -90,7 +90,7 @@ class RegionGrid:
 
     def nearest(self, va: Float[Tensor, "*batch 2"]) -> Int[Tensor, "*batch"]:
         """Index of the nearest centre; of several equally near, the first in region order."""
-        return _squared_distance(va, self.centres_tensor(dtype=va.dtype, device=va.device)).argmin(-1)
+        return _squared_distance(va, _centres_like(self, va)).argmin(-1)
 
 
 def log_soft_labels(
@@ -99,8 +99,7 @@ def log_soft_labels(
     """Logarithm of `soft_labels`; -inf where a region's share is below the smallest float."""
     if not sigma > 0:
         raise ValueError(f"sigma must be > 0, got {sigma}")
-    centres = grid.centres_tensor() if isinstance(grid, RegionGrid) else grid
-    distance = _squared_distance(va, centres.to(va))
+    distance = _squared_distance(va, _centres_like(grid, va))
     excess = distance - distance.amin(-1, keepdim=True)  # 0 at the nearest centre, so a tiny sigma cannot lose it
     sigma = max(sigma, torch.finfo(va.dtype).tiny)
     return torch.log_softmax(-(excess / sigma) / (2 * sigma), dim=-1)  # dividing twice: sigma ** 2 may underflow
@@ -127,8 +126,14 @@ def expected_centre(
     probabilities: Float[Tensor, "*batch region"], grid: RegionGrid | Float[Tensor, "region 2"]
 ) -> Float[Tensor, "*batch 2"]:
     """Mean of the centres under a distribution over regions: the point that the prompt head alone would predict."""
-    centres = grid.centres_tensor() if isinstance(grid, RegionGrid) else grid
-    return probabilities @ centres.to(probabilities)
+    return probabilities @ _centres_like(grid, probabilities)
+
+
+def _centres_like(grid: RegionGrid | Float[Tensor, "region 2"], other: Tensor) -> Float[Tensor, "region 2"]:
+    """The centres in the precision and on the device of `other`."""
+    if isinstance(grid, RegionGrid):
+        return grid.centres_tensor(dtype=other.dtype, device=other.device)
+    return grid.to(other)
 
 
 def _squared_distance(

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from affectgrid.losses import objective
-from affectgrid.model.attention import CrossAttention, attention_mask
+from affectgrid.model.attention import CrossAttention, CrossModalLayer, attention_mask
 from affectgrid.model.config import FusionConfig
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.fusion import FusionModel, FusionOutput
@@ -91,8 +91,7 @@ def test_values_under_a_mask_never_matter(fields):
     for stream in ("visual", "audio"):
         seen = clean[f"{stream}_present"] & clean["frame_mask"]
         spoilt[stream] = torch.where(seen[..., None], clean[stream], torch.nan)
-    # what lies outside frame_mask may claim to be present or not
-    spoilt["visual_present"] = clean["visual_present"] ^ ~clean["frame_mask"]
+        spoilt[f"{stream}_present"] = clean[f"{stream}_present"] | ~clean["frame_mask"]  # a claim that must not count
     real = clean["frame_mask"]
     same(frames(model(**spoilt))[real], frames(model(**clean))[real])
     model.train()  # the same holds for gradients
@@ -319,6 +318,17 @@ def test_cross_attention_equals_a_loop_over_heads_and_frames():
         expected[frame, head] = scores.softmax(0) @ value[: frame + 1, head]
     got = attention(queries[None], keys[None], allowed[None, None])[0]
     torch.testing.assert_close(got, attention.out(expected))
+
+
+def test_a_cross_modal_layer_adds_to_what_asks():
+    torch.manual_seed(0)
+    layer, asking, asked = CrossModalLayer(8, 2, 0.0), torch.randn(1, 5, 8), torch.randn(1, 5, 8)
+    attended = asking + layer.attention(layer.query_norm(asking), layer.key_norm(asked), None)
+    torch.testing.assert_close(layer(asking, asked, None), attended + layer.feed_forward(attended))
+    for last in (layer.attention.out, layer.feed_forward[4]):
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    assert torch.equal(layer(asking, asked, None), asking)  # two silent branches leave the residual path
 
 
 def test_gate_by_hand():
