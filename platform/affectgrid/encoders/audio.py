@@ -21,6 +21,7 @@ from affectgrid.errors import ModelError, Problem
 log = logging.getLogger(__name__)
 
 AST = "audio-spectrogram-transformer"
+TRAINING_ONLY = ("masked_spec_embed",)  # wav2vec 2.0 and its kin: published without it, never read when frozen
 
 
 class AudioEncoder:
@@ -173,7 +174,7 @@ def _from_pretrained(source: str, *, local: bool) -> tuple[Any, Any]:
             )
     except Exception as error:  # transformers raises many kinds; which one depends on the file that is wrong
         raise _unloadable(source, local, error) from error
-    wrong = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    wrong = [f"{key} is missing" for key in sorted(report["missing_keys"]) if key not in TRAINING_ONLY]
     wrong += [f"{key} is {tuple(theirs)}, not {tuple(own)}" for key, theirs, own in sorted(report["mismatched_keys"])]
     if wrong:
         raise misfit(source, wrong)
@@ -200,8 +201,7 @@ def _unloadable(source: str, local: bool, error: Exception) -> ModelError:
             source,
             f"not in the local cache and not fetched ({reason})",
             "a network, or a local copy with safetensors",
-            f"on a machine with a network run `huggingface-cli download {source} --local-dir DIR`, "
-            "then pass DIR as the model",
+            f"on a machine with a network run `hf download {source} --local-dir DIR`, then pass DIR as the model",
         )
     )
 

@@ -154,10 +154,8 @@ def draw(name: str, like: Tensor) -> Tensor:
         return 1.5 * noise
     if "embedding" in name or "token" in leaf:
         return noise
-    if name.startswith("transformer."):
-        gain = 3.0  # the text tower: its pooled token is the same in every text, so what it reads must outweigh it
-    else:
-        gain = 0.3 if "c_proj" in name else 1.2
+    # the text tower's pooled token is the same in every text: what it reads of the others must outweigh it
+    gain = 3.0 if name.startswith("transformer.") else 0.3 if "c_proj" in name else 1.2
     return gain * noise / math.sqrt(shape[-1])
 
 

@@ -159,9 +159,15 @@ def load_visual(name: str, *, device: str = "cpu", precision: Precision = "fp32"
 
 
 def build_image_tower(model_cfg: Mapping[str, Any]) -> nn.Module:
-    """An open_clip image tower with untrained weights, from a ``model_cfg`` (``embed_dim``, ``vision_cfg``)."""
+    """An open_clip image tower with untrained weights, from a ``model_cfg`` (``embed_dim``, ``vision_cfg``).
+
+    ``timm_proj: null`` means no projection here, the trunk's pooled features. (open_clip reads it as "the trunk's
+    classifier", which an encoder of features has no use for.)
+    """
     try:
         vision_cfg = {**model_cfg["vision_cfg"], "timm_model_pretrained": False}
+        if "timm_model_name" in vision_cfg:
+            vision_cfg["timm_proj"] = vision_cfg.get("timm_proj") or "none"
         tower: nn.Module = _build_vision_tower(
             model_cfg["embed_dim"], vision_cfg, bool(model_cfg.get("quick_gelu", False))
         )
@@ -237,7 +243,7 @@ def _fetch(name: str, pretrained: Mapping[str, Any]) -> Path:
     except Exception as error:  # the hub's client raises many kinds, all of which mean the same to the user
         repository = str(pretrained.get("hf_hub") or "").rstrip("/")
         fetch = (
-            f"huggingface-cli download {repository} open_clip_config.json open_clip_model.safetensors --local-dir DIR"
+            f"hf download {repository} open_clip_config.json open_clip_model.safetensors --local-dir DIR"
             if repository
             else f"download {pretrained.get('url')} and convert it with convert_weights into DIR"
         )
