@@ -56,9 +56,6 @@ def connect(address: str | None = None, *, num_cpus: int | None = None, quiet: b
             options["_temp_dir"] = folder
         if quiet:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
-            # The core's own lines come past Python's logging. Of a cluster that was joined, this is the driver alone;
-            # a private one's logs end with it, and what fails is raised here as an exception.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(target, runtime_env=runtime_env(), **options)
         stack.callback(ray.shutdown)
         _protect_token()

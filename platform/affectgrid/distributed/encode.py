@@ -23,7 +23,9 @@ from affectgrid.data.plan import Chunk, cut_chunks, num_hops
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
 from affectgrid.distributed import cluster
-from affectgrid.distributed.encode_stages import EncodeChunks, Limits, StreamJob, decode, probe_track
+from affectgrid.distributed.decode_stage import StreamJob, decode
+from affectgrid.distributed.encode_stage import EncodeChunks
+from affectgrid.distributed.guarded import Limits, probe_track
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import MediaError, Problem
