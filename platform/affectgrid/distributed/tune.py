@@ -120,6 +120,7 @@ def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wal
         space=ledger.space.identity(),
         data=data.fingerprint,
         encoders=data.train.encoders,
+        rendered=all(track.startswith("rendered-") for track in data.validation.track_ids),
         num_planned=ledger.space.num_trials,
         trials=tuple(record for _, record in sorted(ledger.records.items())),
         wall_s=wall_s,

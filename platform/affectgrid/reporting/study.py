@@ -16,6 +16,7 @@ from affectgrid.reporting.tables import Table
 from affectgrid.training.inference import Predictions, Scores, evaluate, predict_split
 from affectgrid.training.package import ModelPackage
 
+_LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their own
 Row = Mapping[str, str]
 
 
@@ -72,6 +73,8 @@ def study_tables(study: StudyView) -> list[Table]:
 def print_study(study: StudyView, tracker: Opens, root: Path, *, console: Console | None = None) -> None:
     """Headline, tables, and where everything lies."""
     console = console or Console()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
     console.print(f"\n{study.headline()}", style="bold", highlight=False, markup=False)
     for table in study_tables(study):
         console.print(table.rich())

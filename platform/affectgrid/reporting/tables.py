@@ -48,7 +48,8 @@ class Table:
             box=rich.box.SIMPLE,
         )
         for column, heading in enumerate(self.headings):
-            shown.add_column(heading, justify="right" if self.is_numeric(column) else "left", overflow="fold")
+            numeric = self.is_numeric(column)
+            shown.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
         for row in self.rows:
             shown.add_row(*(Text(cell) for cell in row))
         return shown

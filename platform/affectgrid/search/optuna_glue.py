@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import optuna
 
 from affectgrid.search.schema import Dimension, SearchSpace, Values
+from affectgrid.search.summary import settings
 
 ARM, SEED = "arm", "seed"
 _SEED_STRIDE = 1_000_003  # prime, so that no two studies' samplers meet after some resumes
@@ -69,8 +70,7 @@ def assignment(space: SearchSpace, number: int, proposal: Values) -> Assignment:
         arm = next(arm for arm in space.arms if arm.name == proposal[ARM])
         seed = int(proposal[SEED])
         return Assignment(number, f"{arm.name}, seed {seed}", dict(arm.set), (seed,), arm.name)
-    label = ", ".join(f"{name.rpartition('.')[2]} {_short(value)}" for name, value in proposal.items())
-    return Assignment(number, label, dict(proposal), space.seeds)
+    return Assignment(number, settings(proposal), dict(proposal), space.seeds)
 
 
 def first_proposals(space: SearchSpace) -> list[Values]:
@@ -108,9 +108,3 @@ def _suggest(trial: Suggests, name: str, dimension: Dimension) -> Any:
 def _encode(value: Any) -> Any:
     """Optuna's categories are scalars; a list travels as JSON."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

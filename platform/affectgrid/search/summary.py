@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +60,7 @@ class StudySummary(Settings):
         space: identity of the search space.
         data: fingerprint of the data.
         encoders: of each stream; ``tiny`` ones are random, and every table says so.
+        rendered: whether the videos are the rendered ones, which every table says too.
         num_planned: trials that the study has when it is done.
         trials: the finished ones, by number.
         wall_s: time of the session that ended last; a study that went on after a kill has had others.
@@ -71,6 +72,7 @@ class StudySummary(Settings):
     space: dict[str, JsonValue]
     data: str
     encoders: dict[str, str]
+    rendered: bool = False
     num_planned: int
     trials: tuple[TrialRecord, ...]
     wall_s: float
@@ -131,21 +133,18 @@ class StudySummary(Settings):
 
     def caveat(self) -> str:
         """What a reader of the scores must know; empty where there is nothing."""
-        tiny = sorted(stream for stream, name in self.encoders.items() if name.startswith("tiny"))
-        return (
-            f"{' and '.join(tiny)} features come from a tiny random encoder: a check of the chain, not a result"
-            if tiny
-            else ""
-        )
+        tiny = sorted(stream for stream, name in self.encoders.items() if name == "tiny")
+        facts = ["on the rendered corpus"] if self.rendered else []
+        facts += [f"with tiny {' and '.join(tiny)} encoders, whose weights are random"] if tiny else []
+        return f"Measured {' '.join(facts)}: a check of the chain, not a result." if facts else ""
 
     def leaderboard(self, top: int = 10) -> list[dict[str, str]]:
-        """The best trials."""
+        """The best trials, with the settings in which they differ."""
         names = varied(self.complete)
         return [
             {"trial": str(trial.number)}
             | {heading: f"{trial.score(metric):.3f}" for heading, metric in SCORES.items()}
-            | {_short_name(name, names): text(trial.params.get(name)) for name in names}
-            | {"s": f"{trial.duration_s:.1f}"}
+            | {"s": f"{trial.duration_s:.1f}", "settings": settings(trial.params, names)}
             for trial in self.complete[:top]
         ]
 
@@ -181,17 +180,20 @@ def varied(trials: Sequence[TrialRecord]) -> list[str]:
     return [name for name in names if len({text(trial.params.get(name)) for trial in trials}) > 1]
 
 
+def settings(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
+    """``lr 0.001, mode fixed``: those of `names` that are active, under names as short as can be."""
+    names = list(params) if names is None else names
+    return ", ".join(f"{_short_name(name, names)} {text(params[name])}" for name in names if name in params)
+
+
 def text(value: Any) -> str:
-    """A parameter's value for a table; a dash where it was not active."""
-    if value is None:
-        return "–"
+    """A parameter's value for a reader."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _short_name(name: str, names: Sequence[str]) -> str:
-    """The last part of a dotted name where that is enough to tell it from the others."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
 

@@ -1,0 +1,130 @@
+"""Faults of a search, caused for real: killed drivers, killed workers. No trial is lost, and none is there twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from support.processes import Family, family, wait_until
+
+DRIVER = "support.study_driver"
+
+
+def records(storage: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted((storage / "small" / "trials").glob("*/trial.json"))]
+
+
+def check_whole(storage: Path, num_trials: int) -> None:
+    """Every trial once, everywhere, and none left running."""
+    ended = records(storage)
+    assert [record["number"] for record in ended] == list(range(num_trials))
+    assert {record["state"] for record in ended} == {"complete"}
+    stored = optuna.load_study(study_name="small", storage=f"sqlite:///{storage}/small/study.db")
+    assert [(trial.number, trial.state) for trial in stored.trials] == [
+        (number, TrialState.COMPLETE) for number in range(num_trials)
+    ]
+    assert [trial.value for trial in stored.trials] == [record["objective"] for record in ended]
+    values = [json.dumps(record["params"]) for record in ended]
+    assert len(set(values)) == num_trials  # a sampler that began again would repeat itself
+    summary = json.loads((storage / "small" / "summary.json").read_text())
+    best = max(ended, key=lambda record: record["objective"])
+    package = storage / "small" / "trials" / f"{best['number']:05d}" / "seed-0"
+    assert (package / "model.safetensors").exists()
+    assert len(summary["trials"]) == num_trials
+    client = MlflowClient(tracking_uri=f"sqlite:///{storage}/mlflow.db")
+    experiment = client.get_experiment_by_name("planted").experiment_id
+    runs = [run for run in client.search_runs([experiment]) if "trial" in run.data.tags]
+    assert sorted(int(run.data.tags["trial"]) for run in runs) == list(range(num_trials))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def kill_driver(group: Family, storage: Path, arguments: list[str], *, num_ended: int, after_s: float) -> None:
+    """Start the study and kill its driver, with all that belongs to it, some time after a number of trials ended."""
+    driver = group.start(DRIVER, arguments)
+    wait_until(lambda: len(records(storage)) >= num_ended, alive=driver)
+    time.sleep(after_s)  # the moment of the kill is meant to be any
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    group.end()
+
+
+def test_kill_of_the_driver_and_the_same_command_again(short_tmp: Path):
+    draw = random.Random(11)
+    storage = short_tmp / "s"
+    arguments = [str(storage), "--space", json.dumps({"trials": 8})]
+    with family(short_tmp / "r") as group:
+        kill_driver(group, storage, arguments, num_ended=draw.randint(1, 4), after_s=draw.uniform(0, 0.5))
+        before = records(storage)
+        assert 0 < len(before) < 8
+        group.run(DRIVER, arguments)
+    check_whole(storage, 8)
+    assert [record for record in records(storage) if record in before] == before  # what had ended was not run again
+
+
+def test_kill_before_the_first_trial_starts_afresh(short_tmp: Path):
+    storage = short_tmp / "s"
+    with family(short_tmp / "r") as group:
+        driver = group.start(DRIVER, [str(storage)])
+        wait_until(lambda: (storage / "small" / "space.json").exists(), alive=driver)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        group.end()
+        assert records(storage) == []
+        group.run(DRIVER, [str(storage)])
+    check_whole(storage, 6)
+
+
+def test_kill_of_a_worker_in_the_middle_of_a_trial(short_tmp: Path):
+    storage = short_tmp / "s"
+    constants = {"model.hidden_dim": 32, "window.length": 24, "window.stride": 8, "optim.epochs": 150}
+    changes = {"trials": 3, "constants": constants}
+
+    def trial_processes() -> list[psutil.Process]:
+        return [process for process in group.members("ray::") if "ImplicitFunc" in " ".join(process.cmdline())]
+
+    with family(short_tmp / "r") as group:
+        driver = group.start(DRIVER, [str(storage), "--space", json.dumps(changes)])
+        wait_until(lambda: any("ImplicitFunc.train" in " ".join(p.cmdline()) for p in trial_processes()), alive=driver)
+        trial_processes()[0].kill()
+        out, err = driver.communicate(timeout=240)
+        assert driver.returncode == 0, err[-4000:]
+    check_whole(storage, 3)
+    assert "3 of 3 trials" in out
+    assert max(int(str(record["attempts"])) for record in records(storage)) == 2
+
+
+def test_two_drivers_on_one_study(short_tmp: Path):
+    storage = short_tmp / "s"
+    with family(short_tmp / "r") as group:
+        first = group.start(DRIVER, [str(storage)])
+        wait_until(lambda: (storage / "small" / "space.json").exists(), alive=first)
+        second = group.start(DRIVER, [str(storage)])
+        _, err = second.communicate(timeout=240)
+        assert second.returncode != 0
+        assert "STUDY-BUSY" in err
+        _, err = first.communicate(timeout=240)
+        assert first.returncode == 0, err[-4000:]
+    check_whole(storage, 6)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_twelve_kills_of_the_driver_at_random_times(short_tmp: Path):
+    draw = random.Random(3)
+    storage = short_tmp / "s"
+    arguments = [str(storage), "--space", json.dumps({"trials": 40})]
+    with family(short_tmp / "r") as group:
+        for _ in range(12):
+            num_ended = min(39, len(records(storage)) + draw.randint(0, 3))
+            kill_driver(group, storage, arguments, num_ended=num_ended, after_s=draw.uniform(0, 1.5))
+        group.run(DRIVER, arguments)
+    check_whole(storage, 40)

@@ -1,0 +1,209 @@
+"""A study on a real Ray: every trial there once, in the ledger, in Optuna's database and in MLflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from affectgrid.distributed import cluster
+from affectgrid.distributed.tune import tune
+from affectgrid.errors import ConfigError
+from affectgrid.search.space import parse_space
+from affectgrid.search.summary import StudySummary
+from affectgrid.tracking import Tracker, open_tracker
+from affectgrid.training.inference import evaluate, predict_split
+from affectgrid.training.package import load_package
+from support.planted import planted_data
+from support.study_driver import SMALL, SPACE
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="ag", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def ray(storage: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(storage / "r"))
+        with cluster.connect("local", num_cpus=2):
+            yield
+
+
+@pytest.fixture(scope="module")
+def tracker(storage: Path) -> Tracker:
+    return open_tracker(f"sqlite:///{storage / 'mlflow.db'}", "tests")
+
+
+class Study:
+    """Runs studies in the shared cluster."""
+
+    def __init__(self, storage: Path, tracker: Tracker) -> None:
+        self.storage, self.tracker = storage, tracker
+        self.client = MlflowClient(tracking_uri=tracker.uri)
+
+    def run(self, **changes: Any) -> StudySummary:
+        return tune(parse_space(SPACE | changes), planted_data(), storage=self.storage, tracker=self.tracker)
+
+    def runs(self, parent: str) -> list[Any]:
+        condition = f"tags.`mlflow.parentRunId` = '{parent}'"
+        return list(self.client.search_runs([self.tracker.experiment_id], condition))
+
+    def root(self, name: str) -> Any:
+        condition = f"tags.`mlflow.runName` = '{name}'"
+        (run,) = self.client.search_runs([self.tracker.experiment_id], condition)
+        return run
+
+    def artifacts(self, run_id: str, folder: str) -> set[str]:
+        return {Path(file.path).name for file in self.client.list_artifacts(run_id, folder)}
+
+
+@pytest.fixture(scope="module")
+def study(ray: None, storage: Path, tracker: Tracker) -> Study:
+    return Study(storage, tracker)
+
+
+@pytest.fixture(scope="module")
+def searched(study: Study) -> StudySummary:
+    return study.run(name="searched")
+
+
+def test_all_trials_end_and_the_best_is_the_best(searched: StudySummary):
+    assert [trial.number for trial in searched.trials] == list(range(6))
+    assert {trial.state for trial in searched.trials} == {"complete"}
+    assert searched.best is not None
+    assert searched.best.objective == max(trial.objective or -1 for trial in searched.trials)
+    assert searched.best.objective > 0.3
+    first = searched.trials[0].params
+    assert first == {"prompt.mode": "ensemble", "prompt.sigma_ratio": 0.5, "optim.lr": 1e-3}  # the default comes first
+
+
+def test_the_database_says_the_same(searched: StudySummary):
+    stored = optuna.load_study(study_name="searched", storage=f"sqlite:///{searched.folder}/study.db")
+    assert [(trial.number, trial.state, trial.value) for trial in stored.trials] == [
+        (trial.number, TrialState.COMPLETE, trial.objective) for trial in searched.trials
+    ]
+    assert [len(trial.intermediate_values) for trial in stored.trials] == [SMALL["optim.epochs"] + 1] * 6
+
+
+def test_the_kept_model_is_the_one_that_was_scored(searched: StudySummary):
+    best, data = searched.best, planted_data()
+    assert best is not None
+    package = load_package(searched.folder / "trials" / f"{best.number:05d}" / "seed-0")
+    scores = evaluate(
+        predict_split(package.model, data.validation, package.config.window), data.validation, package.grid
+    )
+    assert scores.p == pytest.approx(best.objective, abs=1e-6)
+
+
+def test_mlflow_has_a_run_for_the_study_and_a_child_for_each_trial(study: Study, searched: StudySummary):
+    root = study.root("searched")
+    assert root.info.status == "FINISHED"
+    children = {int(run.data.tags["trial"]): run for run in study.runs(root.info.run_id)}
+    assert sorted(children) == list(range(6))
+    for number, run in children.items():
+        record = searched.trials[number]
+        assert run.info.status == "FINISHED"
+        assert float(run.data.params["optim.lr"]) == pytest.approx(float(record.params["optim.lr"]))
+        assert run.data.params["model.hidden_dim"] == "8"
+        history = study.client.get_metric_history(run.info.run_id, "val/p")
+        assert [(point.step, point.value) for point in history] == [
+            (row["epoch"], row["val/p"]) for row in record.seeds[0].history
+        ]
+        assert run.data.metrics["best/p"] == record.score("val/p")
+        assert {"commit", "data", "version.torch", "version.ray"} <= run.data.tags.keys()
+
+
+def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: StudySummary):
+    root = study.root("searched")
+    figures = {"plane.png", "traces.png", "learning-curves.png", "search.png"}
+    assert study.artifacts(root.info.run_id, "figures") == figures
+    assert study.artifacts(root.info.run_id, "report") == {"report.html", "summary.json"}
+    assert searched.best is not None
+    (best,) = [run for run in study.runs(root.info.run_id) if run.data.tags["trial"] == str(searched.best.number)]
+    assert study.artifacts(best.info.run_id, "figures") == figures
+    assert "model.safetensors" in study.artifacts(best.info.run_id, "model")
+
+
+def test_the_same_command_does_nothing_and_more_trials_are_added(study: Study, searched: StudySummary):
+    again = study.run(name="searched")
+    assert again.trials == searched.trials
+    more = study.run(name="searched", trials=8)
+    assert more.trials[:6] == searched.trials
+    assert [trial.number for trial in more.trials] == list(range(8))
+    assert len(study.runs(study.root("searched").info.run_id)) == 8
+
+
+def test_another_space_under_the_same_name_is_refused(study: Study, searched: StudySummary):
+    with pytest.raises(ConfigError, match=r"STUDY-CHANGED .*seeds: \[0\] is now \[0, 1\].*use another name"):
+        study.run(name="searched", seeds=[0, 1])
+
+
+def test_seeds_are_grandchildren_and_their_mean_is_the_objective(study: Study):
+    summary = study.run(name="seeded", trials=2, seeds=[3, 4])
+    for trial in summary.trials:
+        assert [seed.seed for seed in trial.seeds] == [3, 4]
+        assert trial.objective == pytest.approx(sum(seed.best["val/p"] for seed in trial.seeds) / 2)
+        assert trial.seeds[0].history != trial.seeds[1].history
+    for run in study.runs(study.root("seeded").info.run_id):
+        seeds = study.runs(run.info.run_id)
+        assert {seed.data.params["seed"] for seed in seeds} == {"3", "4"}
+        assert all(seed.data.metrics["val/p"] > -1 for seed in seeds)
+
+
+def test_arms_run_with_each_seed_and_bad_ones_fail_alone(study: Study, capsys: pytest.CaptureFixture[str]):
+    arms = [
+        {"name": "full"},
+        {"name": "audio only", "set": {"model.streams": ["audio"]}},
+        {"name": "diverges", "set": {"optim.lr": 1e30, "optim.clip_norm": 1e30}},
+        {"name": "raises", "set": {"prompt.file": "absent"}},
+        {"name": "too large", "set": {"model.hidden_dim": 8_000_000}},
+    ]
+    content = {"name": "armed", "seeds": [0, 1], "base": SMALL, "arms": arms}
+    summary = tune(parse_space(content), planted_data(), storage=study.storage, tracker=study.tracker)
+    assert len(summary.trials) == 10
+    reasons = {trial.label: trial.reason or "" for trial in summary.failed}
+    assert sorted(reasons) == [
+        f"{name}, seed {seed}" for name in ("diverges", "raises", "too large") for seed in (0, 1)
+    ]
+    assert "TRAIN-NAN" in reasons["diverges, seed 0"]
+    assert "KeyError: 'absent'" in reasons["raises, seed 1"]
+    assert "memory" in reasons["too large, seed 0"]
+    rows = {row["arm"]: row for row in summary.arms_table()}
+    assert rows["full"]["seeds"] == rows["audio only"]["seeds"] == "2"
+    assert "±" in rows["full"]["P"]
+    stored = optuna.load_study(study_name="armed", storage=f"sqlite:///{summary.folder}/study.db")
+    assert sorted(trial.state.name for trial in stored.trials) == ["COMPLETE"] * 4 + ["FAIL"] * 6
+    statuses = sorted(run.info.status for run in study.runs(study.root("armed").info.run_id))
+    assert statuses == ["FAILED"] * 6 + ["FINISHED"] * 4
+    assert "FAILED: " in capsys.readouterr().out
+    assert (summary.folder / "trials" / "00002" / "error.txt").exists()
+
+
+def test_asha_ends_weak_trials_early_and_never_the_winner(study: Study):
+    dimension = {"optim.lr": {"float": [1e-6, 3e-2], "log": True}}
+    changes = {"space": dimension, "constants": {**SMALL, "optim.epochs": 9}, "sampler": "random"}
+    summary = study.run(name="pruned", pruner="asha", trials=10, points=[{"optim.lr": 0.02}], **changes)
+    assert len(summary.trials) == 10
+    assert summary.pruned
+    assert all(len(trial.seeds[0].history) < 9 for trial in summary.pruned)
+    assert all(len(trial.seeds[0].history) == 9 for trial in summary.complete)
+    assert not summary.failed
+
+
+def test_the_summary_file_can_be_read(searched: StudySummary):
+    content = json.loads((searched.folder / "summary.json").read_text())
+    assert content["name"] == "searched"
+    assert content["space"]["seeds"] == [0]
+    assert len(content["trials"]) >= 6

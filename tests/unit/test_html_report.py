@@ -1,0 +1,140 @@
+"""The report: one file, whole, escaped, and readable without its pictures."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from affectgrid.reporting import html
+from affectgrid.reporting.figures import save, search_course
+from affectgrid.reporting.study import draw_best, print_study, write_report
+from affectgrid.reporting.tables import Table
+from affectgrid.search.summary import SeedRecord, StudySummary, TrialRecord
+from affectgrid.training.loop import fit
+from affectgrid.training.package import load_package, save_package
+from support.planted import planted_data, small_config
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close, and collects what matters."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.open and self.open[-1] in {"h1", "h2"}:
+            self.headings.append(data)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> html.Picture:
+    return html.Picture(save(search_course([0, 1], [0.2, 0.5]), tmp_path / "a.png"), 'what "it" shows', "below <it>")
+
+
+def test_a_page_is_whole_and_loads_nothing(picture: html.Picture):
+    table = Table.of("numbers", [{"a & b": "<1>"}])
+    text = html.render(
+        "A <title>", [html.Section("One", ["a < b"], [table], [picture], [("commit", "abc")])], caveat="mind"
+    )
+    page = Page(text)
+    assert page.headings == ["A <title>", "One"]
+    assert page.images[0]["alt"] == 'what "it" shows'
+    assert (page.images[0]["src"] or "").startswith("data:image/png;base64,")
+    assert all(part in page.text for part in ("a < b", "<1>", "a & b", "below <it>", "mind", "abc"))
+    assert not re.search(r"(?:src|href)=\"(?!data:)|<script|url\(", text)
+    assert 'lang="en"' in text
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, picture: html.Picture):
+    path = html.write(tmp_path / "r.html", "t", [])
+    before = path.read_bytes()
+    lost = html.Picture(tmp_path / "gone.png", "")
+    with pytest.raises(FileNotFoundError):
+        html.write(path, "other", [html.Section("s", pictures=[lost])])
+    assert path.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> StudySummary:
+    """A study of one real, tiny run."""
+    folder, data, config = tmp_path_factory.mktemp("study"), planted_data(), small_config()
+    prompts = data.prompts[config.prompt.file]
+    result = fit(config, data.train, data.validation, prompts)
+    save_package(
+        folder / "model", result.model, config, prompts.grid, encoders=data.train.encoders, metrics=result.best
+    )
+    best = TrialRecord(
+        number=0,
+        label="l",
+        state="complete",
+        params={"optim.lr": 0.1},
+        objective=result.best["val/p"],
+        seeds=(SeedRecord(seed=0, history=result.history),),
+    )
+    failed = TrialRecord(number=1, label="two", state="failed", params={"optim.lr": 0.2}, reason="it broke")
+    return StudySummary(
+        name="s",
+        space={},
+        data="d",
+        encoders={"visual": "tiny"},
+        num_planned=2,
+        trials=(best, failed),
+        wall_s=1,
+        folder=folder,
+        commit="abc123",
+        command="tune.py",
+    )
+
+
+def test_the_report_of_a_study_shows_its_best_model(summary: StudySummary):
+    package, data = load_package(summary.folder / "model"), planted_data()
+    histories = {"seed 0": summary.trials[0].seeds[0].history}
+    best = draw_best(package, data.validation, summary.folder / "best", histories=histories, course={0: 0.5})
+    assert best.scores.p == pytest.approx(summary.trials[0].objective, abs=1e-6)  # the saved model is the scored one
+    page = Page(write_report(summary, best).read_text())
+    assert len(page.images) == 4
+    assert all(image["alt"] for image in page.images)
+    for part in ("it broke", "abc123", "tune.py", "tiny visual encoders", "bootstrap", *package.grid.names):
+        assert part in page.text
+    assert (summary.folder / "report.html").stat().st_size < 2_000_000
+
+
+def test_a_study_without_a_success_has_a_report_too(summary: StudySummary, tmp_path: Path):
+    none = summary.model_copy(update={"trials": summary.trials[1:], "folder": tmp_path})
+    page = Page(write_report(none, None).read_text())
+    assert page.images == []
+    assert "it broke" in page.text
+
+
+def test_the_terminal_says_what_was_found_and_where_it_lies(summary: StudySummary):
+    class Log:
+        open_command = "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
+
+    console = Console(record=True, file=io.StringIO())
+    print_study(summary, Log(), Path("/out"), console=console)
+    text = console.export_text()
+    for part in ("s: 2 of 2 trials, 1 failed", "it broke", Log.open_command, "/out", "tiny visual encoders"):
+        assert part in text

@@ -1,0 +1,114 @@
+"""The summary of a study: who is best, what the tables say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affectgrid.search.summary import SeedRecord, StudySummary, TrialRecord, settings, spread
+
+
+def seed(number: int, *scores: tuple[float, float]) -> SeedRecord:
+    """A run whose epochs have these CCCs."""
+    rows = [
+        {"epoch": float(epoch), "val/ccc_valence": v, "val/ccc_arousal": a, "val/p": (v + a) / 2, "train/loss": 1.0}
+        for epoch, (v, a) in enumerate(scores, 1)
+    ]
+    return SeedRecord(seed=number, history=tuple(rows))
+
+
+def trial(number: int, p: float | None, state: str = "complete", **others: Any) -> TrialRecord:
+    seeds = () if p is None else (seed(0, (p - 0.1, p + 0.1)),)
+    params = {"optim.lr": 0.001 * number, "prompt.mode": "fixed"}
+    fields = {"number": number, "label": f"l{number}", "state": state, "params": params, "objective": p, "seeds": seeds}
+    return TrialRecord.model_validate({**fields, **others})
+
+
+def study(tmp_path: Path, *trials: TrialRecord, **others: Any) -> StudySummary:
+    fields: dict[str, Any] = {"name": "s", "space": {}, "data": "d", "encoders": {}, "num_planned": 4, "wall_s": 12.3}
+    return StudySummary(**{**fields, "folder": tmp_path, "trials": trials, **others})
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_p():
+    run = seed(0, (0.1, 0.3), (0.5, 0.5), (0.6, 0.4), (0.2, 0.2))
+    assert run.best["epoch"] == 2
+
+
+def test_a_score_is_the_mean_over_the_seeds_best_epochs():
+    record = trial(0, 0.5, seeds=(seed(0, (0.2, 0.4), (0.6, 0.8)), seed(1, (0.4, 0.4))))
+    assert record.score("val/p") == pytest.approx((0.7 + 0.4) / 2)
+    assert record.score("val/ccc_valence") == pytest.approx(0.5)
+
+
+def test_the_best_is_complete_and_the_earliest_of_equals(tmp_path: Path):
+    summary = study(
+        tmp_path, trial(0, 0.4), trial(1, 0.6), trial(2, 0.6), trial(3, 0.9, "pruned"), trial(4, None, "failed")
+    )
+    assert summary.best == summary.trials[1]
+    assert [record.number for record in summary.complete] == [1, 2, 0]
+    assert len(summary.failed) == len(summary.pruned) == 1
+    assert study(tmp_path, trial(0, None, "failed")).best is None
+
+
+def test_the_headline_counts(tmp_path: Path):
+    whole = study(tmp_path, *(trial(number, 0.5) for number in range(4)))
+    assert whole.headline() == "s: 4 of 4 trials, 12 s"
+    assert whole.finished
+    part = study(tmp_path, trial(0, 0.5), trial(1, None, "failed", reason="no number"))
+    assert part.headline() == "s: 2 of 4 trials, 1 failed, 12 s"
+    assert not part.finished
+    assert part.failures() == [{"trial": "1", "what": "l1", "reason": "no number"}]
+
+
+def test_the_leaderboard_shows_scores_and_what_differs(tmp_path: Path):
+    summary = study(tmp_path, trial(1, 0.4, duration_s=2.0), trial(2, 0.6, duration_s=3.04))
+    assert summary.leaderboard() == [
+        {"trial": "2", "CCC-V": "0.500", "CCC-A": "0.700", "P": "0.600", "s": "3.0", "settings": "lr 0.002"},
+        {"trial": "1", "CCC-V": "0.300", "CCC-A": "0.500", "P": "0.400", "s": "2.0", "settings": "lr 0.001"},
+    ]
+    assert len(summary.leaderboard(top=1)) == 1
+
+
+def test_arms_have_mean_and_standard_deviation_of_a_sample(tmp_path: Path):
+    trials = [
+        trial(n, p, arm=arm, duration_s=1.5)
+        for n, (arm, p) in enumerate([("full", 0.5), ("audio", 0.3), ("full", 0.7)])
+    ]
+    rows = study(tmp_path, *trials, trial(3, None, "failed", arm="audio")).arms_table()
+    assert rows[0] == {
+        "arm": "full",
+        "seeds": "2",
+        "CCC-V": "0.500 ± 0.141",  # of 0.4 and 0.6: sqrt(0.02)
+        "CCC-A": "0.700 ± 0.141",
+        "P": "0.600 ± 0.141",
+        "s": "3",
+    }
+    assert (rows[1]["seeds"], rows[1]["P"]) == ("1", "0.300")  # the one that failed is not a seed
+
+
+def test_spread_of_nothing_and_of_one():
+    assert (spread([]), spread([0.5])) == ("–", "0.500")
+
+
+def test_tiny_encoders_and_rendered_videos_are_said(tmp_path: Path):
+    assert study(tmp_path, encoders={"visual": "ViT-B-32/openai"}).caveat() == ""
+    both = study(tmp_path, encoders={"visual": "tiny", "audio": "tiny"}, rendered=True).caveat()
+    assert "rendered" in both
+    assert "tiny audio and visual encoders" in both
+
+
+def test_settings_are_short_and_tell_apart():
+    params = {"optim.lr": 0.00123456, "model.streams": ["visual", "audio"], "a.depth": 1, "b.depth": 2}
+    assert settings(params) == "lr 0.00123, streams visual+audio, a.depth 1, b.depth 2"
+    assert settings(params, ["optim.lr", "absent"]) == "lr 0.00123"
+
+
+def test_the_file_holds_the_study_without_its_histories(tmp_path: Path):
+    summary = study(tmp_path, trial(0, 0.5))
+    content = json.loads(summary.write().read_text())
+    assert content["trials"][0]["objective"] == 0.5
+    assert "history" not in content["trials"][0]["seeds"][0]
+    assert not list(tmp_path.glob("*.partial"))
