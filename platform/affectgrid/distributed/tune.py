@@ -20,17 +20,19 @@ from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.searcher import OBJECTIVE, GuardedOptunaSearch
 from affectgrid.distributed.study_log import StudyLog
 from affectgrid.distributed.trial import package_folder, run_trial
+from affectgrid.errors import ModelError
 from affectgrid.reporting.live import SearchDisplay
 from affectgrid.reporting.study import BestModel, draw_best, write_report
 from affectgrid.search.ledger import Ledger, open_ledger
 from affectgrid.search.schema import SearchSpace
-from affectgrid.search.summary import StudySummary
+from affectgrid.search.summary import StudySummary, TrialRecord
 from affectgrid.settings import Settings
 from affectgrid.tracking import Tracker
 from affectgrid.training import manifest
 from affectgrid.training.package import load_package
 from affectgrid.training.prepared import PreparedData
 
+_log = logging.getLogger(__name__)
 _MOST_TRIALS_ON_A_GPU = 4
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints its boxes whatever `verbose` says
@@ -134,26 +136,33 @@ def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wal
 
 def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
     """Figures and report, beside the study and in MLflow."""
-    best = summary.best
     drawn: BestModel | None = None
-    if best is not None:
-        seed = max(best.seeds, key=lambda record: record.best["val/p"])
-        package = package_folder(ledger.folder_of(best.number), seed.seed)
-        drawn = draw_best(
-            load_package(package),
-            data.validation,
-            ledger.folder / "best",
-            histories={f"seed {record.seed}": record.history for record in best.seeds},
-            course={t.number: t.objective for t in summary.trials if t.objective is not None},
-        )
-        pictures = [picture.path for picture in drawn.pictures]
-        log.artifacts(pictures, "figures")
-        log.artifacts(pictures, "figures", trial=best.number)
-        log.artifacts([package], "model", trial=best.number)
-        scores = {f"best/{name.rpartition('/')[2]}": value for name, value in drawn.scores.as_metrics().items()}
-        log.summary(scores, {"best_trial": best.number, "failed_trials": len(summary.failed)})
+    if summary.best is not None:
+        try:
+            drawn = _draw(summary, summary.best, ledger, data, log)
+        except ModelError as error:  # made by another version of the code, before a kill: the scores still hold
+            _log.warning("the best model cannot be drawn: %s", error)
     report = write_report(summary, drawn)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
+
+
+def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
+    seed = max(best.seeds, key=lambda record: record.best["val/p"])
+    package = package_folder(ledger.folder_of(best.number), seed.seed)
+    drawn = draw_best(
+        load_package(package),
+        data.validation,
+        ledger.folder / "best",
+        histories={f"seed {record.seed}": record.history for record in best.seeds},
+        course={trial.number: trial.objective for trial in summary.trials if trial.objective is not None},
+    )
+    pictures = [picture.path for picture in drawn.pictures]
+    log.artifacts(pictures, "figures")
+    log.artifacts(pictures, "figures", trial=best.number)
+    log.artifacts([package], "model", trial=best.number)
+    scores = {f"best/{name.rpartition('/')[2]}": value for name, value in drawn.scores.as_metrics().items()}
+    log.summary(scores, {"best_trial": best.number, "failed_trials": len(summary.failed)})
+    return drawn
 
 
 def _scheduler(space: SearchSpace) -> TrialScheduler:
