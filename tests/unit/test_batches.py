@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -115,3 +116,15 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_a_seed_is_the_same_on_every_machine():
     assert seed_of("epoch", 0, 1, 2) == 6502243757841831714
     assert 0 <= seed_of("x") < 2**63
+
+
+def test_statistics_are_over_present_rows_alone() -> None:
+    split = numbered_split([7, 30])
+    present = split.visual_present.copy()
+    present[:5] = False
+    visual = split.visual.copy()
+    visual[:5] = 1000
+    mean, deviation = Resident(dataclasses.replace(split, visual=visual, visual_present=present)).statistics()["visual"]
+    rows = visual[present].astype(np.float64)
+    np.testing.assert_allclose(mean.numpy(), rows.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(deviation.numpy(), rows.std(0), rtol=1e-4)

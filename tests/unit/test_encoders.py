@@ -105,7 +105,7 @@ def test_texts_differ_and_repeat(visual: VisualEncoder):
     features = torch.nn.functional.normalize(visual.encode_texts(texts), dim=-1)
     assert features.shape == (4, visual.dim)
     cosines = (features @ features.T)[~torch.eye(4, dtype=torch.bool)]
-    assert cosines.max() < 0.999
+    assert cosines.max() < 0.9999  # eight dimensions of random words: near, never equal
     torch.testing.assert_close(features, torch.nn.functional.normalize(visual.encode_texts(texts), dim=-1))
 
 

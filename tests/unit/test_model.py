@@ -346,7 +346,12 @@ def test_gate_by_hand():
 def test_stream_input_ignores_the_scale_of_an_encoder():
     stream, features = StreamInput(6, 4, 0.0), torch.randn(2, 5, 6)
     present = torch.ones(2, 5, dtype=torch.bool)
-    torch.testing.assert_close(stream(1000 * features + 7, present), stream(features, present), rtol=1e-3, atol=1e-3)
+    rows = features.flatten(0, 1)
+    stream.standardise(rows.mean(0), rows.std(0))
+    expected = stream(features, present)
+    scaled = 1000 * rows + 7
+    stream.standardise(scaled.mean(0), scaled.std(0))
+    torch.testing.assert_close(stream(1000 * features + 7, present), expected, rtol=1e-3, atol=1e-3)
 
 
 def copy_weights(ours: TemporalEncoder, theirs: list[nn.GRU]) -> None:
@@ -416,3 +421,15 @@ def test_a_step_runs_under_bfloat16_autocast():
     assert float(same_sign.float().mean()) > 0.9
     output.va.float().sum().backward()
     assert bool(torch.isfinite(model.inputs["visual"].project.weight.grad).all())
+
+
+def test_inputs_are_standardised_by_the_training_statistics() -> None:
+    stream = StreamInput(3, 3, 0.0)
+    stream.standardise(torch.tensor([1.0, 0.0, 5.0]), torch.tensor([2.0, 1.0, 0.0]))
+    with torch.no_grad():
+        stream.project.weight.copy_(torch.eye(3))
+        stream.project.bias.zero_()
+    features = torch.tensor([[[3.0, 0.5, 7.0], [1.0, -2.0, 5.0]]])
+    states = stream(features, torch.ones(1, 2, dtype=torch.bool))
+    # (3 - 1) / 2; the last feature never changed in training and is left out
+    torch.testing.assert_close(states, torch.tensor([[[1.0, 0.5, 0.0], [0.0, -2.0, 0.0]]]))

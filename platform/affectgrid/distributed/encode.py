@@ -28,7 +28,7 @@ from affectgrid.distributed.encode_stage import EncodeChunks
 from affectgrid.distributed.guarded import Limits, probe_track
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
-from affectgrid.errors import MediaError, Problem
+from affectgrid.errors import AffectGridError, MediaError, Problem
 from affectgrid.media.chunks import Source
 from affectgrid.reporting.progress import bar
 from affectgrid.settings import Settings
@@ -181,11 +181,33 @@ class _Run:
             self._finalize(track, kind)
             finished += 1
         with bar("encode", sum(chunk.size for chunk in todo), "frames") as advance:
-            for row in self._stream(todo):
+            for row in self._surviving(todo):
                 advance(row["size"])
                 frames += row["size"]
                 finished += self._account(row)
         return finished, frames
+
+    def _surviving(self, todo: list[Chunk]) -> Iterator[dict[str, Any]]:
+        """Every chunk's row once. When an encoder dies, the chunks that it took along are given to others.
+
+        Ray Data could restart its actors itself, but without end, and it cannot tell an actor that was killed from one
+        that its chunk kills.
+        """
+        seen: set[tuple[str, str, int]] = set()
+        for attempt in range(1, self._config.tries + 1):
+            left = [chunk for chunk in todo if (chunk.track, chunk.stream, chunk.number) not in seen]
+            try:
+                for row in self._stream(left):
+                    seen.add((row["track"], row["stream"], row["number"]))
+                    yield row
+                return
+            except ray.exceptions.RayError as error:
+                own = getattr(error, "cause", None)
+                if isinstance(own, AffectGridError):
+                    raise own from error
+                if attempt == self._config.tries:
+                    raise
+                log.warning("an encoder was lost (%s); going on with the chunks that are left", _reason(error))
 
     def _cut(self, track: Track, kind: str) -> list[Chunk]:
         source, config = self._sources[track.id], self._config
@@ -228,6 +250,7 @@ class _Run:
                 compute=ActorPoolStrategy(min_size=1, max_size=encoders),
                 num_cpus=1,
                 num_gpus=1 if num_gpus else 0,
+                ray_remote_args_fn=lambda: {"max_restarts": 0},  # see _surviving
             ).iter_rows()
 
     def _account(self, row: dict[str, Any]) -> int:

@@ -92,6 +92,13 @@ class FusionModel(nn.Module):
             None if prompts is None else PromptHead(hidden, prompts.features, learnable=prompts.learnable)
         )
 
+    def standardise(self, statistics: Mapping[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]) -> None:
+        """Take each stream's mean and standard deviation over the training frames; other streams are ignored."""
+        for stream in self.config.streams:
+            entry = self.inputs[stream]
+            assert isinstance(entry, StreamInput)
+            entry.standardise(*statistics[stream])
+
     def forward(
         self,
         visual: Float[Tensor, "batch frame visual"],

@@ -10,25 +10,36 @@ from affectgrid.model.dropout import LockedDropout
 
 
 class StreamInput(nn.Module):
-    """LayerNorm, projection, and a learned token in place of every frame that the stream lacks.
+    """Standardisation, projection, and a learned token in place of every frame that the stream lacks.
 
-    The norm comes first because encoders differ in scale by orders of magnitude, within one feature vector too.
+    Encoders differ in scale by orders of magnitude, within one feature vector too, and what changes from frame to frame
+    is often a small part of a large constant. So each feature is brought to mean 0 and deviation 1 over the training
+    frames (`standardise`); the statistics are buffers, and a saved model carries them.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, feature_dim: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(feature_dim)
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("scale", torch.ones(feature_dim))
         self.project = nn.Linear(feature_dim, hidden_dim)
         self.absent = nn.Parameter(torch.randn(hidden_dim) * 0.02)
         self.dropout = LockedDropout(dropout)
+
+    def standardise(self, mean: Float[Tensor, " feature"], deviation: Float[Tensor, " feature"]) -> None:
+        """Take the statistics of the training frames; a feature that never changes is left out (scale 0)."""
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(deviation > 0, 1 / deviation.clamp(min=1e-12), 0))
 
     def forward(
         self, features: Float[Tensor, "batch frame feature"], present: Bool[Tensor, "batch frame"]
     ) -> Float[Tensor, "batch frame hidden"]:
         """Features of any float type; those of absent frames are never read, NaN included."""
         keep = present.unsqueeze(-1)
-        known = torch.where(keep, features, 0).to(self.norm.weight.dtype)
-        states = self.project(self.norm(known))
+        known = torch.where(keep, features, 0).to(self.project.weight.dtype)
+        states = self.project((known - self.mean) * self.scale)
         filled: Tensor = self.dropout(torch.where(keep, states, self.absent.to(states.dtype)))
         return filled
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affectgrid.data.resident import Split
+from affectgrid.model.config import Stream
 from affectgrid.windows import WindowIndex
+
+_BLOCK_ROWS = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +73,31 @@ class Resident:
             labelled=labelled,
         )
 
+    def statistics(self) -> dict[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]:
+        """Mean and standard deviation of every feature of each stream, over the rows that have it; 0 without any."""
+        streams: tuple[tuple[Stream, Tensor, Tensor], ...] = (
+            ("visual", self.visual, self.visual_present),
+            ("audio", self.audio, self.audio_present),
+        )
+        return {stream: _mean_and_deviation(features, present) for stream, features, present in streams}
+
     def with_labels(self, index: WindowIndex) -> WindowIndex:
         """The windows that hold at least one labelled frame."""
         before = torch.nn.functional.pad(self.labelled.cpu().long().cumsum(0), (1, 0))
         return take(index, before[index.stop] > before[index.start])
+
+
+def _mean_and_deviation(features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """In blocks, two passes: the split may be larger than what is free, and one pass would cancel."""
+    blocks = [slice(first, first + _BLOCK_ROWS) for first in range(0, len(features), _BLOCK_ROWS)]
+    count = present.sum().clamp(min=1)
+    mean = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
+    for block in blocks:
+        mean += features[block][present[block]].double().sum(0) / count
+    variance = torch.zeros_like(mean)
+    for block in blocks:
+        variance += (features[block][present[block]].double() - mean).square().sum(0) / count
+    return mean.float(), variance.sqrt().float()
 
 
 def take(index: WindowIndex, windows: Int[Tensor, " taken"] | Bool[Tensor, " window"]) -> WindowIndex:

@@ -121,6 +121,7 @@ class _Run:
         self.bounds = _share(torch.as_tensor(validation.offsets), workers)
         sizes = {"visual_dim": train.visual.shape[1], "audio_dim": train.audio.shape[1]}
         self.model = build_model(config, prompts=prompts, **sizes).to(device)
+        self.model.standardise(self.train.statistics())
         self.wrapped = workers.wrap(self.model)
         self.optimizer = _adamw(self.model, config)
         self.centres = prompts.grid.centres_tensor(device=device)
