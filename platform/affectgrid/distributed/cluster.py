@@ -16,8 +16,7 @@ _DEFAULT_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # its default of 2 s is most of a short run
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results live in MLflow and the study file, not in TensorBoard's
-    "RAY_AIR_NEW_OUTPUT": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results live in MLflow and the study's folder, not in TensorBoard's
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

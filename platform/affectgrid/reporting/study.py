@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +11,9 @@ from rich.console import Console
 
 from affectgrid.data.resident import Split
 from affectgrid.reporting import figures, html
+from affectgrid.reporting.scores import region_table, score_table, telling_tracks
 from affectgrid.reporting.tables import Table
-from affectgrid.training.inference import Predictions, Scores, evaluate, predict_split
+from affectgrid.training.inference import Scores, evaluate, predict_split
 from affectgrid.training.package import ModelPackage
 
 _LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their own
@@ -112,7 +112,7 @@ def draw_best(
             package.grid.centres,
             scores={"valence": scores.ccc_valence, "arousal": scores.ccc_arousal},
         ),
-        "traces": figures.traces(_telling_tracks(predictions, validation, scores)),
+        "traces": figures.traces(telling_tracks(predictions, validation, scores)),
         "learning-curves": figures.learning_curves(histories),
         "search": figures.search_course(list(course), list(course.values())),
     }
@@ -133,58 +133,11 @@ def write_report(study: StudyView, best: BestModel | None) -> Path:
     """``report.html`` in the study's folder."""
     sections = [html.Section("Results", [study.headline(), study.description], study_tables(study))]
     if best is not None:
-        tables = [_score_table(best.scores), _region_table(best.scores)]
+        tables = [score_table(best.scores, _OPTIMISM), region_table(best.scores)]
         sections.append(html.Section("The best model on the validation split", (), tables, best.pictures))
     facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
     sections.append(html.Section("How to make it again", facts=facts))
     return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study.caveat())
 
 
-def _score_table(scores: Scores) -> Table:
-    intervals = {"CCC-V": scores.intervals.valence, "CCC-A": scores.intervals.arousal, "P": scores.intervals.p}
-    rows = [
-        {"score": name, "value": f"{i.estimate:.3f}", "low": f"{i.low:.3f}", "high": f"{i.high:.3f}"}
-        for name, i in intervals.items()
-    ]
-    return Table.of("Scores with 95 % bootstrap intervals over tracks", rows, note=_OPTIMISM)
-
-
 _OPTIMISM = "The search picked this model on the same tracks, so these scores flatter it."
-
-
-def _region_table(scores: Scores) -> Table:
-    rows = [
-        {
-            "region": region.name,
-            "frames": str(region.support),
-            "share": f"{region.share:.1%}",
-            "MAE": _error(region.mae),
-            "RMSE": _error(region.rmse),
-        }
-        for region in scores.regions
-    ]
-    return Table.of("Error by the region of the annotation", rows)
-
-
-def _error(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _telling_tracks(predictions: Predictions, split: Split, scores: Scores) -> list[figures.Trace]:
-    """The tracks with the best, the median and the worst P of their own: neither picked nor flattering."""
-    ranked = sorted((p, track) for track, p in scores.track_p.items() if not math.isnan(p))
-    places = sorted({0, len(ranked) // 2, len(ranked) - 1}, reverse=True) if ranked else []
-    chosen = [ranked[place] for place in places]
-    found = []
-    for p, track in chosen:
-        rows = split.track(split.track_ids.index(track))
-        found.append(
-            figures.Trace(
-                f"{track} (P {p:.2f})",
-                split.time_s[rows],
-                split.va[rows],
-                predictions.va[rows].numpy(),
-                split.labelled[rows],
-            )
-        )
-    return found
