@@ -1,0 +1,126 @@
+"""The commands as a user types them, on a small corpus: what they print, write and exit with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JOBS = ("tune", "predict")  # the others run below
+QUICK = ("--config.optim.epochs", "2", "--config.model.hidden-dim", "16", "--config.window.length", "40")
+
+
+def job(repository: Path, name: str, *arguments: object, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"jobs/{name}.py", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=repository, capture_output=True, text=True, timeout=timeout_s, env=os.environ | {"COLUMNS": "160"}
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(repository: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The --out folder of a short training run on the small corpus."""
+    out = tmp_path_factory.mktemp("out")
+    done = job(repository, "train", "--data", rendered, "--out", out, "--name", "quick", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "Best epoch on the validation split" in done.stdout
+    assert (out / "runs" / "quick" / "model" / "model.safetensors").exists()
+    return out
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_explains_itself(repository: Path, name: str) -> None:
+    done = job(repository, name, "--help")
+    assert done.returncode == 0
+    assert "--out" in done.stdout
+    assert "default" in done.stdout
+
+
+def test_a_misspelt_setting_is_refused_before_any_work(repository: Path, tmp_path: Path) -> None:
+    done = job(repository, "train", "--out", tmp_path, "--config.optim.epoch", "3")
+    assert done.returncode == 2
+    assert "epochs" in done.stderr
+    done = job(repository, "train", "--out", tmp_path, "--config.prompt.sigma-ratio", "0")
+    assert done.returncode == 2
+    assert "sigma_ratio" in done.stderr + done.stdout
+    assert not any(tmp_path.iterdir())
+
+
+def test_storage_that_cannot_be_written_fails_before_any_work(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = job(repository, "tune", "--out", tmp_path / "file" / "out")
+    assert done.returncode == 2
+    assert "CFG-STORAGE" in done.stderr
+    assert "--out" in done.stderr
+
+
+def test_validate_reports_everything_at_once(repository: Path, rendered: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(rendered, corpus)
+    annotations = sorted((corpus / "VA_Estimation_Challenge" / "Train_Set").glob("*.txt"))
+    annotations[0].write_text("valence,arousal\n0.5,oops\n")
+    annotations[1].write_text("")
+    done = job(repository, "validate", "--data", corpus, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    problems = json.loads((tmp_path / "out" / "problems.json").read_text())
+    errors = [problem for problem in problems if problem["severity"] == "error"]
+    assert {annotations[0].name, annotations[1].name} <= {Path(e["where"].split(":")[0]).name for e in errors}
+    assert all(problem["mend"] for problem in problems)
+    assert "<table>" in (tmp_path / "out" / "problems.html").read_text()
+
+
+def test_the_same_training_command_returns_what_is_done(repository: Path, rendered: Path, trained: Path) -> None:
+    model = trained / "runs" / "quick" / "model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    done = job(repository, "train", "--data", rendered, "--out", trained, "--name", "quick", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert model.stat().st_mtime_ns == before
+    other = job(repository, "train", "--data", rendered, "--out", trained, "--name", "quick")
+    assert other.returncode == 2
+    assert "TRAIN-CHANGED" in other.stderr
+
+
+def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path) -> None:
+    model = trained / "runs" / "quick" / "model"
+    done = job(repository, "evaluate", "--model", model, "--data", rendered, "--out", trained)
+    assert done.returncode == 0, done.stderr
+    folder = trained / "evaluations" / "quick-validation"
+    scores = json.loads((folder / "scores.json").read_text())
+    assert f"{scores['p']:.3f}" in done.stdout
+    assert scores["intervals"]["p"]["low"] <= scores["p"] <= scores["intervals"]["p"]["high"]
+    assert "data:image/png" in (folder / "report.html").read_text()
+    assert "tiny" in done.stdout  # a result with untrained encoders says so
+
+
+def test_predict_writes_every_frame_and_the_challenge_file(
+    repository: Path, rendered: Path, trained: Path, tmp_path: Path
+) -> None:
+    track = sorted((rendered / "VA_Estimation_Challenge" / "Validation_Set").glob("*.txt"))[0]
+    num_frames = len(track.read_text().splitlines()) - 3  # counts of lines and frames may differ by two
+    template = tmp_path / "template.txt"
+    locations = [f"{track.stem}/{frame:05d}.jpg" for frame in range(1, num_frames + 1)]
+    template.write_text("image_location,valence,arousal\n" + "".join(f"{place},0,0\n" for place in locations))
+    model = trained / "runs" / "quick" / "model"
+    done = job(repository, "predict", "--model", model, "--videos", rendered, "--template", template, "--out", trained)
+    assert done.returncode == 0, done.stderr
+    with (trained / "predictions" / f"{track.stem}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in rows] == list(range(1, len(rows) + 1))
+    assert all(-1 <= float(row[name]) <= 1 for row in rows for name in ("valence", "arousal"))
+    lines = (trained / "predictions" / "submission.txt").read_text().splitlines()
+    assert lines[0] == "image_location,valence,arousal"
+    assert [line.split(",")[0] for line in lines[1:]] == locations
+    assert lines[1].split(",")[1] == rows[0]["valence"]
+
+
+def test_a_folder_that_is_no_model_is_named(repository: Path, tmp_path: Path) -> None:
+    done = job(repository, "evaluate", "--model", tmp_path / "nothing", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "PKG-READ" in done.stderr
+    assert "nothing" in done.stderr
