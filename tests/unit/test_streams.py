@@ -26,6 +26,8 @@ def test_a_fingerprint_is_sixteen_stable_digits():
         (VisualStream(model="ViT-B-32/openai"), "d"),
         (VisualStream(crop="frame"), "d"),
         (VisualStream(margin=0.3), "d"),
+        (VisualStream(frame_rate_hz=5), "d"),
+        (VisualStream(detect_every=5), "d"),
         (AUDIO, "d"),
         (AudioStream(hop_s=0.1), "d"),
         (AudioStream(window_s=2), "d"),
@@ -36,6 +38,16 @@ def test_everything_that_changes_the_numbers_changes_it(other):
     assert fingerprint(*other) != fingerprint(VISUAL, "d")
     if other[0] != AUDIO:
         assert fingerprint(*other) != fingerprint(AUDIO, "d")
+
+
+def test_precision_counts_by_what_it_comes_to_and_landmarks_by_their_content(tmp_path):
+    assert fingerprint(VisualStream(precision="bf16"), "d") == fingerprint(VISUAL, "d")  # the digest tells
+    one, copy, other = (tmp_path / name for name in ("one.dat", "copy.dat", "other.dat"))
+    for path, content in ((one, b"a"), (copy, b"a"), (other, b"b")):
+        path.write_bytes(content)
+    prints = [fingerprint(VisualStream(landmarks=path), "d") for path in (one, copy, other)]
+    assert prints[0] == prints[1] != prints[2]
+    assert fingerprint(VISUAL, "d") not in prints
 
 
 def test_a_major_version_counts_and_a_minor_does_not(monkeypatch):
@@ -55,7 +67,7 @@ def test_the_schema_version_counts(monkeypatch):
 
 
 def test_what_is_hashed_can_be_read():
-    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump()
+    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump(exclude={"precision"})
     assert describe(AUDIO, "d")["encoder"] == "d"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,9 @@ from pydantic import Field
 from affectgrid.settings import Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_PRECISION = "of the weights; auto: half where the hardware has it and the features stay within cosine .999 of fp32"
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
@@ -21,14 +25,23 @@ _LIBRARIES = {
 
 
 class VisualStream(Settings):
-    """One feature per video frame."""
+    """One feature per video frame, or per point of a regular grid of times."""
 
     kind: Literal["visual"] = "visual"
     model: str = Field("tiny", description="open_clip model/weights, a local directory, or tiny")
+    precision: Precision = Field("auto", description=_PRECISION)
     crop: Literal["crops", "detect", "frame"] = Field(
         "crops", description="the data set's own face crops, a detector on each frame, or the whole frame"
     )
     margin: float = Field(0.2, ge=0, le=2, description="context around a detected face, as a share of its size")
+    frame_rate_hz: float | None = Field(
+        None, gt=0, description="encode only the frames nearest to this rate; others are interpolated when loaded"
+    )
+    detect_every: int = Field(1, ge=1, description="detect a face in every k-th encoded frame and track it between")
+    landmarks: Path | None = Field(
+        None,
+        description="dlib shape predictor (5 or 68 points): detected faces are turned upright; default: they are not",
+    )
 
 
 class AudioStream(Settings):
@@ -36,6 +49,7 @@ class AudioStream(Settings):
 
     kind: Literal["audio"] = "audio"
     model: str = Field("tiny", description="transformers audio model, a local directory, or tiny")
+    precision: Precision = Field("auto", description=_PRECISION)
     sample_rate_hz: int = Field(16_000, gt=0)
     window_s: float = Field(1.0, gt=0, description="sound that one feature hears")
     hop_s: float = Field(0.2, gt=0, description="time between two features")
@@ -47,17 +61,23 @@ Stream = VisualStream | AudioStream
 def fingerprint(stream: Stream, encoder_digest: str) -> str:
     """16 hexadecimal digits over everything that changes the stored numbers.
 
-    ``encoder_digest`` is the hash of the weights: the same weights under two names share no folder only because the
-    name is a setting too, and other weights under one name never share one.
+    ``encoder_digest`` is the hash of the weights and of their resolved precision: the same weights under two names
+    share no folder only because the name is a setting too, and other weights under one name never share one.
     """
     return hashlib.sha256(json.dumps(describe(stream, encoder_digest), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def describe(stream: Stream, encoder_digest: str) -> dict[str, object]:
-    """The text that ``fingerprint`` hashes, kept beside the features as fingerprint.json."""
+    """The text that ``fingerprint`` hashes, kept beside the features as fingerprint.json.
+
+    Precision counts through the digest, where ``auto`` has been resolved; a landmark file counts by its content.
+    """
+    settings = stream.model_dump(mode="json", exclude={"precision"})
+    if isinstance(stream, VisualStream) and stream.landmarks:
+        settings["landmarks"] = hashlib.sha256(stream.landmarks.read_bytes()).hexdigest()
     return {
         "schema": SCHEMA_VERSION,
-        "stream": stream.model_dump(mode="json"),
+        "stream": settings,
         "encoder": encoder_digest,
         "libraries": {name: _major(name) for name in _LIBRARIES[stream.kind]},
     }

@@ -17,6 +17,7 @@ from affectgrid.errors import MediaError
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
 
 Row = dict[str, Any]
+PIECE_FRAMES = 16  # read at a time: 15 MB at 640 x 480, which stays in the processor's cache until it is resized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,26 +44,41 @@ def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
 
 
 def _frames(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
+    """Frames in pieces: each is resized before the next is read, so that few large pictures lie in memory."""
     job = jobs["visual"]
     assert isinstance(job.stream, VisualStream)
     assert job.preprocess is not None
+    pieces: list[FrameChunk] = []
+    images: list[np.ndarray] = []
+    for start in range(chunk.start, chunk.stop, PIECE_FRAMES):
+        piece = read_piece(job.stream, chunk, start, min(start + PIECE_FRAMES, chunk.stop), limits)
+        images.append(resize_all(piece.images, job.preprocess))
+        pieces.append(dataclasses.replace(piece, images=[]))
+    return {
+        "frame_index": np.concatenate([piece.frame_index for piece in pieces]),
+        "time_s": np.concatenate([piece.time_s for piece in pieces]),
+        "present": np.concatenate([piece.present for piece in pieces]),
+        "images": np.concatenate(images),
+    }
+
+
+def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits: Limits) -> FrameChunk:
+    """Some frames of a chunk, as the decoding process gives them."""
     frames: FrameChunk = guarded(
         limits,
         read_visual_chunk,
         chunk.video,
         chunk.crops,
-        chunk.start,
-        chunk.stop,
-        crop=job.stream.crop,
-        margin=job.stream.margin,
+        start,
+        stop,
+        crop=stream.crop,
+        margin=stream.margin,
         person=chunk.person,
+        frame_rate_hz=stream.frame_rate_hz,
+        detect_every=stream.detect_every,
+        landmarks=str(stream.landmarks) if stream.landmarks else None,
     )
-    return {
-        "frame_index": frames.frame_index,
-        "time_s": frames.time_s,
-        "present": frames.present,
-        "images": resize_all(frames.images, job.preprocess),
-    }
+    return frames
 
 
 def _sound(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:

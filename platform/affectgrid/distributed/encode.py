@@ -9,7 +9,7 @@ import logging
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +23,10 @@ from affectgrid.data.plan import Chunk, cut_chunks, num_hops
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
 from affectgrid.distributed import cluster
+from affectgrid.distributed.calibration import settle_encoders
 from affectgrid.distributed.decode_stage import StreamJob, decode
-from affectgrid.distributed.encode_stage import EncodeChunks
+from affectgrid.distributed.encode_stage import EncodeChunks, WholeChunks
 from affectgrid.distributed.guarded import Limits, probe_track
-from affectgrid.encoders.audio import load_audio
-from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import AffectGridError, MediaError, Problem
 from affectgrid.media.chunks import Source
 from affectgrid.reporting.progress import bar
@@ -44,7 +43,12 @@ class EncodeConfig(Settings):
     chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
     chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
     batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
-    encoders: int | None = Field(None, gt=0, description="encoder processes; default: one per GPU, else half the cores")
+    placement: Literal["auto", "together", "apart"] = Field(
+        "auto", description="decode and encode in one process per core, or apart; auto: apart where there are GPUs"
+    )
+    encoders: int | None = Field(
+        None, gt=0, description="encoder processes; default: one per GPU; without GPUs one per core, apart half of them"
+    )
     time_limit_s: float = Field(300, gt=0, description="longest time to decode one chunk")
     memory_limit_gb: float = Field(4, gt=0, description="most memory to decode one chunk, in GiB")
     tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
@@ -98,7 +102,7 @@ def encode(catalog: Catalog, store_root: Path, config: EncodeConfig) -> EncodeRe
     """
     started = time.monotonic()
     store = FeatureStore(store_root)
-    jobs = stream_jobs(config, store)
+    jobs = stream_jobs(config, store, catalog.tracks)
     todo = [
         (track, kind)
         for track in catalog.tracks
@@ -123,14 +127,15 @@ def encode(catalog: Catalog, store_root: Path, config: EncodeConfig) -> EncodeRe
     )
 
 
-def stream_jobs(config: EncodeConfig, store: FeatureStore) -> dict[str, StreamJob]:
+def stream_jobs(config: EncodeConfig, store: FeatureStore, tracks: Sequence[Track] = ()) -> dict[str, StreamJob]:
     """The streams with their fingerprints, each described beside its features in the store."""
-    visual = load_visual(config.visual.model)
-    audio = load_audio(config.audio.model, window_s=config.audio.window_s)
+    visual, audio = settle_encoders(config.visual, config.audio, tracks, config.limits)
     digests = {"visual": visual.digest, "audio": audio.digest}
+    seen = config.visual.model_copy(update={"precision": visual.precision})
+    heard = config.audio.model_copy(update={"precision": audio.precision})
     jobs = {
-        "visual": StreamJob(config.visual, fingerprint(config.visual, visual.digest), visual.preprocess),
-        "audio": StreamJob(config.audio, fingerprint(config.audio, audio.digest), None),
+        "visual": StreamJob(seen, fingerprint(seen, visual.digest), visual.preprocess),
+        "audio": StreamJob(heard, fingerprint(heard, audio.digest), None),
     }
     for kind, job in jobs.items():
         store.write_spec(kind, job.fingerprint, describe(job.stream, digests[kind]))
@@ -231,13 +236,26 @@ class _Run:
         """Chunks through Ray Data; one small row per chunk comes back."""
         if not chunks:
             return
-        num_gpus = cluster.num_gpus()
-        encoders = self._config.encoders or (int(num_gpus) or max(1, cluster.num_cpus() // 2))
+        num_gpus, cores = cluster.num_gpus(), cluster.num_cpus()
+        together = self._config.placement == "together" or (self._config.placement == "auto" and not num_gpus)
+        encoders = self._config.encoders or (int(num_gpus) or (cores if together else max(1, cores // 2)))
         encoders = min(encoders, len(chunks))
         with _quiet_data():
-            decoded = ray.data.from_items(
+            items = ray.data.from_items(
                 [dataclasses.asdict(chunk) for chunk in chunks], override_num_blocks=min(len(chunks), 1000)
-            ).map(
+            )
+            if together:
+                yield from items.map(
+                    WholeChunks,
+                    fn_constructor_args=(str(self._store.root), self._jobs, self._config.limits),
+                    fn_constructor_kwargs={"batch_size": self._config.batch_size},
+                    compute=ActorPoolStrategy(size=encoders),
+                    num_cpus=1,
+                    num_gpus=1 if num_gpus else 0,
+                    ray_remote_args_fn=lambda: {"max_restarts": 0},  # see _surviving
+                ).iter_rows()
+                return
+            decoded = items.map(
                 functools.partial(decode, jobs=self._jobs, limits=self._config.limits),
                 num_cpus=1,
                 ray_remote_args_fn=lambda: {"max_retries": self._config.tries},  # Ray Data's default is without end

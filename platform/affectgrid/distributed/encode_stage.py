@@ -13,7 +13,8 @@ from torch import Tensor
 
 from affectgrid.data.store import FeatureStore, FeatureTable
 from affectgrid.data.streams import AudioStream
-from affectgrid.distributed.decode_stage import Row, StreamJob
+from affectgrid.distributed.decode_stage import Row, StreamJob, decode
+from affectgrid.distributed.guarded import Limits
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 
@@ -36,13 +37,8 @@ class EncodeChunks:
         for row in rows:
             if not row["error"]:
                 self._encode(row)
-        return {
-            "track": [str(row["track"]) for row in rows],
-            "stream": [str(row["stream"]) for row in rows],
-            "number": [int(row["number"]) for row in rows],
-            "size": [len(row["frame_index"]) for row in rows],
-            "error": [str(row["error"]) for row in rows],
-        }
+        states = [_state(row) for row in rows]
+        return {name: [state[name] for state in states] for name in states[0]}
 
     def _encode(self, row: Row) -> None:
         kind = str(row["stream"])
@@ -59,28 +55,55 @@ class EncodeChunks:
         self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
 
     def _images(self, images: np.ndarray) -> Float[Tensor, "n dim"]:
-        encoder = self._visual
-        batches = [images[k : k + self._batch_size] for k in range(0, len(images), self._batch_size)]
-        return torch.cat([torch.zeros(0, encoder.dim), *(encoder.encode_images(np.asarray(b)) for b in batches)])
+        return self._visual.encode_in_batches(np.asarray(images), self._batch_size)
 
     def _windows(self, row: Row, present: np.ndarray) -> Float[Tensor, "n dim"]:
         encoder = self._audio
         if not present.any():
             return torch.zeros(0, encoder.dim)
-        sound = torch.from_numpy(np.ascontiguousarray(row["sound"], dtype=np.float32))
-        rate, width = encoder.sample_rate_hz, encoder.window_samples
         centres = np.asarray(row["time_s"])
-        begins = np.round((centres - centres[0]) * rate).astype(int)[present]
-        sound = torch.nn.functional.pad(sound, (0, max(0, int(begins.max()) + width - len(sound))))
-        windows = torch.stack([sound[begin : begin + width] for begin in begins])
-        return torch.cat([encoder.encode_windows(batch) for batch in torch.split(windows, self._batch_size)])
+        begins = np.round((centres - centres[0]) * encoder.sample_rate_hz).astype(int)[present]
+        sound = np.array(row["sound"], dtype=np.float32)  # a copy: what Ray gives is read-only
+        return encoder.encode_sound(sound, begins, batch_size=self._batch_size)
 
     @functools.cached_property
     def _visual(self) -> VisualEncoder:
-        return load_visual(self._jobs["visual"].stream.model, device=self._device)
+        stream = self._jobs["visual"].stream
+        return load_visual(stream.model, device=self._device, precision=stream.precision, trusted=True)
 
     @functools.cached_property
     def _audio(self) -> AudioEncoder:
         stream = self._jobs["audio"].stream
         assert isinstance(stream, AudioStream)
-        return load_audio(stream.model, device=self._device, window_s=stream.window_s)
+        return load_audio(
+            stream.model, device=self._device, window_s=stream.window_s, precision=stream.precision, trusted=True
+        )
+
+
+class WholeChunks(EncodeChunks):
+    """Both stages in one actor, for machines without an accelerator.
+
+    There the encoder is the bottleneck whatever the plan, and a pool of one thread per core, each of which decodes what
+    it encodes, keeps every core busy without a picture crossing the object store.
+    """
+
+    def __init__(self, store: str, jobs: dict[str, StreamJob], limits: Limits, *, batch_size: int) -> None:
+        super().__init__(store, jobs, batch_size=batch_size)
+        self._limits = limits
+
+    def __call__(self, row: Row) -> Row:
+        """A chunk in, its state out. Ray Data maps it over rows, not batches."""
+        decoded = decode(row, jobs=self._jobs, limits=self._limits)
+        if not decoded["error"]:
+            self._encode(decoded)
+        return _state(decoded)
+
+
+def _state(row: Row) -> Row:
+    return {
+        "track": str(row["track"]),
+        "stream": str(row["stream"]),
+        "number": int(row["number"]),
+        "size": len(row["frame_index"]),
+        "error": str(row["error"]),
+    }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from affectgrid.encoders.logmel import LogMel, num_mel_frames
+from affectgrid.encoders.logmel import HOP_SAMPLES, LogMel, num_mel_frames
+from affectgrid.encoders.precision import Precision, Resolved, settle, to_device
 from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
 from affectgrid.encoders.weights import digest_weights, find_safetensors, misfit
@@ -21,6 +26,7 @@ from affectgrid.errors import ModelError, Problem
 log = logging.getLogger(__name__)
 
 AST = "audio-spectrogram-transformer"
+WHISPER = "whisper"
 TRAINING_ONLY = ("masked_spec_embed",)  # wav2vec 2.0 and its kin: published without it, never read when frozen
 
 
@@ -28,22 +34,48 @@ class AudioEncoder:
     """A frozen audio model. One window of sound gives one feature vector.
 
     Its pooled output when it has one (AST: the mean of its two class tokens), else the mean over time of its last
-    hidden states. An AST gets the spectrogram from `LogMel`, on its own device; other models from their own extractor.
+    hidden states (wav2vec 2.0, HuBERT, WavLM, Whisper's encoder). An AST gets the spectrogram from `LogMel`, on its own
+    device; other models from their own extractor. ``precision`` is what was resolved.
     """
 
-    def __init__(self, model: Any, extractor: Any, *, name: str, device: str, window_s: float | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        extractor: Any,
+        *,
+        name: str,
+        device: str,
+        window_s: float | None,
+        precision: Precision,
+        half: Resolved | None,
+        calibration: Callable[[], Float[np.ndarray, "n sample"] | None],
+        trusted: bool,
+    ) -> None:
         self.name, self.device = name, torch.device(device)
         self.sample_rate_hz = int(extractor.sampling_rate)
         self.window_s = window_s
         self._extractor = extractor
         settings = {"model": _portable(model.config.to_diff_dict()), "extractor": _portable(extractor.to_dict())}
-        self.digest = digest_weights(model, settings)
+        weights = "" if trusted else digest_weights(model, settings)
         self._mel: LogMel | None = None
         self._num_frames: int | None = None
         if model.config.model_type == AST:
             self._prepare_spectrogram(model)
+        elif model.config.model_type == WHISPER and window_s is not None:
+            _shorten_whisper(model, num_frames=self.window_samples // extractor.hop_length)
         self._model = model.eval().requires_grad_(False).to(self.device)
         self.dim = int(model.config.hidden_size)
+
+        @functools.cache
+        def sample() -> Tensor:
+            real = calibration()
+            return self._drawn_sound() if real is None else torch.from_numpy(real)
+
+        self.precision = settle(
+            precision, model, lambda: self._encode(self._inputs(sample())), name=name, device=self.device, half=half,
+            check=not trusted,
+        )  # fmt: skip
+        self.digest = hashlib.sha256(f"{weights} {self.precision}".encode()).hexdigest()
 
     def encode_windows(self, windows: Float[Tensor | np.ndarray, "n sample"]) -> Float[Tensor, "n dim"]:
         """Features of n windows of mono sound in [-1, 1] at ``sample_rate_hz``; float32 on the CPU.
@@ -57,11 +89,51 @@ class AudioEncoder:
             raise ValueError(f"a window of {self.window_s} s has {self.window_samples} samples, not {sound.shape[1]}")
         if len(sound) == 0:
             return torch.zeros(0, self.dim)
+        return self._encode(self._inputs(sound))
+
+    def encode_sound(
+        self, sound: Float[Tensor | np.ndarray, "sample"], begins: Sequence[int] | np.ndarray, *, batch_size: int = 64
+    ) -> Float[Tensor, "n dim"]:
+        """Features of the windows of one sound that begin at the given samples: ``encode_windows`` of the slices.
+
+        A frame of an AST's spectrogram depends on its own 25 ms alone, so where windows lie whole frame hops (10 ms)
+        apart, they share one spectrogram. Samples beyond the sound's end are silence.
+        """
+        starts = np.asarray(begins, dtype=np.int64)
+        if len(starts) == 0:
+            return torch.zeros(0, self.dim)
+        end = int(starts.max()) + self.window_samples
+        whole = torch.as_tensor(sound, dtype=torch.float32)
+        whole = nn.functional.pad(whole, (0, max(0, end - len(whole))))
+        shared = self._mel is not None and not np.any((starts - starts.min()) % HOP_SAMPLES)
+        frames = self._mel(to_device(whole[None, starts.min() : end], self.device))[0] if shared and self._mel else None
+        features = []
+        for some in np.array_split(starts, range(batch_size, len(starts), batch_size)):
+            if frames is None:
+                inputs = self._inputs(torch.stack([whole[start : start + self.window_samples] for start in some]))
+            else:
+                places = torch.from_numpy((some - starts.min()) // HOP_SAMPLES).to(self.device)
+                span = torch.arange(self._num_frames or 0, device=self.device)
+                inputs = {"input_values": frames[places[:, None] + span]}
+            features.append(self._encode(inputs))
+        return torch.cat(features)
+
+    def _encode(self, inputs: dict[str, Tensor]) -> Tensor:
+        dtype = next(self._model.parameters()).dtype
         with torch.inference_mode():
-            output = self._model(**self._inputs(sound))
+            output = self._model(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()})
             pooled = getattr(output, "pooler_output", None)
             features: Tensor = output.last_hidden_state.mean(dim=1) if pooled is None else pooled
         return features.float().cpu().clone()
+
+    def _drawn_sound(self) -> Tensor:
+        """Where no real sound is at hand: chords in noise, at eight loudnesses."""
+        generator = torch.Generator().manual_seed(0)
+        seconds = torch.arange(self.window_samples if self.window_s else self.sample_rate_hz) / self.sample_rate_hz
+        pitches = 80 * 2 ** (5 * torch.rand(8, 5, generator=generator))
+        chords = torch.sin(2 * math.pi * pitches[:, :, None] * seconds).mean(dim=1)
+        noise = torch.randn(8, len(seconds), generator=generator)
+        return (chords + 0.1 * noise) * torch.logspace(-2, -0.3, 8)[:, None]
 
     @property
     def window_samples(self) -> int:
@@ -72,10 +144,11 @@ class AudioEncoder:
 
     def _inputs(self, sound: Tensor) -> dict[str, Tensor]:
         if self._mel is not None:
-            return {"input_values": self._mel(sound.to(self.device), num_frames=self._num_frames)}
-        arrays = list(sound.numpy())
-        inputs = self._extractor(arrays, sampling_rate=self.sample_rate_hz, return_tensors="pt")
-        return {key: value.to(self.device) for key, value in inputs.items()}
+            return {"input_values": self._mel(to_device(sound, self.device), num_frames=self._num_frames)}
+        # Whisper's extractor would pad to 30 s; windows have one length already.
+        options = {"max_length": sound.shape[1]} if self.window_s is not None else {}
+        inputs = self._extractor(list(sound.numpy()), sampling_rate=self.sample_rate_hz, return_tensors="pt", **options)
+        return {key: to_device(value, self.device) for key, value in inputs.items()}
 
     def _prepare_spectrogram(self, model: Any) -> None:
         """Fit the model to the window: its spectrogram is not padded, its position embeddings are cut instead.
@@ -111,6 +184,26 @@ class AudioEncoder:
         )
 
 
+def _shorten_whisper(model: Any, *, num_frames: int) -> None:
+    """Let Whisper's encoder hear a window instead of 30 s: its first position embeddings, which are sinusoids.
+
+    Padding 1 s to 30 would cost thirty times as much, and the mean over time would be silence.
+    """
+    encoder = model
+    positions = (num_frames - 1) // 2 + 1  # the second convolution has stride 2
+    if positions > encoder.config.max_source_positions:
+        raise ModelError(
+            Problem(
+                "MOD-WINDOW", "whisper", f"a window of {num_frames / 100:g} s", "at most 30 s",
+                "set a shorter window_s",
+            )
+        )  # fmt: skip
+    kept = encoder.embed_positions.weight[:positions].detach().clone()
+    encoder.embed_positions = nn.Embedding(kept.shape[0], kept.shape[1]).requires_grad_(False)
+    encoder.embed_positions.weight.data = kept
+    encoder.config.max_source_positions = encoder.max_source_positions = positions
+
+
 def fit_positions(
     positions: Float[Tensor, "1 token dim"], grid: tuple[int, int], columns: int
 ) -> Float[Tensor, "1 fitted dim"]:
@@ -133,7 +226,16 @@ def fit_positions(
     return torch.cat((classes, plane.reshape(1, rows * columns, -1)), dim=1)
 
 
-def load_audio(name: str, *, window_s: float | None = None, device: str = "cpu") -> AudioEncoder:
+def load_audio(
+    name: str,
+    *,
+    window_s: float | None = None,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    half: Resolved | None = None,
+    calibration: Callable[[], Float[np.ndarray, "n sample"] | None] = lambda: None,
+    trusted: bool = False,
+) -> AudioEncoder:
     """Load a frozen audio encoder by name.
 
     Args:
@@ -142,9 +244,11 @@ def load_audio(name: str, *, window_s: float | None = None, device: str = "cpu")
             ``MIT/ast-finetuned-audioset-10-10-0.4593``.
         window_s: length of every window, in seconds; None: the model's own, sound padded or cut to it.
         device: where it runs.
+        precision, half, trusted: as in ``load_visual``.
+        calibration: gives real windows to measure the precision's cosine on; None: drawn ones.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
-    MOD-FIT, MOD-WINDOW.
+    MOD-FIT, MOD-WINDOW, MOD-PRECISION.
     """
     source = str(tiny_audio_directory()) if name == TINY else name
     local = Path(source).is_dir()
@@ -155,7 +259,10 @@ def load_audio(name: str, *, window_s: float | None = None, device: str = "cpu")
             Problem("MOD-NAME", name, "no such directory", "a model directory", "correct the path of the model")
         )
     model, extractor = _from_pretrained(source, local=local)
-    return AudioEncoder(model, extractor, name=name, device=device, window_s=window_s)
+    return AudioEncoder(
+        model, extractor, name=name, device=device, window_s=window_s, precision=precision, half=half,
+        calibration=calibration, trusted=trusted,
+    )  # fmt: skip
 
 
 def _from_pretrained(source: str, *, local: bool) -> tuple[Any, Any]:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from jaxtyping import Float, UInt8
 from open_clip.factory import load_checkpoint
-from open_clip.model import _build_vision_tower
+from open_clip.model import CLIP, CustomTextCLIP, _build_vision_tower
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from affectgrid.encoders.precision import Precision, Resolved, settle, to_device
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
@@ -28,31 +31,52 @@ from affectgrid.errors import ModelError, Problem, nearest
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "bf16"]
-BF16_COSINE = 0.999  # below this the rounded weights are another encoder
+_PLAIN = (CLIP, CustomTextCLIP)  # their image features are those of `visual`
+Calibration = Callable[[ImagePreprocess], UInt8[np.ndarray, "n 3 height width"] | None]
 
 
 class VisualEncoder:
     """A frozen image tower and, where the model has one, the text tower that belongs to it.
 
     ``digest`` names the weights and everything that changes the features: architecture, precision, normalisation.
+    ``precision`` is what was resolved. Texts are few, and are encoded in the precision of the pictures.
     """
 
-    def __init__(self, loaded: _Loaded, *, name: str, device: str, precision: Precision) -> None:
-        self.name, self.device, self.precision = name, torch.device(device), precision
+    def __init__(
+        self,
+        loaded: _Loaded,
+        *,
+        name: str,
+        device: str,
+        precision: Precision,
+        half: Resolved | None,
+        calibration: Calibration,
+        trusted: bool,
+    ) -> None:
+        self.name, self.device = name, torch.device(device)
         self.preprocess = loaded.preprocess
         self.image_size = loaded.preprocess.image_size
-        self._model = loaded.model.eval().requires_grad_(False).to(self.device)
+        model = loaded.model.eval().requires_grad_(False)
         self._tokenizer = loaded.tokenizer
+        self._tower: nn.Module | None = model.visual if type(model) in _PLAIN else None  # type: ignore[assignment]
+        if trusted and self._tower is not None:
+            model, self._tokenizer = self._tower, None  # the text tower is half the memory
+        self._model = model.to(self.device)
         self._mean = torch.tensor(loaded.mean, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(loaded.std, device=self.device).view(3, 1, 1)
-        self.digest = digest_weights(self._model, {**loaded.settings, "precision": precision})
-        self._dtype = torch.float32
-        sample = self._sample_images()
-        reference = self._encode(sample)
-        self.dim = int(reference.shape[1])
-        if precision == "bf16":
-            self._round_weights(sample, reference)
+        weights = "" if trusted else digest_weights(model, loaded.settings)
+
+        @functools.cache
+        def sample() -> Tensor:
+            real = calibration(self.preprocess)
+            return self._drawn_images() if real is None else torch.from_numpy(real)
+
+        self.precision = settle(
+            precision, model, lambda: self._encode(sample()), name=name, device=self.device, half=half,
+            check=not trusted,
+        )  # fmt: skip
+        self.digest = hashlib.sha256(f"{weights} {self.precision}".encode()).hexdigest()
+        self.dim = int(self._encode(self._drawn_images()[:1]).shape[1])
 
     @property
     def has_text(self) -> bool:
@@ -64,12 +88,22 @@ class VisualEncoder:
 
         Raises ValueError for another type or shape.
         """
-        batch = torch.as_tensor(images, device=self.device)
+        batch = torch.as_tensor(images)
         if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3:
             raise ValueError(f"images must be uint8 [n, 3, height, width], not {batch.dtype} {tuple(batch.shape)}")
         if len(batch) == 0:
             return torch.zeros(0, self.dim)
         return self._encode(batch)
+
+    def encode_in_batches(
+        self, images: UInt8[np.ndarray, "n 3 height width"], batch_size: int
+    ) -> Float[Tensor, "n dim"]:
+        """As ``encode_images``, `batch_size` at a time. On a GPU nothing waits before the last batch is under way."""
+        if len(images) == 0:
+            return torch.zeros(0, self.dim)
+        batches = torch.split(torch.as_tensor(images), batch_size)
+        with torch.inference_mode():
+            return torch.cat([self._forward(to_device(batch, self.device)) for batch in batches]).float().cpu().clone()
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n text_dim"]:
         """Text features, float32 on the CPU, not L2-normalised.
@@ -93,31 +127,25 @@ class VisualEncoder:
 
     def _encode(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
-            pixels = self.preprocess.resize(images).float().div_(255)
-            pixels = ((pixels - self._mean) / self._std).to(self._dtype)
-            tower = self._model.encode_image if self.has_text else self._model
-            features: Tensor = tower(pixels)  # type: ignore[operator]
-        return features.float().cpu().clone()
+            return self._forward(to_device(images, self.device)).float().cpu().clone()
 
-    def _sample_images(self) -> Tensor:
+    def _forward(self, images: Tensor) -> Tensor:
+        pixels = self.preprocess.resize(images).float().div_(255)
+        pixels = ((pixels - self._mean) / self._std).to(next(self._model.parameters()).dtype)
+        # Neither CoCa nor its kin give image features by calling `visual`.
+        whole: Callable[[Tensor], Tensor] = getattr(self._model, "encode_image", self._model)
+        tower = whole if self._tower is None else self._tower
+        features = tower(pixels)
+        return features
+
+    def _drawn_images(self) -> Tensor:
+        """Where no real picture is at hand: coloured noise, as rough as pictures are."""
         generator = torch.Generator().manual_seed(0)
-        shape = (2, 3, self.image_size, self.image_size)
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(self.device)
-
-    def _round_weights(self, sample: Tensor, reference: Tensor) -> None:
-        self._model = self._model.bfloat16()
-        self._dtype = torch.bfloat16
-        cosine = float(nn.functional.cosine_similarity(self._encode(sample), reference).min())
-        if not cosine > BF16_COSINE:
-            raise ModelError(
-                Problem(
-                    "MOD-BF16",
-                    self.name,
-                    f"bf16 features at cosine {cosine:.4f} of the fp32 ones",
-                    f"more than {BF16_COSINE}",
-                    "encode with precision fp32",
-                )
-            )
+        coarse = torch.rand(8, 3, 9, 9, generator=generator)
+        side = self.image_size
+        smooth = nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
+        noise = 0.1 * torch.rand(8, 3, side, side, generator=generator)
+        return ((smooth + noise).clamp(0, 1) * 255).to(torch.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +160,15 @@ class _Loaded:
     settings: dict[str, Any]
 
 
-def load_visual(name: str, *, device: str = "cpu", precision: Precision = "fp32") -> VisualEncoder:
+def load_visual(
+    name: str,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    half: Resolved | None = None,
+    calibration: Calibration = lambda _: None,
+    trusted: bool = False,
+) -> VisualEncoder:
     """Load a frozen encoder by name.
 
     Args:
@@ -140,10 +176,14 @@ def load_visual(name: str, *, device: str = "cpu", precision: Precision = "fp32"
             ``ViT-B-32/openai``, or a directory that holds ``open_clip_config.json`` and one ``.safetensors`` file.
             A configuration without ``text_cfg`` is an image tower alone.
         device: where it runs.
-        precision: ``bf16`` halves the time where the CPU has it; features must keep a cosine above .999.
+        precision: of the weights; ``auto`` rounds large models where the hardware computes in half and the features
+            keep a cosine of .999. The digest depends on what it comes to.
+        half: what ``auto`` takes; by default the half type of `device`.
+        calibration: gives real pictures, prepared, to measure that cosine on; None: drawn ones.
+        trusted: these weights and this precision were checked before: no digest, no cosine, no text tower.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
-    MOD-FIT, MOD-BF16.
+    MOD-FIT, MOD-PRECISION.
     """
     if name == TINY:
         loaded = _load_directory(tiny_visual_directory())
@@ -155,7 +195,9 @@ def load_visual(name: str, *, device: str = "cpu", precision: Precision = "fp32"
         )
     else:
         loaded = _load_named(name)
-    return VisualEncoder(loaded, name=name, device=device, precision=precision)
+    return VisualEncoder(
+        loaded, name=name, device=device, precision=precision, half=half, calibration=calibration, trusted=trusted
+    )
 
 
 def build_image_tower(model_cfg: Mapping[str, Any]) -> nn.Module:

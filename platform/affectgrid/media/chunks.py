@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +15,10 @@ from jaxtyping import Bool, Float, Int32, UInt8
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import read_audio
 from affectgrid.media.crops import list_crops, read_crop
-from affectgrid.media.faces import FaceDetector, choose_face, crop_face, default_detector
-from affectgrid.media.video import VideoInfo, probe_video, read_frames
+from affectgrid.media.faces import FaceTracker, Person, align_face, crop_face, default_detector, landmark_predictor
+from affectgrid.media.video import FrameReader, VideoInfo, nearest_frames, probe_video
 
 Crop = Literal["crops", "detect", "frame"]
-Person = Literal["largest", "left", "right"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,21 +88,27 @@ def read_visual_chunk(
     stop: int,
     *,
     crop: Crop,
-    margin: float,
+    margin: float = 0.2,
     person: Person = "largest",
+    frame_rate_hz: float | None = None,
+    detect_every: int = 1,
+    landmarks: str | None = None,
 ) -> FrameChunk:
     """Frames [start, stop), 0-based positions, as face crops or whole.
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
-    takes the largest face, or that of the `person` further left or right, with `margin` of its size around it;
-    ``frame`` takes the whole picture.
+    takes the largest face, or that of the `person` further left or right, with `margin` of its size around it, turned
+    upright with `landmarks`; ``frame`` takes the whole picture. With `frame_rate_hz` only the frames nearest to that
+    rate are looked at, and the others are not present. In whatever pieces a video is read, the frames are the same.
     """
     positions = np.arange(start, stop, dtype=np.int32)
+    looked_at = _looked_at(video, frame_rate_hz)
     if crop == "crops" and crops:
         listing = _crops(crops)
-        present = np.array([int(position) + 1 in listing for position in positions])
-        images = [read_crop(listing[int(position) + 1]) for position in positions[present]]
-        return FrameChunk(positions + 1, _times(video, start, stop), present, images)
+        chosen = positions if looked_at is None else positions[np.isin(positions, looked_at)]
+        there = [int(position) for position in chosen if int(position) + 1 in listing]
+        images = [read_crop(listing[position + 1]) for position in there]
+        return FrameChunk(positions + 1, _times(video, start, stop), np.isin(positions, there), images)
     if video is None or crop == "crops":
         raise MediaError(
             Problem(
@@ -110,15 +116,35 @@ def read_visual_chunk(
                 "add the crops, or set --visual.crop detect",
             )
         )  # fmt: skip
-    detector = default_detector() if crop == "detect" else None
-    times, found, images = [], [], []
-    for _index, time_s, rgb in read_frames(Path(video), start, stop, _info(video)):
-        image = _face(detector, rgb, margin, person) if detector else rgb
-        times.append(time_s)
-        found.append(image is not None)
-        if image is not None:
-            images.append(image)
-    return FrameChunk(positions + 1, np.array(times), np.array(found), images)
+    frames = np.arange(_info(video).num_frames) if looked_at is None else looked_at
+    first, last = (int(number) for number in np.searchsorted(frames, (start, stop)))
+    if crop == "frame":
+        found = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
+    else:
+        found = list(_faces(video, frames, first, last, margin, person, detect_every, landmarks))
+    present = np.isin(positions, [position for position, _ in found])
+    return FrameChunk(positions + 1, _times(video, start, stop), present, [image for _, image in found])
+
+
+def _faces(
+    video: str,
+    frames: np.ndarray,
+    first: int,
+    last: int,
+    margin: float,
+    person: Person,
+    detect_every: int,
+    landmarks: str | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Positions and faces of ``frames[first:last]``."""
+    tracker = _tracker(video, person, detect_every)
+    begin = tracker.begin(first)
+    for number, (index, _, rgb) in enumerate(_reader(video).read(frames[begin:last].tolist()), begin):
+        box = tracker.find(number, rgb)
+        if box is not None and number >= first:
+            predictor = landmark_predictor(landmarks) if landmarks else None
+            face = align_face(rgb, box, predictor, margin=margin) if predictor else crop_face(rgb, box, margin=margin)
+            yield index - 1, face
 
 
 def read_sound_chunk(
@@ -150,9 +176,10 @@ def _fit(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values[:length], (0, max(0, length - len(values))))
 
 
-def _face(detector: FaceDetector, rgb: np.ndarray, margin: float, person: Person) -> np.ndarray | None:
-    box = choose_face(detector.detect(rgb), person)
-    return None if box is None else crop_face(rgb, box, margin=margin)
+@functools.lru_cache(maxsize=2)
+def _looked_at(video: str | None, frame_rate_hz: float | None) -> np.ndarray | None:
+    """Positions of the frames that a rate asks for; None: all. Without a video there is no clock, and all are."""
+    return None if video is None or frame_rate_hz is None else nearest_frames(_info(video).frame_times_s, frame_rate_hz)
 
 
 def _times(video: str | None, start: int, stop: int) -> np.ndarray:
@@ -169,3 +196,15 @@ def _info(video: str) -> VideoInfo:
 @functools.lru_cache(maxsize=4)
 def _crops(folder: str) -> dict[int, Path]:
     return list_crops(Path(folder))
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(video: str) -> FrameReader:
+    """The video that this process reads: it stays open from one piece to the next."""
+    return FrameReader(Path(video), _info(video))
+
+
+@functools.lru_cache(maxsize=1)
+def _tracker(video: str, person: Person, every: int) -> FaceTracker:
+    """The face that this process follows, from one piece to the next."""
+    return FaceTracker(default_detector(), every=every, person=person)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from affectgrid.media.container import media_errors, open_media, origin_s
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores"})
 # AVI stores no presentation times: with reordering codecs they are guesses, and only counting is right.
 _GUESSED_TIMES = frozenset({"h264", "hevc"})
+_WORTH_A_SEEK = 32  # frames: opening the file and seeking costs about as much as decoding these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,36 +123,105 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     )
 
 
+def nearest_frames(times_s: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
+    """Positions of the frames nearest to the times first, first + 1 / rate_hz, ...; ascending, and the last frame.
+
+    With the last frame every other one lies between two of these. A rate above the video's own takes every frame; of
+    two equally near ones the earlier. Times must ascend.
+    """
+    if len(times_s) == 0:
+        return np.zeros(0, np.int64)
+    grid = times_s[0] + np.arange(int((times_s[-1] - times_s[0]) * rate_hz + 1e-9) + 1) / rate_hz
+    right = np.clip(np.searchsorted(times_s, grid), 1, max(1, len(times_s) - 1)) if len(times_s) > 1 else 0 * grid
+    right = right.astype(np.int64)
+    left = np.maximum(right - 1, 0)
+    near = np.where(grid - times_s[left] <= times_s[right] - grid, left, right)
+    return np.unique(np.append(near, len(times_s) - 1))
+
+
 def read_frames(
     path: Path, start: int, stop: int, info: VideoInfo, *, num_threads: int = 1
 ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for the positions ``start <= p < stop``; frame_index = p + 1.
 
-    Seeks to the last keyframe that is not after ``start``. Raises MediaError MED-SHORT when a frame of the index does
-    not decode, MED-DECODE when the decoder itself complains, ValueError for positions outside the video.
+    As ``FrameReader.read``, for one run of frames.
     """
     if not 0 <= start <= stop <= info.num_frames:
         raise ValueError(f"positions {start}:{stop} are outside 0:{info.num_frames} of {path}")
-    if start == stop:
-        return
-    wanted = start
-    for landing in _landings(start, info):
-        with contextlib.suppress(_SeekError):
-            for position, frame in _decode(path, info, landing, num_threads):
-                if position > wanted:
+    with FrameReader(path, info, num_threads=num_threads) as reader:
+        yield from reader.read(range(start, stop))
+
+
+class FrameReader:
+    """Frames of one video by position. It stays open: what follows on the last read costs no seek.
+
+    Only frames that are asked for are converted to pixels.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, *, num_threads: int = 1) -> None:
+        self._path, self._info, self._num_threads = path, info, num_threads
+        self._frames: Generator[tuple[int, Any], None, None] | None = None
+        self._next = 0  # the earliest position that `_frames` can still give
+
+    def read(self, positions: Iterable[int]) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+        """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for ascending positions; frame_index = p + 1.
+
+        Seeks to the last keyframe that is not after a position, unless decoding goes by it anyway. Raises MediaError
+        MED-SHORT when a frame of the index does not decode, MED-DECODE when the decoder itself complains.
+        """
+        for position in positions:
+            frame = self._find(position)
+            with media_errors(self._path):
+                rgb = _to_rgb(frame, self._info)
+            yield position + 1, float(self._info.frame_times_s[position]), rgb
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        frames, self._frames = self._frames, None
+        if frames is not None:
+            frames.close()
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _find(self, position: int) -> Any:
+        """The decoded frame at a position."""
+        if self._follows(position):
+            found = self._advance(position)
+        else:
+            found = None
+            for landing in _landings(position, self._info):
+                self.close()
+                self._frames, self._next = _decode(self._path, self._info, landing, self._num_threads), 0
+                with contextlib.suppress(_SeekError):
+                    found = self._advance(position)
+                if found is not None:
                     break
-                if position == wanted:
-                    with media_errors(path):
-                        rgb = _to_rgb(frame, info)
-                    yield position + 1, float(info.frame_times_s[position]), rgb
-                    wanted += 1
-                if wanted == stop:
-                    return
-        if wanted > start:
-            break  # it landed well, and then a frame was missing
-    found = f"frame {wanted + 1} of {info.num_frames} does not decode"
-    mend = "copy or download it again, or leave it out"
-    raise MediaError(Problem("MED-SHORT", str(path), found, "every frame", mend))
+        if found is None:
+            self.close()
+            where = f"frame {position + 1} of {self._info.num_frames} does not decode"
+            mend = "copy or download it again, or leave it out"
+            raise MediaError(Problem("MED-SHORT", str(self._path), where, "every frame", mend))
+        return found
+
+    def _follows(self, position: int) -> bool:
+        """Whether decoding on is the shorter way, not a jump to the last keyframe before the position."""
+        if self._frames is None or position < self._next:
+            return False
+        keys = self._info.keyframes[self._info.keyframes <= position]
+        return not self._info.in_time_order or len(keys) == 0 or keys[-1] - self._next <= _WORTH_A_SEEK
+
+    def _advance(self, position: int) -> Any:
+        """Decode up to a position; None where it is missing."""
+        assert self._frames is not None
+        for here, frame in self._frames:
+            self._next = here + 1
+            if here >= position:
+                return frame if here == position else None
+        return None
 
 
 class _SeekError(Exception):
@@ -173,7 +243,7 @@ def _landings(start: int, info: VideoInfo) -> Iterator[tuple[int, int] | None]:
 
 def _decode(
     path: Path, info: VideoInfo, landing: tuple[int, int] | None, num_threads: int
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Decoded frames with their positions, from a landing on."""
     counted = 0
     with open_media(path) as container:
