@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 JOBS = ("tune", "predict")  # the others run below
-QUICK = ("--config.optim.epochs", "2", "--config.model.hidden-dim", "16", "--config.window.length", "40")
+QUICK = (
+    *("--config.optim.epochs", "2", "--config.model.hidden-dim", "16"),
+    *("--config.window.length", "40", "--config.window.stride", "40"),
+)
 
 
 def job(repository: Path, name: str, *arguments: object, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
@@ -46,9 +49,9 @@ def test_a_misspelt_setting_is_refused_before_any_work(repository: Path, tmp_pat
     done = job(repository, "train", "--out", tmp_path, "--config.optim.epoch", "3")
     assert done.returncode == 2
     assert "epochs" in done.stderr
-    done = job(repository, "train", "--out", tmp_path, "--config.prompt.sigma-ratio", "0")
+    done = job(repository, "train", "--out", tmp_path, "--config.window.stride", "400")
     assert done.returncode == 2
-    assert "sigma_ratio" in done.stderr + done.stdout
+    assert "stride 400 is above length 300" in done.stderr
     assert not any(tmp_path.iterdir())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from affectgrid.model.config import FusionConfig, PromptMode
 from affectgrid.settings import Settings
@@ -23,6 +23,12 @@ class WindowConfig(Settings):
     length: int = Field(300, gt=0, description="frames in a window")
     stride: int = Field(200, gt=0, description="frames between the starts of two windows; at most the length")
     smooth_half_width: int = Field(0, ge=0, description="frames on each side of the centred smoothing filter; 0: none")
+
+    @model_validator(mode="after")
+    def _covers(self) -> WindowConfig:
+        if self.stride > self.length:
+            raise ValueError(f"stride {self.stride} is above length {self.length} and would leave frames out; lower it")
+        return self
 
 
 class OptimConfig(Settings):
