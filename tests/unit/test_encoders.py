@@ -14,8 +14,22 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModel,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
 
+from affectgrid.encoders import precision as precision_module
 from affectgrid.encoders.audio import AudioEncoder, fit_positions, load_audio
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.tiny import tiny_audio_directory, tiny_visual_directory
@@ -343,31 +357,122 @@ def test_the_audio_digest_follows_weights_and_not_the_place(audio: AudioEncoder,
     assert load_audio(str(ast_directory)).digest != audio.digest
 
 
-def test_another_transformers_model_is_averaged_over_time(tmp_path: Path):
-    """wav2vec 2.0: raw sound in, no pooled output, its own extractor."""
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+CONVOLUTIONS = {
+    "conv_dim": (8, 8), "conv_stride": (20, 16), "conv_kernel": (20, 16), "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "model"), [(Wav2Vec2Config, Wav2Vec2Model), (HubertConfig, HubertModel), (WavLMConfig, WavLMModel)]
+)
+def test_models_of_raw_sound_are_averaged_over_time(config, model, tmp_path: Path):
+    """wav2vec 2.0, HuBERT, WavLM: raw sound in, no pooled output, their own extractor."""
     torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8),
-        conv_stride=(20, 16),
-        conv_kernel=(20, 16),
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-    )
-    model = Wav2Vec2Model(config).eval()
-    model.save_pretrained(tmp_path)
+    theirs = model(config(**SMALL, **CONVOLUTIONS)).eval()
+    theirs.save_pretrained(tmp_path)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     extractor.save_pretrained(tmp_path)
     sound = torch.randn(2, 8000)
     with torch.inference_mode():
         inputs = extractor(list(sound.numpy()), sampling_rate=16_000, return_tensors="pt")
-        expected = model(**inputs).last_hidden_state.mean(dim=1)
+        expected = theirs(**inputs).last_hidden_state.mean(dim=1)
     encoder = load_audio(str(tmp_path), window_s=0.5)
     torch.testing.assert_close(encoder.encode_windows(sound), expected, atol=1e-4, rtol=1e-4)
     assert encoder.dim == 16
+
+
+@pytest.fixture
+def whisper_directory(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=64, num_mel_bins=80, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    WhisperModel(config).save_pretrained(tmp_path)
+    WhisperFeatureExtractor().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_whispers_encoder_hears_the_window_and_not_thirty_seconds(whisper_directory: Path):
+    theirs = WhisperModel.from_pretrained(whisper_directory).get_encoder().eval()
+    sound = 0.1 * torch.randn(2, 8000)
+    inputs = WhisperFeatureExtractor()(list(sound.numpy()), sampling_rate=16_000, return_tensors="pt", max_length=8000)
+    mel = inputs["input_features"]
+    assert mel.shape == (2, 80, 50)
+    with torch.inference_mode():  # the reference: its layers by hand, on 25 of its 1500 positions
+        hidden = torch.nn.functional.gelu(theirs.conv2(torch.nn.functional.gelu(theirs.conv1(mel)))).permute(0, 2, 1)
+        hidden = hidden + theirs.embed_positions.weight[:25]
+        for layer in theirs.layers:
+            out = layer(hidden, None)
+            hidden = out[0] if isinstance(out, tuple) else out
+        expected = theirs.layer_norm(hidden).mean(dim=1)
+    encoder = load_audio(str(whisper_directory), window_s=0.5)
+    torch.testing.assert_close(encoder.encode_windows(sound), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_whisper_hears_thirty_seconds_at_most(whisper_directory: Path):
+    with pytest.raises(ModelError, match="MOD-WINDOW"):
+        load_audio(str(whisper_directory), window_s=31.0)
+
+
+# Precision
+
+
+def test_auto_leaves_small_models_alone_and_takes_the_half_type_for_large_ones(monkeypatch, visual: VisualEncoder):
+    assert load_visual("tiny", precision="auto", half="bf16").precision == "fp32"
+    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    rounded = load_visual("tiny", precision="auto", half="bf16")
+    assert rounded.precision == "bf16"
+    assert rounded.digest == load_visual("tiny", precision="bf16").digest != visual.digest
+
+
+@pytest.mark.parametrize("load", [load_visual, load_audio])
+def test_a_model_that_rounding_harms_stays_in_fp32_or_is_refused(load, monkeypatch, caplog):
+    before = load("tiny")
+    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    monkeypatch.setattr(precision_module, "LEAST_COSINE", 0.99999999)
+    with caplog.at_level("WARNING"):
+        kept = load("tiny", precision="auto", half="bf16")
+    assert "stays in fp32" in caplog.text
+    assert (kept.precision, kept.digest) == ("fp32", before.digest)
+    inputs = pictures(2, 56, 56).transpose(0, 3, 1, 2) if load is load_visual else np.random.randn(2, 16_000) * 0.1
+    encode = "encode_images" if load is load_visual else "encode_windows"
+    torch.testing.assert_close(getattr(kept, encode)(inputs), getattr(before, encode)(inputs), rtol=0, atol=0)
+    with pytest.raises(ModelError, match="MOD-PRECISION"):
+        load("tiny", precision="bf16")
+
+
+def test_the_cosine_is_measured_on_the_pictures_that_are_given(caplog):
+    real = pictures(3, 56, 56).transpose(0, 3, 1, 2)
+    seen = []
+    with caplog.at_level("INFO"):
+        load_visual("tiny", precision="bf16", calibration=lambda preprocess: seen.append(preprocess.image_size) or real)
+    assert seen == [56]
+    assert "on 3 samples" in caplog.text
+
+
+def test_a_trusted_load_computes_the_same_without_checks(visual: VisualEncoder, audio: AudioEncoder):
+    images = pictures(3, 56, 56).transpose(0, 3, 1, 2)
+    again = load_visual("tiny", trusted=True)
+    assert not again.has_text
+    torch.testing.assert_close(again.encode_images(images), visual.encode_images(images), rtol=0, atol=0)
+    torch.testing.assert_close(again.encode_in_batches(images, 2), visual.encode_images(images), rtol=1e-5, atol=1e-5)
+    sound = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32)
+    heard = load_audio("tiny", window_s=1.0, trusted=True)
+    torch.testing.assert_close(heard.encode_windows(sound), audio.encode_windows(sound), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("step", [3200, 1600, 1000])  # 1000 is no multiple of the spectrogram's hop
+def test_overlapping_windows_share_a_spectrogram_and_equal_windows_alone(audio: AudioEncoder, step: int):
+    sound = 0.1 * torch.randn(40_000, generator=torch.Generator().manual_seed(0))
+    begins = np.arange(160, 30_000, step)  # the last reaches beyond the end
+    padded = torch.nn.functional.pad(sound, (0, 16_000))
+    alone = audio.encode_windows(torch.stack([padded[b : b + 16_000] for b in begins]))
+    torch.testing.assert_close(audio.encode_sound(sound, begins, batch_size=4), alone, atol=1e-4, rtol=1e-4)
+    assert audio.encode_sound(sound, []).shape == (0, audio.dim)
 
 
 def test_loading_is_silent_and_leaves_logging_alone(capfd: pytest.CaptureFixture[str]):

@@ -9,7 +9,7 @@ import pytest
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
-from affectgrid.data.resident import interpolate, load_split
+from affectgrid.data.resident import fill_between, interpolate, load_split
 from affectgrid.data.store import FeatureStore, FeatureTable
 
 
@@ -129,3 +129,30 @@ def test_a_split_pickles_out_of_band(store):
 def test_no_track_is_a_programming_error(store):
     with pytest.raises(ValueError, match="no track"):
         load_split(store, [], visual_fp="f0", audio_fp="f0", name="train")
+
+
+def test_frames_between_encoded_ones_are_interpolated():
+    # 10 frames/s encoded at 5: positions 0, 2, 4, 6; no face was found at 4
+    times = np.arange(7) / 10
+    values = [[0], [0], [4], [0], [0], [0], [8]]
+    sparse = features(range(1, 8), times, [1, 0, 1, 0, 0, 0, 1], values)
+    filled = fill_between(sparse, 5.0)
+    assert filled.feature[:, 0].tolist() == [0, 2, 4, 0, 0, 0, 8]
+    assert filled.present.tolist() == [True, True, True, False, False, False, True]
+    np.testing.assert_array_equal(filled.time_s, times)
+
+
+def test_a_rate_is_read_from_what_the_fingerprint_says(tmp_path):
+    store = FeatureStore(tmp_path)
+    times = np.arange(5) / 10
+    store.write_part("visual", "fp", "t", 0, features(range(1, 6), times, [1, 0, 1, 0, 1], [[0], [0], [4], [0], [8]]))
+    store.finalize("visual", "fp", "t", 1)
+    store.write_part("audio", "fa", "t", 0, features([1, 2], [0, 1], [1, 1], [[0], [1]]))
+    store.finalize("audio", "fa", "t", 1)
+    track = [Track("t", "test", None, None, None)]
+    before = load_split(store, track, visual_fp="fp", audio_fp="fa", name="test")
+    assert before.visual_present.tolist() == [True, False, True, False, True]
+    store.write_spec("visual", "fp", {"stream": {"frame_rate_hz": 5.0}})
+    after = load_split(store, track, visual_fp="fp", audio_fp="fa", name="test")
+    assert after.visual[:, 0].tolist() == [0, 2, 4, 6, 8]
+    assert after.visual_present.all()

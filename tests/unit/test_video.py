@@ -8,10 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from affectgrid.errors import MediaError
 from affectgrid.media import video as module
-from affectgrid.media.video import probe_video, read_frames
+from affectgrid.media.video import FrameReader, nearest_frames, probe_video, read_frames
 
 HEIGHT, WIDTH = 48, 64
 
@@ -116,6 +118,55 @@ def test_seeking_decodes_no_more_than_the_group_of_pictures(tmp_path, monkeypatc
     list(read_frames(path, 50, 52, info))
     assert min(decoded) >= 48 - 3  # keyframes at 0, 12, 24, 36, 48; leading B-frames may precede one
     assert max(decoded) == 51
+
+
+def test_the_nearest_frames_of_a_grid_worked_by_hand():
+    times = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert nearest_frames(times, 5.0).tolist() == [0, 2, 4, 6]
+    assert nearest_frames(times, 4.0).tolist() == [0, 2, 5, 6]  # 0, .25 (two are as near: the earlier), .5, the last
+    assert nearest_frames(times, 100.0).tolist() == list(range(7))
+    assert nearest_frames(times, 0.1).tolist() == [0, 6]
+    assert nearest_frames(np.array([3.0, 3.9, 4.05]), 1.0).tolist() == [0, 2]
+    assert nearest_frames(np.array([2.0]), 5.0).tolist() == [0]
+    assert nearest_frames(np.zeros(0), 5.0).tolist() == []
+
+
+@given(steps=st.lists(st.floats(0.01, 0.5), min_size=1, max_size=60), rate_hz=st.floats(0.5, 60))
+def test_every_point_of_the_grid_has_its_nearest_frame(steps, rate_hz):
+    times = np.cumsum(steps)
+    chosen = nearest_frames(times, rate_hz)
+    assert np.all(np.diff(chosen) > 0)
+    assert chosen[-1] == len(times) - 1
+    grid = times[0] + np.arange(int((times[-1] - times[0]) * rate_hz)) / rate_hz
+    for point in grid:
+        assert np.abs(times[chosen] - point).min() == pytest.approx(np.abs(times - point).min())
+
+
+@pytest.mark.parametrize("positions", [[0, 3, 4, 17, 18, 59], [50, 51, 2, 3], [12, 12, 11], [59, 0]])
+def test_one_reader_gives_any_positions(video, positions):
+    path, _ = video
+    info = probe_video(path)
+    whole = naive(path)
+    with FrameReader(path, info) as reader:
+        for position in positions:
+            ((index, time_s, rgb),) = reader.read([position])
+            assert (index, time_s) == (position + 1, info.frame_times_s[position])
+            np.testing.assert_array_equal(rgb, whole[position])
+
+
+def test_frames_in_between_are_not_converted_and_pieces_need_no_second_seek(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "v.mp4", options={"bf": "3", "x264-params": "scenecut=0"})
+    info = probe_video(path)
+    converted, opened = [], []
+    to_rgb, decode = module._to_rgb, module._decode
+    monkeypatch.setattr(module, "_to_rgb", lambda *a: converted.append(1) or to_rgb(*a))
+    monkeypatch.setattr(module, "_decode", lambda *a: opened.append(1) or decode(*a))
+    monkeypatch.setattr(module, "_WORTH_A_SEEK", 8)
+    with FrameReader(path, info) as reader:
+        assert [i for piece in ([0, 5, 10], [15, 20], [21]) for i, _, _ in reader.read(piece)] == [1, 6, 11, 16, 21, 22]
+        assert (len(converted), len(opened)) == (6, 1)
+        list(reader.read([59]))  # behind the keyframe at 48
+    assert len(opened) == 2
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])

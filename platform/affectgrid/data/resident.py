@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from affectgrid.data.annotations import Annotation, read_annotation
 from affectgrid.data.catalog import Track
 from affectgrid.data.store import FeatureStore, FeatureTable
+from affectgrid.media.video import nearest_frames
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,14 +64,17 @@ def load_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, 
 
     A track has the frames 1..n of its annotation; without one, those of its visual features. Frames that a stream does
     not have are not present. Audio features are interpolated linearly to the frames' times; a frame has sound when the
-    hops on both sides of it do. Raises StoreError, AnnotationError; ValueError without any track.
+    hops on both sides of it do. So are visual features that were encoded at a ``frame_rate_hz``. Raises StoreError,
+    AnnotationError; ValueError without any track.
     """
     if not tracks:
         raise ValueError(f"split {name!r} has no track")
     encoders: dict[str, str] = {}
+    rate_hz = store.read_spec("visual", visual_fp).get("stream", {}).get("frame_rate_hz")
     rows: list[dict[str, NDArray[np.generic]]] = []
     for track in tracks:
         visual = store.read("visual", visual_fp, track.id)
+        visual = visual if rate_hz is None else fill_between(visual, rate_hz)
         audio = store.read("audio", audio_fp, track.id)
         rows.append(_join(visual, audio, read_annotation(track.annotation) if track.annotation else None))
     for stream, fingerprint in (("visual", visual_fp), ("audio", audio_fp)):
@@ -114,6 +118,20 @@ def _join(visual: FeatureTable, audio: FeatureTable, labels: Annotation | None) 
         "va": labels.va,
         "labelled": labels.valid,
     }
+
+
+def fill_between(visual: FeatureTable, rate_hz: float) -> FeatureTable:
+    """Interpolate the frames that an encoder was spared: linear in time between those at `rate_hz` on both sides.
+
+    Present where both are: a face that was not found leaves a gap as wide as the grid's, not one frame.
+    """
+    timed = np.isfinite(visual.time_s)
+    if not timed.any():
+        return visual  # without a clock there is no grid, and every frame was encoded
+    chosen = np.flatnonzero(timed)[nearest_frames(visual.time_s[timed], rate_hz)]
+    columns = (field.name for field in dataclasses.fields(FeatureTable))
+    feature, present = interpolate(FeatureTable(*(getattr(visual, name)[chosen] for name in columns)), visual.time_s)
+    return dataclasses.replace(visual, feature=feature, present=present)
 
 
 def interpolate(audio: FeatureTable, time_s: NDArray[np.float64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:

@@ -159,6 +159,15 @@ class FeatureStore:
         found = self._fs.get_file_info(selector)
         return tuple(sorted(info.base_name for info in found if info.type == pafs.FileType.Directory))
 
+    def read_spec(self, stream: str, fingerprint: str) -> dict[str, Any]:
+        """What ``write_spec`` kept; empty when it is not there or cannot be read."""
+        try:
+            with self._fs.open_input_file(self._at(stream, fingerprint, "fingerprint.json")) as file:
+                spec = json.loads(file.read().decode())
+        except (OSError, ValueError):
+            return {}
+        return spec if isinstance(spec, dict) else {}
+
     def remove(self, stream: str, fingerprint: str, track: str) -> None:
         """Forget a track, finished or not, so that the next run encodes it again."""
         with contextlib.suppress(FileNotFoundError):

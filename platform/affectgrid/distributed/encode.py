@@ -23,10 +23,10 @@ from affectgrid.data.plan import Chunk, cut_chunks, num_hops
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
 from affectgrid.distributed import cluster
-from affectgrid.distributed.calibration import settle_encoders
 from affectgrid.distributed.decode_stage import StreamJob, decode
 from affectgrid.distributed.encode_stage import EncodeChunks, WholeChunks
 from affectgrid.distributed.guarded import Limits, probe_track
+from affectgrid.distributed.settle import settle_encoders
 from affectgrid.errors import AffectGridError, MediaError, Problem
 from affectgrid.media.chunks import Source
 from affectgrid.reporting.progress import bar
