@@ -207,3 +207,15 @@ def test_the_summary_file_can_be_read(searched: StudySummary):
     assert content["name"] == "searched"
     assert content["space"]["seeds"] == [0]
     assert len(content["trials"]) >= 6
+
+
+def test_a_study_is_read_back_from_its_folder(searched: StudySummary):
+    again = StudySummary.read(searched.folder)
+    assert again.leaderboard() == searched.leaderboard()
+    assert again.best == searched.best
+
+
+def test_the_best_model_lies_under_a_name_that_stays(searched: StudySummary):
+    assert searched.best is not None
+    package = load_package(searched.folder / "best" / "model")
+    assert package.metrics["val/p"] == searched.best.score("val/p")

@@ -149,6 +149,9 @@ def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Stud
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
     seed = max(best.seeds, key=lambda record: record.best["val/p"])
     package = package_folder(ledger.folder_of(best.number), seed.seed)
+    # A copy under a name that stays: what evaluate and predict are told to use.
+    shutil.rmtree(ledger.folder / "best", ignore_errors=True)
+    shutil.copytree(package, ledger.folder / "best" / "model")
     drawn = draw_best(
         load_package(package),
         data.validation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
+from affectgrid.errors import ConfigError, Problem
 from affectgrid.settings import Settings
 
 Metrics = dict[str, float]
@@ -111,6 +113,19 @@ class StudySummary(Settings):
         """The complete trials of each arm, in the order of the space; empty for a sampled study."""
         names = dict.fromkeys(trial.arm for trial in self.trials if trial.arm is not None)
         return {name: [trial for trial in self.trials if trial.arm == name and trial.seeds] for name in names}
+
+    @classmethod
+    def read(cls, folder: Path) -> StudySummary:
+        """The summary of the study in `folder`, wherever it lies now. Raises ConfigError (STUDY-READ)."""
+        try:
+            content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            records = sorted(folder.glob("trials/*/trial.json"))  # with the histories, which the summary leaves out
+            trials = [json.loads(record.read_text(encoding="utf-8")) for record in records]
+            return cls.model_validate({**content, "folder": folder, "trials": trials})
+        except (OSError, ValueError) as error:
+            mend = "give a folder under OUT/studies whose search has ended once"
+            problem = Problem("STUDY-READ", str(folder), str(error).splitlines()[0], "the folder of a study", mend)
+            raise ConfigError(problem) from error
 
     def write(self) -> Path:
         """Write ``summary.json`` into the study's folder, whole or not at all."""

@@ -1,0 +1,35 @@
+"""Print a study's tables as Markdown, for a README or a paper."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
+
+from pydantic import Field
+
+from affectgrid.cli import run
+from affectgrid.reporting.study import study_tables
+from affectgrid.search.summary import StudySummary
+from affectgrid.settings import Settings
+
+
+class Report(Settings):
+    """Print what a study found, and the command and commit that made it."""
+
+    study: Path = Field(description="folder of the study, e.g. outputs/studies/arms")
+
+
+def main(options: Report) -> int:
+    summary = StudySummary.read(options.study)
+    print(f"**{summary.headline()}**\n")
+    for table in study_tables(summary):
+        print(table.markdown())
+    print(f"`{summary.command}`, commit {summary.commit[:12]}, data {summary.data}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main, Report)
