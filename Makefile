@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo results test test-long media lint format bench cluster cluster-stop ui dashboard clean
+.PHONY: help install demo results test test-long media lint format bench bench-encode cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -33,7 +33,7 @@ results: $(READY) ## the README's table: arms with three seeds each
 	$(BIN)/python jobs/tune.py --space search_spaces/arms.yaml --out $(OUT)
 
 test: lint media ## lint, types, import direction and every test but the long ones
-	$(BIN)/python -m pytest -q -m 'not long'
+	$(BIN)/python -m pytest -q -m 'not long and not benchmark'
 
 test-long: media ## the long suite
 	$(BIN)/python -m pytest -q -m long
@@ -52,7 +52,10 @@ format: $(READY) ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 bench: $(READY) ## speed, as ratios against a rival or a limit in the same run
-	$(BIN)/python -m pytest -q -s tests/benchmarks -m 'benchmark'
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark
+
+bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cores)
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k encode
 
 cluster: $(READY) ## start a local Ray head from this folder: `ray job submit -- python jobs/tune.py`
 	@bash .ci/local_cluster.sh start

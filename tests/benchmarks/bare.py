@@ -1,0 +1,60 @@
+"""The stages of encoding without anything around them: what one thread of this machine can do at most."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.visual import VisualEncoder
+
+PREPROCESS = ImagePreprocess(224)
+
+
+def decode_and_resize(path: Path, preprocess: ImagePreprocess, limit: int | None = None) -> np.ndarray:
+    """Every frame of a film, decoded by one thread, at the encoder's size."""
+    images = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            rgb = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+            images.append(preprocess.resize(rgb).numpy())
+            if len(images) == limit:
+                break
+    return np.stack(images)
+
+
+def seconds_per_frame(path: Path, encoder: VisualEncoder, *, limit: int, batch_size: int) -> float:
+    """Decode, resize and encode in turn, in this process, by one thread."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    images = decode_and_resize(path, encoder.preprocess, limit)
+    encoder.encode_in_batches(images, batch_size)
+    return (time.perf_counter() - started) / len(images)
+
+
+def _decode_films(paths: list[Path], preprocess: ImagePreprocess, barrier_s: float) -> tuple[float, float, int]:
+    torch.set_num_threads(1)
+    decode_and_resize(paths[0], preprocess, 8)  # the first frames load code
+    while time.time() < barrier_s:
+        time.sleep(0.01)
+    started = time.time()
+    count = sum(len(decode_and_resize(path, preprocess)) for path in paths)
+    return started, time.time(), count
+
+
+def decode_rate_hz(paths: list[Path], preprocess: ImagePreprocess, *, num_processes: int) -> float:
+    """Frames a second that plain processes decode and resize side by side, start-up left out."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        shares = [paths[k::num_processes] for k in range(num_processes)]
+        runs = [pool.submit(_decode_films, share, preprocess, time.time() + 15) for share in shares]
+        results = [run.result() for run in runs]
+    return sum(count for _, _, count in results) / (max(r[1] for r in results) - min(r[0] for r in results))

@@ -1,0 +1,49 @@
+"""Running the product's encode and telling its steady speed from its start-up."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from affectgrid.data.catalog import read_folder
+from affectgrid.distributed import encode as module
+from affectgrid.distributed.encode import EncodeConfig, EncodeReport, encode
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """One run: its report, seconds until the first chunk was done, and the frames a second from then on."""
+
+    report: EncodeReport
+    start_up_s: float
+    rate_hz: float
+
+
+def run_encode(folder: Path, store: Path, config: EncodeConfig, *, workers: int) -> Timed:
+    """Encode a folder of films into an empty store.
+
+    Steady is from the time when each of the `workers` has finished its first chunk; the films must make several equal
+    chunks for each.
+    """
+    shutil.rmtree(store, ignore_errors=True)
+    arrivals: list[tuple[float, int]] = []
+
+    @contextlib.contextmanager
+    def recording(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        yield lambda size: arrivals.append((time.perf_counter(), size))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "bar", recording)
+        started = time.perf_counter()
+        report = encode(read_folder(folder), store, config)
+    assert report.quarantined == ()
+    frames = [arrival for arrival in arrivals if arrival[1] > 1]  # a film without sound has chunks of a hop or two
+    ready, done = frames[workers - 1][0], frames[-1][0]
+    rate_hz = sum(size for _, size in frames[workers:]) / (done - ready)
+    return Timed(report, ready - started, rate_hz)

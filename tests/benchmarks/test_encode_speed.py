@@ -1,0 +1,182 @@
+"""Frames a second, against the machine's limit and against rivals. See docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from affectgrid.data.store import FeatureStore
+from affectgrid.data.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode import EncodeConfig
+from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.visual import load_visual
+from benchmarks import bare, peers
+from benchmarks.conftest import CACHE
+from benchmarks.steady import Timed, run_encode
+
+HERE = Path(__file__).parent
+CORES = psutil.cpu_count(logical=False) or 1
+GPU_RATE_HZ = 12_000  # ViT-B/32 on an RTX 4090, forward alone, as published
+SOUND = AudioStream(hop_s=600.0)  # the films have none
+
+
+def configure(model: Path | str, *, precision: str = "bf16", **settings: object) -> EncodeConfig:
+    visual = VisualStream(model=str(model), crop="frame", precision=precision)
+    return EncodeConfig(visual=visual, audio=SOUND, **settings)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(("model", "chunk", "goal"), [("vit_b32", 96, "0.92"), ("vit_b16", 24, "0.95")])
+def test_encode_stage_limit(model: str, chunk: int, goal: str, request, films, say, tmp_path: Path) -> None:
+    """Steady end-to-end speed over what the bare stages allow: 1 / (decode + resize + forward) x cores."""
+    directory = request.getfixturevalue(model)
+    paths = films(tmp_path / "films", 4, num_frames=4 * chunk)
+    encoder = load_visual(str(directory), precision="bf16", trusted=True)
+    config = configure(directory, chunk_frames=chunk, batch_size=chunk)
+    limits, runs = [], []
+    for _ in range(2):
+        limits.append(bare.seconds_per_frame(paths[0], encoder, limit=2 * chunk, batch_size=chunk))
+        runs.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=CORES))
+    limits.append(bare.seconds_per_frame(paths[0], encoder, limit=2 * chunk, batch_size=chunk))
+    limit_hz = CORES / statistics.median(limits)
+    rate_hz = statistics.median(run.rate_hz for run in runs)
+    figures = f"{rate_hz:.1f} of {limit_hz:.1f} frames/s on {CORES} cores, start-up {start_up_s(runs):.1f} s"
+    say(f"encode_stage_limit {model}", rate_hz / limit_hz, figures, f">= {goal}")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_encode_decode_bound(films, say, tmp_path: Path) -> None:
+    """With a tiny encoder, against plain processes that decode and resize."""
+    paths = films(tmp_path / "films", 12, num_frames=960)
+    encoder = load_visual("tiny")
+    bound, runs = [], []
+    for _ in range(2):
+        bound.append(bare.decode_rate_hz(paths[:6], encoder.preprocess, num_processes=CORES))
+        runs.append(run_encode(tmp_path / "films", tmp_path / "store", configure("tiny"), workers=CORES))
+    rate_hz, bound_hz = statistics.median(run.rate_hz for run in runs), statistics.median(bound)
+    cores = GPU_RATE_HZ / (rate_hz / CORES)
+    figures = (
+        f"{rate_hz:.0f} of {bound_hz:.0f} frames/s at 480p; a GPU at {GPU_RATE_HZ} frames/s needs {cores:.0f} cores"
+    )
+    say("encode_decode_bound", rate_hz / bound_hz, figures, ">= 0.80")
+
+
+@pytest.mark.parametrize("height", [480, 720])
+def test_encode_preprocess(height: int, films, say, tmp_path: Path) -> None:
+    """Images/s from pixels to the network's input, against open_clip's own transform by PIL."""
+    torch.set_num_threads(1)
+    (path,) = films(tmp_path, 1, num_frames=96, height=height)
+    pictures = raw_frames(path, 32)
+    theirs = open_clip.image_transform(224, is_train=False)
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
+    ours = ImagePreprocess(224)
+
+    def mine() -> torch.Tensor:
+        images = torch.stack([ours.resize(torch.from_numpy(one).permute(2, 0, 1)) for one in pictures])
+        return (images.float().div_(255) - mean) / std
+
+    def pil() -> torch.Tensor:
+        return torch.stack([theirs(Image.fromarray(one)) for one in pictures])
+
+    difference = ((mine() - pil()) * std * 255).abs().max()
+    assert difference <= 1.01
+    fast, slow = alternate(mine, pil)
+    rates = [len(pictures) / seconds for seconds in (fast, slow)]
+    figures = f"{rates[0]:.0f} over {rates[1]:.0f} images/s, largest difference {difference:.2f}/255"
+    say(f"encode_preprocess {height}p", slow / fast, figures, ">= 5")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
+    """Against the script that a researcher writes, steady against steady: same features, more of them."""
+    paths = films(tmp_path / "films", 4, num_frames=384)
+    variables = peers.environment(CACHE)
+    script, ours = [], {"bf16": [], "fp32": []}
+    for _ in range(2):
+        arguments = [str(vit_b32), str(tmp_path / "script.npy"), "32", "320", *map(str, paths)]
+        script.append(float(run_script("researcher_script.py", arguments, variables)))
+        for precision, runs in ours.items():
+            config = configure(vit_b32, precision=precision, chunk_frames=96)
+            runs.append(run_encode(tmp_path / "films", tmp_path / precision, config, workers=CORES))
+    theirs = torch.from_numpy(np.load(tmp_path / "script.npy"))
+    for precision, runs in ours.items():
+        store = FeatureStore(tmp_path / precision)
+        table = store.read("visual", runs[-1].report.fingerprints["visual"], "film0000")
+        features = torch.from_numpy(table.feature[:300].astype(np.float32))
+        assert torch.cosine_similarity(features, theirs[:300]).min() > 0.999
+        rate_hz, script_hz = statistics.median(run.rate_hz for run in runs), statistics.median(script)
+        goal = ">= 2.5" if precision == "bf16" else ">= 1.5"
+        say(f"encode_vs_script {precision}", rate_hz / script_hz, f"{rate_hz:.1f} over {script_hz:.1f} frames/s", goal)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_encode_vs_peer(vit_b32: Path, films, say, tmp_path: Path) -> None:
+    """Against clip-video-encode 1.3.0, steady against steady."""
+    paths = films(tmp_path / "films", 4, num_frames=384)
+    variables = peers.environment(CACHE)
+    peer, runs = [], []
+    for _ in range(2):
+        weights = str(vit_b32 / "model.safetensors")
+        arguments = ["ViT-B-32", weights, str(tmp_path / "peer"), "384", *map(str, paths[:3])]
+        peer.append(float(run_script("peer_driver.py", arguments, variables)))
+        config = configure(vit_b32, chunk_frames=96)
+        runs.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=CORES))
+    rate_hz, peer_hz = statistics.median(run.rate_hz for run in runs), statistics.median(peer)
+    say("encode_vs_peer", rate_hz / peer_hz, f"{rate_hz:.1f} over {peer_hz:.1f} frames/s", ">= 2.5")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_encode_workers(films, say, tmp_path: Path) -> None:
+    """Two workers over one where the work is decoding."""
+    films(tmp_path / "films", 8, num_frames=960)
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(2):
+        for workers, found in rates.items():
+            config = configure("tiny", encoders=workers)
+            found.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=workers).rate_hz)
+    one, two = (statistics.median(found) for found in rates.values())
+    say("encode_workers", two / one, f"{two:.0f} over {one:.0f} frames/s", ">= 1.8")
+
+
+def start_up_s(runs: list[Timed]) -> float:
+    return statistics.median(run.start_up_s for run in runs)
+
+
+def raw_frames(path: Path, count: int) -> list[np.ndarray]:
+    import av
+
+    with av.open(str(path)) as container:
+        frames = container.decode(video=0)
+        return [next(frames).to_ndarray(format="rgb24") for _ in range(count)]
+
+
+def alternate(one: Callable[[], object], other: Callable[[], object], *, repeats: int = 7) -> tuple[float, float]:
+    """Median seconds of each, in turn."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for function, found in zip((one, other), seconds, strict=True):
+            started = time.perf_counter()
+            function()
+            found.append(time.perf_counter() - started)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def run_script(name: str, arguments: list[str], variables: dict[str, str]) -> str:
+    """The last line that a script prints."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / name), *arguments], env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip().splitlines()[-1]
