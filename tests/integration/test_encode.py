@@ -51,7 +51,7 @@ def test_every_track_has_one_file_per_stream_and_nothing_else_is_left(encoded: E
     for stream, fingerprint in encoded.report.fingerprints.items():
         assert list(encoded.store.tracks(stream, fingerprint)) == sorted(ids)
     names = {path.name for path in Path(encoded.store.root).rglob("*") if path.is_file()}
-    assert names == {f"{track}.parquet" for track in ids} | {"fingerprint.json"}
+    assert names == {f"{track}.parquet" for track in ids} | {"fingerprint.json", "sources.jsonl"}
     assert encoded.report.quarantined == ()
     assert encoded.report.encoded == 2 * len(ids)
     assert encoded.store.verify() == []

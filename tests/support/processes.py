@@ -26,6 +26,13 @@ class Family:
 
     def start(self, module: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
         """Start ``python -m module``; its Ray lives under a short folder."""
+        return self._start([sys.executable, "-m", module, *arguments])
+
+    def start_job(self, job: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        """Start ``python jobs/JOB.py``, as a user does."""
+        return self._start([sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *arguments])
+
+    def _start(self, command: list[str]) -> subprocess.Popen[str]:
         roots = [str(REPOSITORY / "platform"), str(REPOSITORY / "tests")]
         environment = {
             **os.environ,
@@ -33,7 +40,6 @@ class Family:
             "PYTHONPATH": os.pathsep.join(roots),
             "RAY_TMPDIR": str(self.tmp),
         }
-        command = [sys.executable, "-m", module, *arguments]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def run(self, module: str, arguments: Sequence[str], *, timeout_s: float = 240) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -73,12 +73,13 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = root
         text = str(root)
         if "://" in text:
-            self._fs, self._base = pafs.FileSystem.from_uri(text)
+            self._fs, self._base = _open_uri(text)
         else:
             self._fs, self._base = pafs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+        # Absolute: Ray's workers live in folders of their own.
+        self.root = text if "://" in text else Path(self._base)
         self._local = isinstance(self._fs, pafs.LocalFileSystem)
 
     def track_path(self, stream: str, fingerprint: str, track: str) -> str:
@@ -98,6 +99,10 @@ class FeatureStore:
         """Ids of the finished tracks, sorted."""
         names = (PurePosixPath(path).name for path in self._files(self._at(stream, fingerprint)))
         return tuple(sorted(name.removesuffix(".parquet") for name in names if name.endswith(".parquet")))
+
+    def unfinished(self, stream: str, fingerprint: str) -> tuple[str, ...]:
+        """Ids of tracks that have parts, sorted."""
+        return self._folders(self._at(stream, fingerprint, _PARTS))
 
     def parts(self, stream: str, fingerprint: str, track: str) -> dict[int, tuple[int, int]]:
         """Finished chunks of an unfinished track: number -> 0-based positions (start, stop)."""
@@ -153,11 +158,43 @@ class FeatureStore:
         text = json.dumps(spec, indent=2, sort_keys=True) + "\n"
         self._publish(self._at(stream, fingerprint, "fingerprint.json"), text.encode())
 
+    def read_records(self, *names: str) -> list[dict[str, Any]]:
+        """Rows of a JSON Lines file under the root; none when it is not there. Raises StoreError (STO-DAMAGED)."""
+        path = self._at(*names)
+        try:
+            with self._fs.open_input_file(path) as file:
+                rows = [json.loads(line) for line in file.read().decode().splitlines()]
+            if not all(isinstance(row, dict) for row in rows):
+                raise ValueError("a line is not an object")
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            found, mend = (
+                str(error).splitlines()[0],
+                "remove it: it is made again, at the cost of looking at every video",
+            )
+            raise StoreError(Problem("STO-DAMAGED", path, found, "one JSON object per line", mend)) from error
+        return rows
+
+    def write_records(self, rows: Iterable[Mapping[str, object]], *names: str) -> None:
+        """Replace a JSON Lines file under the root. Raises StoreError (STO-WRITE, STO-FULL)."""
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        self._publish(self._at(*names), text.encode())
+
+    def require_writable(self) -> None:
+        """Write and remove a small file, before any work depends on it. Raises StoreError (STO-WRITE, STO-FULL)."""
+        path = self._at(f".write-test-{uuid.uuid4().hex}")
+        self._publish(path, b"affectgrid")
+        with _write_errors(path):
+            self._fs.delete_file(path)
+
+    def streams(self) -> tuple[str, ...]:
+        """Every stream, sorted."""
+        return self._folders(self._base)
+
     def fingerprints(self, stream: str) -> tuple[str, ...]:
         """Every fingerprint of a stream, sorted."""
-        selector = pafs.FileSelector(self._at(stream), allow_not_found=True)
-        found = self._fs.get_file_info(selector)
-        return tuple(sorted(info.base_name for info in found if info.type == pafs.FileType.Directory))
+        return self._folders(self._at(stream))
 
     def read_spec(self, stream: str, fingerprint: str) -> dict[str, Any]:
         """What ``write_spec`` kept; empty when it is not there or cannot be read."""
@@ -167,6 +204,33 @@ class FeatureStore:
         except (OSError, ValueError):
             return {}
         return spec if isinstance(spec, dict) else {}
+
+    @property
+    def address(self) -> str:
+        """The root as it may be shown: a path, or an address without its credentials."""
+        return self.folder()
+
+    def folder(self, *names: str) -> str:
+        """A folder under the root, as it may be shown."""
+        path = self._at(*names)
+        return path if self._local else f"{self._fs.type_name}://{path}"
+
+    def size_bytes(self, stream: str, fingerprint: str) -> int:
+        """Bytes of everything in a fingerprint's folder."""
+        selector = pafs.FileSelector(self._at(stream, fingerprint), allow_not_found=True, recursive=True)
+        return sum(info.size or 0 for info in self._fs.get_file_info(selector))
+
+    def remove_fingerprint(self, stream: str, fingerprint: str) -> None:
+        """Delete a fingerprint's folder with all its tracks. Raises StoreError (STO-WRITE)."""
+        with _write_errors(self._at(stream, fingerprint)):
+            self._fs.delete_dir(self._at(_safe(stream), _safe(fingerprint)))
+
+    def sweep(self, stream: str, fingerprint: str) -> None:
+        """Delete parts of finished tracks: a killed run's last encoder may write one while the next run finishes."""
+        finished = set(self.tracks(stream, fingerprint))
+        for track in self.unfinished(stream, fingerprint):
+            if track in finished:
+                self._fs.delete_dir(self._at(stream, fingerprint, _PARTS, track))
 
     def remove(self, stream: str, fingerprint: str, track: str) -> None:
         """Forget a track, finished or not, so that the next run encodes it again."""
@@ -178,6 +242,7 @@ class FeatureStore:
     def verify(self) -> list[Problem]:
         """Read everything back; one problem for every file that is damaged."""
         found: list[Problem] = []
+        # parts, too: a damaged one would stop the run that joins them
         selector = pafs.FileSelector(self._base, allow_not_found=True, recursive=True)
         for info in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
             if info.type != pafs.FileType.File or info.extension != "parquet" or info.base_name.startswith("."):
@@ -187,6 +252,17 @@ class FeatureStore:
             except StoreError as error:
                 found.extend(error.problems)
         return found
+
+    def remove_damaged(self, problems: Iterable[Problem]) -> None:
+        """Delete the files that ``verify`` named, so that the next run makes them again. Raises StoreError."""
+        for problem in problems:
+            if problem.code == "STO-DAMAGED":
+                with _write_errors(problem.where):
+                    self._fs.delete_file(problem.where)
+
+    def _folders(self, folder: str) -> tuple[str, ...]:
+        found = self._fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return tuple(sorted(info.base_name for info in found if info.type == pafs.FileType.Directory))
 
     def _at(self, *names: str) -> str:
         return posixpath.join(self._base, *names)
@@ -219,6 +295,20 @@ class FeatureStore:
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
             found = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StoreError(Problem("STO-DAMAGED", path, found, "the file as it was written", mend)) from error
+
+
+def _open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        fs, base = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # an address may hold a key and its secret
+        shown, found = (re.sub(r"//[^/@]*@", "//", text) for text in (uri, str(error).splitlines()[0]))
+        found, mend = (
+            str(error).splitlines()[0],
+            "see what pyarrow.fs.FileSystem.from_uri takes",
+        )
+        raise StoreError(Problem("STO-URI", shown, found, "a folder, s3://..., gs://...", mend)) from error
+    return fs, base.rstrip("/")
 
 
 def schema(dim: int) -> pa.Schema:

@@ -7,9 +7,10 @@ import dataclasses
 import functools
 import logging
 import time
+import uuid
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +20,27 @@ from pydantic import Field
 from ray.data import ActorPoolStrategy, DataContext
 
 from affectgrid.data.catalog import Catalog, Track
-from affectgrid.data.plan import Chunk, cut_chunks, num_hops
+from affectgrid.data.plan import (
+    Chunk,
+    EncodePlan,
+    StreamPlan,
+    cut_chunks,
+    expected_seconds,
+    num_hops,
+    tally,
+    worth_calibrating,
+)
+from affectgrid.data.quarantine import WHOLE, Quarantine
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
 from affectgrid.distributed import cluster
+from affectgrid.distributed.calibrate import calibrate
 from affectgrid.distributed.decode_stage import StreamJob, decode
 from affectgrid.distributed.encode_stage import EncodeChunks, WholeChunks
-from affectgrid.distributed.guarded import Limits, probe_track
+from affectgrid.distributed.guarded import Limits
 from affectgrid.distributed.settle import settle_encoders
-from affectgrid.errors import AffectGridError, MediaError, Problem
-from affectgrid.media.chunks import Source
+from affectgrid.distributed.survey import Survey, last_line, survey, text
+from affectgrid.errors import AffectGridError, MediaError, ModelError, Problem
 from affectgrid.reporting.progress import bar
 from affectgrid.settings import Settings
 
@@ -53,11 +65,12 @@ class EncodeConfig(Settings):
     memory_limit_gb: float = Field(4, gt=0, description="most memory to decode one chunk, in GiB")
     tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
     on_error: Literal["skip", "stop"] = Field("skip", description="go on without a track that fails, or stop")
+    retry_quarantined: bool = Field(False, description="try tracks that failed before, though their files are the same")
 
     @property
     def limits(self) -> Limits:
-        """The guard's limits."""
-        return Limits(self.time_limit_s, int(self.memory_limit_gb * 2**30), self.tries)
+        """The guard's limits, for a new run."""
+        return Limits(self.time_limit_s, int(self.memory_limit_gb * 2**30), self.tries, uuid.uuid4().hex)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +94,7 @@ class EncodeReport:
         encoded: pairs of track and stream that this run stored.
         frames: frames and hops that this run encoded.
         seconds: wall time.
-        quarantined: what failed.
+        quarantined: what failed, in this run or in an earlier one whose files have not changed since.
     """
 
     fingerprints: dict[str, str]
@@ -94,93 +107,156 @@ class EncodeReport:
     quarantined: tuple[Quarantined, ...]
 
 
-def encode(catalog: Catalog, store_root: Path, config: EncodeConfig) -> EncodeReport:
+def encode(
+    catalog: Catalog,
+    store_root: Path | str,
+    config: EncodeConfig,
+    *,
+    show_plan: Callable[[EncodePlan], None] = lambda _plan: None,
+) -> EncodeReport:
     """Encode what the store lacks. Needs a Ray connection (`cluster.connect`).
 
     A finished track has one file per stream; a killed run leaves finished chunks as parts, and the next run goes on
-    from them. Raises MediaError with ``on_error="stop"``, ModelError when an encoder cannot be loaded.
+    from them. A track whose files have changed is encoded again; one in quarantine is not, until they do. `show_plan`
+    is called before the work. Raises StoreError when the store cannot be written, MediaError with
+    ``on_error="stop"``, ModelError when an encoder cannot be loaded or encoders keep dying.
     """
     started = time.monotonic()
     store = FeatureStore(store_root)
-    jobs = stream_jobs(config, store, catalog.tracks)
-    todo = [
-        (track, kind)
-        for track in catalog.tracks
-        for kind, job in jobs.items()
-        if not store.has(kind, job.fingerprint, track.id)
-    ]
-    failures: list[Quarantined] = []
-    encoded, frames = 0, 0
-    if todo:
-        sources = _probe_all({track for track, _ in todo}, config, failures)
-        run = _Run(store, jobs, config, sources, failures)
-        encoded, frames = run.execute([(track, kind) for track, kind in todo if track.id in sources])
+    store.require_writable()
+    run = _Run(catalog, store, config)
+    run.prepare()
+    if run.todo:
+        show_plan(run.plan(calibrated=worth_calibrating(run.units)))
+    encoded, frames = run.execute()
     return EncodeReport(
-        fingerprints={kind: job.fingerprint for kind, job in jobs.items()},
-        models={kind: job.stream.model for kind, job in jobs.items()},
+        fingerprints=run.fingerprints,
+        models={kind: job.stream.model for kind, job in run.jobs.items()},
         tracks=len(catalog.tracks),
-        skipped=len(catalog.tracks) * len(jobs) - len(todo),
+        skipped=len(run.survey.done),
         encoded=encoded,
         frames=frames,
         seconds=time.monotonic() - started,
-        quarantined=tuple(failures),
+        quarantined=tuple(run.failures.found.values()),
     )
 
 
-def stream_jobs(config: EncodeConfig, store: FeatureStore, tracks: Sequence[Track] = ()) -> dict[str, StreamJob]:
-    """The streams with their fingerprints, each described beside its features in the store."""
-    visual, audio = settle_encoders(config.visual, config.audio, tracks, config.limits)
-    digests = {"visual": visual.digest, "audio": audio.digest}
+def plan_encode(catalog: Catalog, store_root: Path | str, config: EncodeConfig) -> tuple[EncodePlan, list[Quarantined]]:
+    """What `encode` would do, and what it would leave out; the store is only read. Needs a Ray connection."""
+    run = _Run(catalog, FeatureStore(store_root), config.model_copy(update={"on_error": "skip"}), dry=True)
+    run.prepare()
+    return run.plan(calibrated=True), list(run.failures.found.values())
+
+
+def stream_jobs(
+    config: EncodeConfig, tracks: Sequence[Track], limits: Limits
+) -> tuple[dict[str, StreamJob], dict[str, int], dict[str, dict[str, object]]]:
+    """By stream: the job with its fingerprint, the length of a feature, and what the fingerprint hashes."""
+    visual, audio = settle_encoders(config.visual, config.audio, tracks, limits)
     seen = config.visual.model_copy(update={"precision": visual.precision})
     heard = config.audio.model_copy(update={"precision": audio.precision})
     jobs = {
         "visual": StreamJob(seen, fingerprint(seen, visual.digest), visual.preprocess),
         "audio": StreamJob(heard, fingerprint(heard, audio.digest), None),
     }
-    for kind, job in jobs.items():
-        store.write_spec(kind, job.fingerprint, describe(job.stream, digests[kind]))
-    return jobs
+    digests = {"visual": visual.digest, "audio": audio.digest}
+    specs = {kind: describe(job.stream, digests[kind]) for kind, job in jobs.items()}
+    return jobs, {"visual": visual.dim, "audio": audio.dim}, specs
 
 
-def _probe_all(tracks: set[Track], config: EncodeConfig, failures: list[Quarantined]) -> dict[str, Source]:
-    """Look at every track's files, in parallel; what cannot be read goes to `failures`."""
-    remote = ray.remote(num_cpus=1, max_retries=config.tries)(probe_track)
-    ordered = sorted(tracks, key=lambda track: track.id)
-    pending = {remote.remote(config.limits, _text(t.video), _text(t.crops)): t for t in ordered}
-    sources: dict[str, Source] = {}
-    with bar("probe", len(pending), "tracks") as advance:
-        while pending:
-            ready, _ = ray.wait(list(pending), num_returns=1)
-            track = pending.pop(ready[0])
-            try:
-                sources[track.id] = ray.get(ready[0])
-            except (MediaError, ray.exceptions.RayError) as error:
-                _quarantine(failures, config, Quarantined(track.id, "all", _reason(error)))
-            advance(1)
-    return sources
+def make_encoder(store: str, *, jobs: dict[str, StreamJob], options: dict[str, Any]) -> EncodeChunks:
+    """An encoder as the pool's actors are, writing to another store."""
+    return EncodeChunks(store, jobs, **options)
+
+
+class _Failures:
+    """Tracks that cannot be encoded: one reason each, kept in the store's quarantine unless the run is dry."""
+
+    def __init__(
+        self, config: EncodeConfig, quarantine: Quarantine, fingerprints: dict[str, str], *, dry: bool
+    ) -> None:
+        self._config, self._quarantine, self._fingerprints, self._dry = config, quarantine, fingerprints, dry
+        self.found: dict[tuple[str, str], Quarantined] = {}
+
+    def add(self, track: Track, stream: str, reason: str) -> None:
+        """A failure in this run. Raises MediaError (ENC-STOP) where the run is to stop at failures."""
+        if (track.id, stream) in self.found:
+            return
+        if not self._dry:
+            self._quarantine.add(track, stream, self._fingerprints.get(stream, ""), reason)
+            self._quarantine.save()
+        log.warning("%s (%s) cannot be encoded: %s", track.id, stream, reason)
+        self._note(track.id, stream, reason, "mend it, or use --on-error skip")
+
+    def recall(self, held: dict[tuple[str, str], str]) -> None:
+        """Failures of earlier runs, which this one does not try. Raises MediaError (ENC-STOP) as `add` does."""
+        for (track, stream), reason in held.items():
+            self._note(track, stream, reason, "mend it, use --retry-quarantined, or --on-error skip")
+
+    def _note(self, track: str, stream: str, reason: str, mend: str) -> None:
+        self.found[track, stream] = Quarantined(track, stream, reason)
+        if self._config.on_error == "stop":
+            raise MediaError(Problem("ENC-STOP", track, reason, "a readable track", mend))
 
 
 class _Run:
-    """One pass over the chunks that are missing."""
+    """One pass over what is missing."""
 
-    def __init__(
-        self,
-        store: FeatureStore,
-        jobs: dict[str, StreamJob],
-        config: EncodeConfig,
-        sources: dict[str, Source],
-        failures: list[Quarantined],
-    ) -> None:
-        self._store, self._jobs, self._config = store, jobs, config
-        self._sources, self._failures = sources, failures
+    def __init__(self, catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry: bool = False) -> None:
+        self._catalog, self._store, self._config = catalog, store, config
+        self._limits = config.limits
+        self.jobs, self._dims, self._specs = stream_jobs(config, catalog.tracks, self._limits)
+        self.fingerprints = {kind: job.fingerprint for kind, job in self.jobs.items()}
+        self._quarantine = Quarantine(store)
+        self.failures = _Failures(config, self._quarantine, self.fingerprints, dry=dry)
+        self.survey = Survey()
+        self._tracks = {track.id: track for track in catalog.tracks}
         self._missing: dict[tuple[str, str], set[int]] = defaultdict(set)
         self._counts: dict[tuple[str, str], int] = {}
+        self._chunks: list[Chunk] = []
 
-    def execute(self, work: list[tuple[Track, str]]) -> tuple[int, int]:
+    @property
+    def todo(self) -> list[Chunk]:
+        """The chunks that no part holds."""
+        return [chunk for chunk in self._chunks if chunk.number in self._missing[chunk.track, chunk.stream]]
+
+    @property
+    def units(self) -> dict[str, int]:
+        """Frames and hops to do, by stream."""
+        return {kind: sum(chunk.size for chunk in self.todo if chunk.stream == kind) for kind in self.jobs}
+
+    def prepare(self) -> None:
+        """Look at the files and the store, and cut what is missing into chunks."""
+        self.survey = survey(
+            self._catalog,
+            self._store,
+            self.fingerprints,
+            self._quarantine,
+            self._limits,
+            retry=self._config.retry_quarantined,
+            failed=self.failures.add,
+        )
+        self.failures.recall(self.survey.held)
+        self._chunks = [chunk for track, kind in self.survey.todo for chunk in self._cut(track, kind)]
+
+    def plan(self, *, calibrated: bool) -> EncodePlan:
+        """What there is to do, and with `calibrated` how long it takes."""
+        gpus, todo, seconds = cluster.num_gpus(), self.todo, None
+        if calibrated and todo:
+            encoder = functools.partial(make_encoder, jobs=self.jobs, options=self._encoder_options)
+            costs = calibrate(todo, self.jobs, self._limits, encoder, num_gpus=gpus)
+            if costs:
+                cpus, encoders = cluster.num_cpus(), self._num_encoders(todo)
+                seconds = expected_seconds(self.units, costs, cpus=cpus, encoders=encoders, gpus=gpus)
+        streams = tuple(self._tally(kind) for kind in ("visual", "audio"))
+        return EncodePlan(streams, len(self.survey.stale), seconds, cluster.num_cpus(), gpus)
+
+    def execute(self) -> tuple[int, int]:
         """Encode; returns the numbers of finished (track, stream) pairs and of frames."""
-        chunks = [chunk for track, kind in work for chunk in self._cut(track, kind)]
-        todo = [chunk for chunk in chunks if chunk.number in self._missing[chunk.track, chunk.stream]]
-        finished, frames = 0, 0
+        todo, finished, frames = self.todo, 0, 0
+        self.survey.settle(self._store, self.fingerprints)
+        for kind, job in self.jobs.items():
+            self._store.write_spec(kind, job.fingerprint, self._specs[kind])
         # A kill can fall between the last part and the track's file: nothing is missing, yet it is not finished.
         for track, kind in [key for key, numbers in self._missing.items() if not numbers]:
             self._finalize(track, kind)
@@ -190,17 +266,21 @@ class _Run:
                 advance(row["size"])
                 frames += row["size"]
                 finished += self._account(row)
+        for kind, job in self.jobs.items():
+            self._store.sweep(kind, job.fingerprint)
+        self._release()
         return finished, frames
 
     def _surviving(self, todo: list[Chunk]) -> Iterator[dict[str, Any]]:
         """Every chunk's row once. When an encoder dies, the chunks that it took along are given to others.
 
         Ray Data could restart its actors itself, but without end, and it cannot tell an actor that was killed from one
-        that its chunk kills.
+        that its chunk kills. What is bounded here is the number of losses without a chunk between them.
         """
         seen: set[tuple[str, str, int]] = set()
-        for attempt in range(1, self._config.tries + 1):
-            left = [chunk for chunk in todo if (chunk.track, chunk.stream, chunk.number) not in seen]
+        losses = 0
+        while left := [chunk for chunk in todo if (chunk.track, chunk.stream, chunk.number) not in seen]:
+            before = len(seen)
             try:
                 for row in self._stream(left):
                     seen.add((row["track"], row["stream"], row["number"]))
@@ -210,22 +290,24 @@ class _Run:
                 own = getattr(error, "cause", None)
                 if isinstance(own, AffectGridError):
                     raise own from error
-                if attempt == self._config.tries:
-                    raise
-                log.warning("an encoder was lost (%s); going on with the chunks that are left", _reason(error))
+                losses = 1 if len(seen) > before else losses + 1
+                log.warning("an encoder was lost (%s); going on with the chunks that are left", last_line(error))
+                if losses >= self._config.tries:
+                    where = ", ".join(sorted({chunk.track for chunk in left})[:3])
+                    found, expected = f"{losses} encoders died: {last_line(error)}", "encoders that stay alive"
+                    mend = "lower --batch-size, use fewer --encoders, or leave these tracks out"
+                    raise ModelError(Problem("ENC-LOST", where, found, expected, mend)) from error
 
     def _cut(self, track: Track, kind: str) -> list[Chunk]:
-        source, config = self._sources[track.id], self._config
+        config, total, video = self._config, self._num_units(track.id, kind), text(track.video)
         if kind == "visual":
-            crops = _text(track.crops) if config.visual.crop == "crops" else None
-            total, size = source.num_frames, config.chunk_frames
-            chunks = cut_chunks(
-                "visual", track.id, total, size, video=_text(track.video), crops=crops, person=track.person
-            )
+            crops = text(track.crops) if config.visual.crop == "crops" else None
+            size, person = config.chunk_frames, track.person
+            chunks = cut_chunks("visual", track.id, total, size, video=video, crops=crops, person=person)
         else:
-            total = num_hops(source.duration_s, config.audio.hop_s)
-            chunks = cut_chunks("audio", track.id, total, config.chunk_hops, video=_text(track.video))
-        stored = self._store.parts(kind, self._jobs[kind].fingerprint, track.id)
+            chunks = cut_chunks("audio", track.id, total, config.chunk_hops, video=video)
+        stale = (track.id, kind) in self.survey.stale
+        stored = {} if stale else self._store.parts(kind, self.fingerprints[kind], track.id)
         self._counts[track.id, kind] = len(chunks)
         # The positions are compared too: another chunk size makes other chunks of the same numbers.
         done = {chunk.number for chunk in chunks if stored.get(chunk.number) == (chunk.start, chunk.stop)}
@@ -236,19 +318,16 @@ class _Run:
         """Chunks through Ray Data; one small row per chunk comes back."""
         if not chunks:
             return
-        num_gpus, cores = cluster.num_gpus(), cluster.num_cpus()
-        together = self._config.placement == "together" or (self._config.placement == "auto" and not num_gpus)
-        encoders = self._config.encoders or (int(num_gpus) or (cores if together else max(1, cores // 2)))
-        encoders = min(encoders, len(chunks))
+        num_gpus, encoders = cluster.num_gpus(), self._num_encoders(chunks)
         with _quiet_data():
             items = ray.data.from_items(
                 [dataclasses.asdict(chunk) for chunk in chunks], override_num_blocks=min(len(chunks), 1000)
             )
-            if together:
+            if self._together:
                 yield from items.map(
                     WholeChunks,
-                    fn_constructor_args=(str(self._store.root), self._jobs, self._config.limits),
-                    fn_constructor_kwargs={"batch_size": self._config.batch_size},
+                    fn_constructor_args=(str(self._store.root), self.jobs, self._limits),
+                    fn_constructor_kwargs=self._encoder_options,
                     compute=ActorPoolStrategy(size=encoders),
                     num_cpus=1,
                     num_gpus=1 if num_gpus else 0,
@@ -256,14 +335,14 @@ class _Run:
                 ).iter_rows()
                 return
             decoded = items.map(
-                functools.partial(decode, jobs=self._jobs, limits=self._config.limits),
+                functools.partial(decode, jobs=self.jobs, limits=self._limits),
                 num_cpus=1,
                 ray_remote_args_fn=lambda: {"max_retries": self._config.tries},  # Ray Data's default is without end
             )
             yield from decoded.map_batches(
                 EncodeChunks,
-                fn_constructor_args=(str(self._store.root), self._jobs),
-                fn_constructor_kwargs={"batch_size": self._config.batch_size},
+                fn_constructor_args=(str(self._store.root), self.jobs),
+                fn_constructor_kwargs=self._encoder_options,
                 batch_size=1,
                 compute=ActorPoolStrategy(min_size=1, max_size=encoders),
                 num_cpus=1,
@@ -271,11 +350,24 @@ class _Run:
                 ray_remote_args_fn=lambda: {"max_restarts": 0},  # see _surviving
             ).iter_rows()
 
+    @property
+    def _encoder_options(self) -> dict[str, Any]:
+        return {"batch_size": self._config.batch_size}
+
+    @property
+    def _together(self) -> bool:
+        return self._config.placement == "together" or (self._config.placement == "auto" and not cluster.num_gpus())
+
+    def _num_encoders(self, chunks: Sequence[Chunk]) -> int:
+        num_gpus, cores = cluster.num_gpus(), cluster.num_cpus()
+        encoders = self._config.encoders or int(num_gpus) or (cores if self._together else max(1, cores // 2))
+        return min(encoders, len(chunks))
+
     def _account(self, row: dict[str, Any]) -> int:
         """Note a finished chunk; 1 if it was the last one of its track and stream."""
         key = (row["track"], row["stream"])
         if row["error"]:
-            _quarantine(self._failures, self._config, Quarantined(*key, row["error"]))
+            self.failures.add(self._tracks[row["track"]], row["stream"], row["error"])
             return 0
         self._missing[key].discard(row["number"])
         if self._missing[key]:
@@ -284,29 +376,34 @@ class _Run:
         return 1
 
     def _finalize(self, track: str, kind: str) -> None:
-        job = self._jobs[kind]
-        metadata = {"source_sha256": self._sources[track].digest, "encoder": job.stream.model}
+        job = self.jobs[kind]
+        metadata = {"source_sha256": self.survey.sources[track].digest, "encoder": job.stream.model}
         self._store.finalize(kind, job.fingerprint, track, self._counts[track, kind], metadata)
 
+    def _release(self) -> None:
+        """Out of quarantine with what is stored by now."""
+        for track in self.survey.sources:
+            self._quarantine.release(track, WHOLE)
+        lost = {(failure.track, failure.stream) for failure in self.failures.found.values()}
+        for track, kind in [*self.survey.done, *((track.id, kind) for track, kind in self.survey.todo)]:
+            if (track, kind) not in lost:
+                self._quarantine.release(track, kind, self.fingerprints[kind])
+        self._quarantine.save()
 
-def _quarantine(failures: list[Quarantined], config: EncodeConfig, failure: Quarantined) -> None:
-    if any((other.track, other.stream) == (failure.track, failure.stream) for other in failures):
-        return  # one reason per track is enough
-    failures.append(failure)
-    log.warning("%s (%s) cannot be encoded: %s", failure.track, failure.stream, failure.reason)
-    if config.on_error == "stop":
-        raise MediaError(
-            Problem("ENC-STOP", failure.track, failure.reason, "a readable track", "mend it, or use --on-error skip")
-        )
+    def _tally(self, kind: Literal["visual", "audio"]) -> StreamPlan:
+        sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for chunk in self._chunks:
+            if chunk.stream == kind:
+                sizes[chunk.track][0] += chunk.size
+                sizes[chunk.track][1] += chunk.size if chunk.number in self._missing[chunk.track, kind] else 0
+        done = {track: self._num_units(track, kind) for track, stream in self.survey.done if stream == kind}
+        held = {track for track, stream in self.failures.found if stream in {kind, WHOLE}}
+        todo = {track: (total, left) for track, (total, left) in sizes.items()}
+        return tally(kind, done, todo, held, self._dims[kind])
 
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "cause", None)
-    return str(cause or error).strip().splitlines()[-1]
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    def _num_units(self, track: str, kind: str) -> int:
+        source = self.survey.sources[track]
+        return source.num_frames if kind == "visual" else num_hops(source.duration_s, self._config.audio.hop_s)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ class EncodeChunks:
     """An actor that holds the encoders, and writes each chunk's features as a part file."""
 
     def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int) -> None:
-        self._store = FeatureStore(Path(store))
+        self._store = FeatureStore(store)
         self._jobs = jobs
         self._batch_size = batch_size
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.references import write_data_record
 from affectgrid.data.resident import Split, load_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream
@@ -34,6 +35,9 @@ class DataOptions(Settings):
 
     data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
     encode: EncodeConfig = EncodeConfig()
+    store: str | None = Field(
+        None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"
+    )
 
     @classmethod
     def for_package(cls, data: str, encoders: dict[str, str]) -> DataOptions:
@@ -100,8 +104,11 @@ class Encoded:
 def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
     """Encode what is missing. Needs a Ray connection."""
     catalog = open_catalog(options.data, workspace)
-    report = encode(catalog, workspace.features, options.encode)
-    return Encoded(catalog, FeatureStore(workspace.features), report, options.encode)
+    store = FeatureStore(options.store or workspace.features)
+    report = encode(catalog, store.root, options.encode)
+    encoded = Encoded(catalog, store, report, options.encode)
+    write_data_record(workspace.root, encoded.fingerprint, report.fingerprints)
+    return encoded
 
 
 def prepare(options: DataOptions, workspace: Workspace, *, prompt_files: Iterable[str]) -> PreparedData:

@@ -1,13 +1,15 @@
-"""What an encode run did, for a person."""
+"""What lies before an encode run and what it did, for a person."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from rich.console import Console
 
+from affectgrid.data.plan import EncodePlan, StreamPlan
+from affectgrid.data.store import FeatureStore
 from affectgrid.reporting.tables import Table
 
 
@@ -43,19 +45,68 @@ class EncodeFacts(Protocol):
     def quarantined(self) -> Sequence[Lost]: ...
 
 
-def print_encode_report(report: EncodeFacts, store: Path, *, console: Console | None = None) -> None:
+def print_plan(plan: EncodePlan, *, console: Console | None = None) -> None:
+    """How much is there, done, to do and in quarantine; how large it gets, and how long it takes."""
+    console = console or Console()
+    console.print(Table.of("Plan", [_plan_row(stream) for stream in plan.streams]).rich())
+    for line in _plan_lines(plan):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan_row(plan: StreamPlan) -> dict[str, str]:
+    units = "frames" if plan.stream == "visual" else "hops"
+    amounts = {"there": plan.there, "done": plan.done, "to do": plan.todo}
+    cells = {name: f"{amount.tracks:,} tracks, {amount.units:,} {units}" for name, amount in amounts.items()}
+    return {"stream": plan.stream, **cells, "in quarantine": str(plan.held), "size on disk": size(plan.todo_bytes)}
+
+
+def _plan_lines(plan: EncodePlan) -> Iterator[str]:
+    if plan.changed:
+        yield f"{plan.changed} streams of tracks whose files have changed are encoded again"
+    if not any(stream.todo.tracks for stream in plan.streams):
+        yield "nothing to do"
+    elif plan.seconds is not None:
+        gpus = f" and {plan.gpus:g} GPUs" if plan.gpus else ""
+        yield f"expected time: {duration(plan.seconds)} on {plan.cpus} cores{gpus}, by a measurement of a few frames"
+
+
+def print_encode_report(report: EncodeFacts, store: FeatureStore, *, console: Console | None = None) -> None:
     """Where the features are, what was done, and what failed with its reason."""
     console = console or Console()
     for stream, fingerprint in report.fingerprints.items():
-        line = f"{stream:<7} {report.models[stream]:<24} {store / stream / fingerprint}"
+        line = f"{stream:<7} {report.models[stream]:<24} {store.folder(stream, fingerprint)}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     rate = f", {report.frames / report.seconds:,.0f} frames and hops/s" if report.frames else ""
     console.print(
         f"{report.tracks} tracks: {report.encoded} streams encoded, {report.skipped} there already, "
-        f"{len(report.quarantined)} failed; {report.seconds:.1f} s{rate}",
+        f"{len(report.quarantined)} in quarantine; {report.seconds:.1f} s{rate}",
         highlight=False,
     )
-    if report.quarantined:
-        rows = [{"track": lost.track, "stream": lost.stream, "reason": lost.reason} for lost in report.quarantined]
-        note = "the same command tries them again; the others are stored"
-        console.print(Table.of("Not encoded", rows, note=note).rich())
+    print_quarantine(report.quarantined, console=console)
+
+
+def print_quarantine(lost: Sequence[Lost], *, console: Console | None = None) -> None:
+    """What could not be encoded, with its reason and the way out."""
+    if not lost:
+        return
+    rows = [{"track": item.track, "stream": item.stream, "reason": item.reason} for item in lost]
+    note = "tried again when their files change, or with --retry-quarantined; the others are stored"
+    (console or Console()).print(Table.of("In quarantine", rows, note=note).rich())
+
+
+def size(count: int) -> str:
+    """Bytes with a unit that leaves at most four digits."""
+    value, units = float(count), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    with contextlib.suppress(StopIteration):
+        while value >= 1000:
+            unit, value = next(units), value / 1024
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes, hours or days, to two digits or so."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,51 @@
+"""Look after the feature store: read everything back, or list and remove what nothing refers to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
+
+from typing import Literal
+
+from pydantic import Field
+from tyro.conf import Positional
+
+from affectgrid.cli import run
+from affectgrid.data.references import unused
+from affectgrid.data.store import FeatureStore
+from affectgrid.data.workspace import Workspace
+from affectgrid.reporting.storage import print_damage, print_unused
+from affectgrid.settings import Settings
+
+
+class Store(Settings):
+    """verify: read every file back; exit status 2 names what is damaged. gc: list features that no result refers to."""
+
+    action: Positional[Literal["verify", "gc"]] = Field(description="what to do")
+    store: str | None = Field(None, description="feature store: a folder or a URI; default: OUT/features")
+    delete: bool = Field(False, description="gc: remove what it lists; verify: remove what is damaged")
+    out: Path = Field(ROOT / "outputs", description="folder whose studies, runs, evaluations and models are looked at")
+
+
+def main(options: Store) -> int:
+    workspace = Workspace.open(options.out)
+    store = FeatureStore(options.store or workspace.features)
+    if options.action == "verify":
+        damaged = store.verify()
+        if options.delete:
+            store.remove_damaged(damaged)
+        print_damage(damaged, store, removed=options.delete)
+        return 2 if damaged else 0
+    found = unused(store, workspace.root)
+    if options.delete:
+        for item in found:
+            store.remove_fingerprint(item.stream, item.fingerprint)
+    print_unused(found, store, removed=options.delete)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main, Store)

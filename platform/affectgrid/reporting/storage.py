@@ -1,0 +1,45 @@
+"""The state of the feature store, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from affectgrid.data.references import Unused
+from affectgrid.data.store import FeatureStore
+from affectgrid.errors import Problem
+from affectgrid.reporting.encoding import size
+from affectgrid.reporting.tables import Table
+
+
+def print_damage(problems: Sequence[Problem], store: FeatureStore, *, removed: bool) -> None:
+    """Every damaged file, and what makes it whole."""
+    console = Console()
+    for problem in problems:
+        console.print(str(problem), style="red", highlight=False, markup=False, soft_wrap=True)
+    files = sum(len(store.tracks(stream, name)) for stream in store.streams() for name in store.fingerprints(stream))
+    way_out = "; removed: the next encode makes them again" if removed else "; --delete removes them"
+    verdict = f"{len(problems)} damaged{way_out}" if problems else "all whole"
+    console.print(f"{store.address}: {files} tracks and streams; {verdict}", highlight=False, soft_wrap=True)
+
+
+def print_unused(found: Sequence[Unused], store: FeatureStore, *, removed: bool) -> None:
+    """Every fingerprint that nothing refers to, with its size."""
+    console = Console()
+    if not found:
+        console.print(f"{store.address}: every fingerprint is referred to", highlight=False, soft_wrap=True)
+        return
+    rows = [
+        {
+            "stream": item.stream,
+            "fingerprint": item.fingerprint,
+            "encoder": item.model,
+            "tracks": f"{item.tracks}",
+            "size": size(item.size_bytes),
+        }
+        for item in found
+    ]
+    total = size(sum(item.size_bytes for item in found))
+    note = f"{total} removed" if removed else f"{total}; nothing was removed: --delete does"
+    console.print(Table.of("Nothing refers to", rows, note=note).rich())
