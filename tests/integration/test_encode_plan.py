@@ -57,7 +57,7 @@ def test_a_plan_foretells_what_the_run_then_does(catalog: Catalog, tmp_path: Pat
     bad = tmp_path / "corpus" / "bad.mp4"
     bad.write_bytes(b"no video")
     some = Catalog(catalog.root, (*catalog.tracks[:2], Track("bad", "test", bad, None, None)))
-    plan, lost = plan_encode(some, root, CONFIG)
+    plan, lost = plan_encode(some, root, CONFIG, calibrated=False)
     first, second = (frames_and_hops(catalog.tracks[k : k + 1]) for k in (0, 1))
     for stream, one, two in zip(plan.streams, first, second, strict=True):
         assert (stream.there, stream.done, stream.todo) == (Amount(3, one + two), Amount(1, one), Amount(1, two))
@@ -84,7 +84,7 @@ def test_chunks_of_a_killed_run_are_not_counted_again(catalog: Catalog, tmp_path
     rows = slice(chunk.start, chunk.stop)
     part = FeatureTable(whole.frame_index[rows], whole.time_s[rows], whole.present[rows], whole.feature[rows])
     store.write_part("visual", fingerprint, track, chunk.number, part)
-    plan, _ = plan_encode(one, root, CONFIG)
+    plan, _ = plan_encode(one, root, CONFIG, calibrated=False)
     assert plan.streams[0].todo == Amount(1, len(whole.frame_index) - chunk.size)
     report = encode(one, root, CONFIG)
     assert report.frames == len(whole.frame_index) - chunk.size
@@ -98,7 +98,7 @@ def test_a_touched_video_is_not_encoded_again_and_a_changed_one_is(catalog: Cata
     assert first.video is not None
     assert second.video is not None
     os.utime(first.video)
-    touched, _ = plan_encode(catalog, root, CONFIG)
+    touched, _ = plan_encode(catalog, root, CONFIG, calibrated=False)
     assert touched.changed == 0
     records = (root / "visual" / prints["visual"] / "sources.jsonl").read_text()
     assert encode(catalog, root, CONFIG).encoded == 0
@@ -106,7 +106,7 @@ def test_a_touched_video_is_not_encoded_again_and_a_changed_one_is(catalog: Cata
     before = store.read("audio", prints["audio"], first.id)
     other = store.read("audio", prints["audio"], second.id)
     shutil.copyfile(second.video, first.video)
-    plan, _ = plan_encode(catalog, root, CONFIG)
+    plan, _ = plan_encode(catalog, root, CONFIG, calibrated=False)
     assert plan.changed == 2
     assert [stream.todo.tracks for stream in plan.streams] == [1, 1]
     report = encode(catalog, root, CONFIG)
@@ -128,7 +128,7 @@ def test_a_mended_video_leaves_quarantine(catalog: Catalog, tmp_path: Path) -> N
     assert [failure.track for failure in encode(one, root, CONFIG).quarantined] == [track.id]
     os.utime(track.video)
     assert encode(one, root, CONFIG).encoded == 0  # another date, the same bytes
-    plan, lost = plan_encode(one, root, CONFIG)
+    plan, lost = plan_encode(one, root, CONFIG, calibrated=False)
     assert [stream.held for stream in plan.streams] == [1, 1]
     assert len(lost) == 1
     track.video.write_bytes(good)

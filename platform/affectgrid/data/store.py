@@ -301,13 +301,10 @@ def _open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         fs, base = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
-        # an address may hold a key and its secret
-        shown, found = (re.sub(r"//[^/@]*@", "//", text) for text in (uri, str(error).splitlines()[0]))
-        found, mend = (
-            str(error).splitlines()[0],
-            "see what pyarrow.fs.FileSystem.from_uri takes",
-        )
-        raise StoreError(Problem("STO-URI", shown, found, "a folder, s3://..., gs://...", mend)) from error
+        # An address may hold a key and its secret.
+        shown, found = (re.sub(r"//[^/]*@", "//", text) for text in (uri, str(error).splitlines()[0]))
+        mend = "see what pyarrow.fs.FileSystem.from_uri takes"
+        raise StoreError(Problem("STO-URI", shown, found, "a folder, s3://..., gs://...", mend)) from None
     return fs, base.rstrip("/")
 
 

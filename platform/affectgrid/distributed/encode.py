@@ -141,11 +141,16 @@ def encode(
     )
 
 
-def plan_encode(catalog: Catalog, store_root: Path | str, config: EncodeConfig) -> tuple[EncodePlan, list[Quarantined]]:
-    """What `encode` would do, and what it would leave out; the store is only read. Needs a Ray connection."""
+def plan_encode(
+    catalog: Catalog, store_root: Path | str, config: EncodeConfig, *, calibrated: bool = True
+) -> tuple[EncodePlan, list[Quarantined]]:
+    """What `encode` would do, and what it would leave out; the store is only read. Needs a Ray connection.
+
+    The time is left out without `calibrated`: measuring it takes some seconds.
+    """
     run = _Run(catalog, FeatureStore(store_root), config.model_copy(update={"on_error": "skip"}), dry=True)
     run.prepare()
-    return run.plan(calibrated=True), list(run.failures.found.values())
+    return run.plan(calibrated=calibrated), list(run.failures.found.values())
 
 
 def stream_jobs(
