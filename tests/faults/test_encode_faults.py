@@ -203,7 +203,7 @@ def test_an_encoder_that_is_killed_costs_its_chunks_a_second_try(rendered: Path,
             if any(root.rglob("*.parquet")):
                 for process in psutil.Process().children(recursive=True):
                     with contextlib.suppress(psutil.Error):
-                        if "EncodeChunks" in " ".join(process.cmdline()):
+                        if "MapWorker" in " ".join(process.cmdline()):
                             process.kill()
                             killed.append(process.pid)
                             return
