@@ -16,7 +16,7 @@ REQUIREMENTS = (
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Environment variables for a process that sees our packages and the rivals'. Skips where they cannot be fetched."""
+    """Variables for a process that sees our packages and the rivals'. Skips where they cannot be fetched."""
     folder = cache / "rivals"
     if not folder.is_dir():
         draft = folder.with_name(f".rivals.{os.getpid()}")

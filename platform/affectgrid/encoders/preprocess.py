@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812 (its own documentation's name)
@@ -58,3 +58,10 @@ class ImagePreprocess:
         if self.resize_mode == "shortest":  # truncated, as torchvision's own Resize(int) does
             return [int(size * height / reference), int(size * width / reference)]
         return [max(1, round(size * height / reference)), max(1, round(size * width / reference))]
+
+
+def normalise(
+    images: UInt8[Tensor, "n 3 height width"], mean: Float[Tensor, "3 1 1"], std: Float[Tensor, "3 1 1"]
+) -> Float[Tensor, "n 3 height width"]:
+    """Grey levels to the network's input, ``(levels / 255 - mean) / std``, in place after one conversion."""
+    return images.float().sub_(255 * mean).div_(255 * std)

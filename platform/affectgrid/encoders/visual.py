@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from affectgrid.encoders.precision import Precision, Resolved, settle, to_device
-from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
 from affectgrid.encoders.weights import digest_weights, find_safetensors, load_strictly, misfit, pickle_refused
@@ -130,8 +130,8 @@ class VisualEncoder:
             return self._forward(to_device(images, self.device)).float().cpu().clone()
 
     def _forward(self, images: Tensor) -> Tensor:
-        pixels = self.preprocess.resize(images).float().div_(255)
-        pixels = ((pixels - self._mean) / self._std).to(next(self._model.parameters()).dtype)
+        pixels = normalise(self.preprocess.resize(images), self._mean, self._std)
+        pixels = pixels.to(next(self._model.parameters()).dtype)
         # Neither CoCa nor its kin give image features by calling `visual`.
         whole: Callable[[Tensor], Tensor] = getattr(self._model, "encode_image", self._model)
         tower = whole if self._tower is None else self._tower
