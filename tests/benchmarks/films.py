@@ -21,11 +21,11 @@ def draw_film(path: Path, *, num_frames: int, height: int) -> Path:
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 8, 3), dtype=np.uint8))
     scene = np.asarray(coarse.resize((2 * width, height), Image.Resampling.BICUBIC)).astype(np.int16)
-    grain = rng.integers(-16, 17, (8, height, width, 1), dtype=np.int16)
+    grain = rng.integers(-13, 14, (8, height, width, 1), dtype=np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}-{path.name}")
     with av.open(str(draft), "w", format="mp4") as container:
-        options = {"preset": "veryfast", "crf": "20", "g": "60"}
+        options = {"preset": "veryfast", "crf": "23", "g": "60"}
         stream = container.add_stream("libx264", rate=RATE_HZ, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number in range(num_frames):

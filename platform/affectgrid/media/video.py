@@ -11,6 +11,7 @@ from typing import Any
 import av
 import av.stream
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from affectgrid.errors import MediaError, Problem
@@ -162,6 +163,7 @@ class FrameReader:
         self._path, self._info, self._num_threads = path, info, num_threads
         self._frames: Generator[tuple[int, Any], None, None] | None = None
         self._next = 0  # the earliest position that `_frames` can still give
+        self._converter = VideoReformatter()  # kept: FFmpeg prepares its tables once, not in every frame
 
     def read(self, positions: Iterable[int]) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
         """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for ascending positions; frame_index = p + 1.
@@ -172,7 +174,7 @@ class FrameReader:
         for position in positions:
             frame = self._find(position)
             with media_errors(self._path):
-                rgb = _to_rgb(frame, self._info)
+                rgb = _to_rgb(frame, self._info, self._converter)
             yield position + 1, float(self._info.frame_times_s[position]), rgb
 
     def close(self) -> None:
@@ -267,8 +269,8 @@ def _decode(
                         yield position, frame
 
 
-def _to_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:
-    rgb: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+def _to_rgb(frame: Any, info: VideoInfo, converter: Any) -> NDArray[np.uint8]:
+    rgb: NDArray[np.uint8] = converter.reformat(frame, format="rgb24").to_ndarray()
     return np.ascontiguousarray(np.rot90(rgb, info.rotation_degrees // 90)) if info.rotation_degrees else rgb
 
 
