@@ -33,11 +33,11 @@ from affectgrid.errors import MediaError, StoreError
 from support.processes import REPOSITORY, Family, family, wait_until
 
 CONFIG = EncodeConfig(
-    visual=VisualStream(crop="frame"), audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, tries=2
+    visual=VisualStream(crop="frame"), audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, tries=2, encoders=1
 )
 # The same settings for jobs/encode.py, but for the crops, which need no decoding.
 ARGUMENTS = ["--audio.hop-s", "0.5", "--chunk-frames", "16", "--chunk-hops", "3"]
-JOB_CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3)
+JOB_CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)
 
 
 OTHERS = ("rendered-001", "rendered-005")  # with sound, and without
@@ -143,7 +143,7 @@ def test_a_video_whose_decoder_crashes_or_hangs_goes_to_quarantine(
     assert {failure.track for failure in report.quarantined} == {"victim"}
     assert "visual" in {failure.stream for failure in report.quarantined}
     assert all(failure.reason.startswith(reason.format(video=video)) for failure in report.quarantined)
-    workers, streams = 2, 2
+    workers, streams = 2, 2  # the driver looks at a few tracks, too
     assert config.tries <= len(struck) <= config.tries * workers * streams
     store = FeatureStore(root)
     for stream, fingerprint in report.fingerprints.items():
@@ -280,6 +280,7 @@ echo "again: $?"
 """
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_encoding_and_what_was_stored_stays(rendered: Path, short_tmp: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()

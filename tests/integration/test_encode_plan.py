@@ -17,7 +17,7 @@ from affectgrid.distributed.encode import EncodeConfig, encode, plan_encode
 from affectgrid.media.video import probe_video
 from support.processes import family
 
-CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3)
+CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)
 
 
 @pytest.fixture

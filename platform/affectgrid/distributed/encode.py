@@ -112,7 +112,7 @@ def encode(
     store_root: Path | str,
     config: EncodeConfig,
     *,
-    show_plan: Callable[[EncodePlan], None] = lambda _plan: None,
+    show_plan: Callable[[EncodePlan], None] | None = None,
 ) -> EncodeReport:
     """Encode what the store lacks. Needs a Ray connection (`cluster.connect`).
 
@@ -126,7 +126,7 @@ def encode(
     store.require_writable()
     run = _Run(catalog, store, config)
     run.prepare()
-    if run.todo:
+    if show_plan and run.todo:
         show_plan(run.plan(calibrated=worth_calibrating(run.units)))
     encoded, frames = run.execute()
     return EncodeReport(

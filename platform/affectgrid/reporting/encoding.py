@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from affectgrid.data.plan import EncodePlan, StreamPlan
+from affectgrid.data.plan import Amount, EncodePlan, StreamPlan
 from affectgrid.data.store import FeatureStore
 from affectgrid.reporting.tables import Table
 
@@ -48,16 +48,28 @@ class EncodeFacts(Protocol):
 def print_plan(plan: EncodePlan, *, console: Console | None = None) -> None:
     """How much is there, done, to do and in quarantine; how large it gets, and how long it takes."""
     console = console or Console()
-    console.print(Table.of("Plan", [_plan_row(stream) for stream in plan.streams]).rich())
+    console.print(Table.of("Plan", _plan_rows(plan.streams)).rich())
     for line in _plan_lines(plan):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _plan_row(plan: StreamPlan) -> dict[str, str]:
-    units = "frames" if plan.stream == "visual" else "hops"
-    amounts = {"there": plan.there, "done": plan.done, "to do": plan.todo}
-    cells = {name: f"{amount.tracks:,} tracks, {amount.units:,} {units}" for name, amount in amounts.items()}
-    return {"stream": plan.stream, **cells, "in quarantine": str(plan.held), "size on disk": size(plan.todo_bytes)}
+def _plan_rows(streams: Sequence[StreamPlan]) -> list[dict[str, str]]:
+    """One column per stream: a terminal is narrow."""
+    cells = {
+        "there": [_amount(plan.there, plan.stream) for plan in streams],
+        "done": [_amount(plan.done, plan.stream) for plan in streams],
+        "to do": [_amount(plan.todo, plan.stream) for plan in streams],
+        "in quarantine": [f"{plan.held:,} tracks" for plan in streams],
+        "size on disk": [size(plan.todo_bytes) for plan in streams],
+    }
+    return [
+        {"": name} | {plan.stream: text for plan, text in zip(streams, texts, strict=True)}
+        for name, texts in cells.items()
+    ]
+
+
+def _amount(amount: Amount, stream: str) -> str:
+    return f"{amount.tracks:,} tracks, {amount.units:,} {'frames' if stream == 'visual' else 'hops'}"
 
 
 def _plan_lines(plan: EncodePlan) -> Iterator[str]:
@@ -106,6 +118,8 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds, minutes, hours or days, to two digits or so."""
+    if seconds < 1:
+        return "less than a second"
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
