@@ -114,3 +114,17 @@ def test_sizes(count, text):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_edges_move_to_keyframes_that_are_near():
+    def edges(keyframes, total=100, size=25):
+        chunks = cut_chunks("visual", "t", total, size, video="v", keyframes=keyframes)
+        assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
+        assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]]
+        return [chunk.start for chunk in chunks] + [chunks[-1].stop]
+
+    assert edges(()) == [0, 25, 50, 75, 100]
+    assert edges((0, 20, 40, 60, 80)) == [0, 20, 40, 80, 100]  # 50 is as far from both: the earlier
+    assert edges((0,)) == [0, 25, 50, 75, 100]  # none is near: the decoder goes by what comes before
+    assert edges((0, 38, 62)) == [0, 25, 38, 75, 100]
+    assert edges((0, 37, 64)) == [0, 37, 50, 64, 100]

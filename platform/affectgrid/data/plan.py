@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 StreamKind = Literal["visual", "audio"]
@@ -49,14 +50,29 @@ def cut_chunks(
     video: str | None,
     crops: str | None = None,
     person: Person = "largest",
+    keyframes: Sequence[int] = (),
 ) -> list[Chunk]:
-    """Cut `total` frames or hops into chunks of at most `size`, nearly equal, so that no worker idles on a stub."""
+    """Cut `total` frames or hops into chunks of about `size`, nearly equal, so that no worker idles on a stub.
+
+    An edge moves to the nearest of the `keyframes` (ascending) within half a chunk: decoding can begin only there, and
+    a worker would decode what comes before its chunk for nothing.
+    """
     count = max(1, math.ceil(total / size))
     edges = [round(total * k / count) for k in range(count + 1)]
+    if keyframes:
+        moved = [_nearest(keyframes, edge) for edge in edges[1:-1]]
+        inner = [key if abs(key - edge) < size / 2 else edge for key, edge in zip(moved, edges[1:-1], strict=True)]
+        edges = sorted({0, *inner, total})
     return [
         Chunk(stream, track, k, start, stop, video, crops, person)
         for k, (start, stop) in enumerate(itertools.pairwise(edges))
     ]
+
+
+def _nearest(ascending: Sequence[int], value: int) -> int:
+    """The nearest member; the earlier of two."""
+    right = bisect.bisect_left(ascending, value)
+    return min(ascending[max(0, right - 1) : right + 1], key=lambda member: abs(member - value))
 
 
 def num_hops(duration_s: float, hop_s: float) -> int:

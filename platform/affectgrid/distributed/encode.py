@@ -308,7 +308,10 @@ class _Run:
         if kind == "visual":
             crops = text(track.crops) if config.visual.crop == "crops" else None
             size, person = config.chunk_frames, track.person
-            chunks = cut_chunks("visual", track.id, total, size, video=video, crops=crops, person=person)
+            keys = () if crops else self.survey.sources[track.id].keyframes
+            chunks = cut_chunks(
+                "visual", track.id, total, size, video=video, crops=crops, person=person, keyframes=keys
+            )
         else:
             chunks = cut_chunks("audio", track.id, total, config.chunk_hops, video=video)
         stale = (track.id, kind) in self.survey.stale

@@ -30,12 +30,17 @@ class Source:
         duration_s: time of the video's last frame on the container's clock; 0 without a video.
         has_sound: whether the video has a sound track.
         digest: sha256 (hex) of the video's bytes, and of the crops' names and sizes.
+        keyframes: positions where decoding can begin, ascending; empty where it cannot be told.
     """
 
     num_frames: int
     duration_s: float
     has_sound: bool
     digest: str
+    keyframes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keyframes", tuple(self.keyframes))  # JSON, where it was kept, has lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,8 @@ def probe(video: str | None, crops: str | None) -> Source:
             )
         )
     duration_s = float(info.frame_times_s[-1]) if info else 0.0
-    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest())
+    keyframes = tuple(info.keyframes.tolist()) if info and info.in_time_order else ()
+    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest(), keyframes)
 
 
 def read_visual_chunk(
