@@ -353,7 +353,7 @@ def test_encoding_twice_opens_no_video(rendered: Path, tmp_path: Path) -> None:
         os.utime(track.video, ns=(status.st_atime_ns, status.st_mtime_ns))
     started = time.monotonic()
     again = encode(catalog, root, JOB_CONFIG)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # seconds, not minutes, on a busy machine, too
     assert (again.encoded, again.frames, again.quarantined) == (0, 0, ())
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.parquet")} == before
 
