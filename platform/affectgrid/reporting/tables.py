@@ -81,6 +81,6 @@ class Table:
 def _starts_with_number(cell: str) -> bool:
     try:
         float(cell.split()[0].rstrip("%"))
-    except ValueError:
+    except (ValueError, IndexError):  # words, or nothing but white space
         return False
     return True
