@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
+import socket
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +34,18 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
+
+def _raise_loopback() -> None:
+    """A network namespace of its own (`unshare -rn make test`) begins with loopback down, and Ray speaks over it."""
+    get_flags, set_flags, up = 0x8913, 0x8914, 0x1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        answer = fcntl.ioctl(control, get_flags, struct.pack("16sh22x", b"lo", 0))
+        flags = struct.unpack("16sh22x", answer)[1]
+        if not flags & up:
+            fcntl.ioctl(control, set_flags, struct.pack("16sh22x", b"lo", flags | up))
+
+
+_raise_loopback()
 REPOSITORY = Path(__file__).resolve().parents[1]
 MEDIA = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affectgrid")) / "media"
 
