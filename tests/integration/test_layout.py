@@ -50,7 +50,7 @@ def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
     """A plain interpreter that imports the method and the training loop has met neither."""
     script = (
         "import sys; sys.path.insert(0, 'platform'); import affectgrid.training.loop, affectgrid.model.fusion;"
-        "rim = ('ray', 'mlflow', 'optuna', 'open_clip', 'transformers');"
+        "rim = ('ray', 'mlflow', 'optuna', 'av', 'open_clip', 'transformers');"
         "print([name for name in rim if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True, text=True)

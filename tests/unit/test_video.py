@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from affectgrid.errors import MediaError
 from affectgrid.media import video as module
-from affectgrid.media.video import FrameReader, nearest_frames, probe_video, read_frames
+from affectgrid.media.sampling import nearest_frames
+from affectgrid.media.video import FrameReader, probe_video, read_frames
 
 HEIGHT, WIDTH = 48, 64
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from affectgrid.data.annotations import Annotation, read_annotation
 from affectgrid.data.catalog import Track
 from affectgrid.data.store import FeatureStore, FeatureTable
-from affectgrid.media.video import nearest_frames
+from affectgrid.media.sampling import nearest_frames
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
