@@ -5,15 +5,17 @@ python peer_driver.py ARCHITECTURE WEIGHTS OUT_FOLDER FILMS FRAMES_PER_FILM FILM
 The model is loaded in each call and not counted; what one film costs more than none is its steady speed.
 """
 
+import importlib
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import clip_video_encode.clip_video_encode as peer
 import open_clip
 import torch
 
+# not `import ... as`: the package has a function of the module's name
+peer = importlib.import_module("clip_video_encode.clip_video_encode")
 architecture, weights, out, per_film, *films = sys.argv[1:]
 torch.set_num_threads(int(__import__("os").cpu_count() or 1))
 loaded = {}

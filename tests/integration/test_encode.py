@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from affectgrid.data.annotations import read_annotation, write_annotation
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.resident import load_split
 from affectgrid.data.store import FeatureStore
@@ -157,3 +158,43 @@ def test_a_damaged_video_is_reported_and_the_rest_arrives(rendered: Path, tmp_pa
     assert report.encoded == 4
     with pytest.raises(MediaError, match="ENC-STOP"):
         encode(few, tmp_path / "store", CONFIG.model_copy(update={"on_error": "stop"}))
+
+
+def test_frames_without_a_label_are_left_out_where_that_is_asked_for(rendered: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(rendered, corpus)
+    catalog = read_aff_wild2(corpus)
+    track = next(t for t in catalog.tracks if t.annotation and not read_annotation(t.annotation).valid.all())
+    assert track.annotation is not None
+    one = Catalog(corpus, (track,))
+    config = CONFIG.model_copy(update={"visual": VisualStream(crop="frame", frames="labelled")})
+    report = encode(one, tmp_path / "store", config)
+    fingerprint = report.fingerprints["visual"]
+    labels = read_annotation(track.annotation)
+
+    def present() -> list[int]:
+        table = FeatureStore(tmp_path / "store").read("visual", fingerprint, track.id)
+        return [int(i) for i, there in zip(table.frame_index, table.present, strict=True) if there]
+
+    assert present() == (np.flatnonzero(labels.valid) + 1).tolist()
+    labels.valid[:3] = False  # a corrected annotation is another choice of frames
+    write_annotation(track.annotation, labels)
+    again = encode(one, tmp_path / "store", config)
+    assert (again.encoded, again.skipped) == (1, 1)  # the sound stays
+    assert present() == (np.flatnonzero(labels.valid) + 1).tolist()
+
+
+def test_a_broken_annotation_is_a_reason_until_it_is_mended(rendered: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(rendered, corpus)
+    track = next(t for t in read_aff_wild2(corpus).tracks if t.annotation)
+    assert track.annotation is not None
+    one = Catalog(corpus, (track,))
+    good = track.annotation.read_text()
+    track.annotation.write_text(good.replace("valence,arousal", "arousal"))
+    config = CONFIG.model_copy(update={"visual": VisualStream(crop="frame", frames="labelled")})
+    (lost,) = encode(one, tmp_path / "store", config).quarantined
+    assert lost.stream == "visual"
+    assert lost.reason.startswith("ANN-HEADER")
+    track.annotation.write_text(good)
+    assert encode(one, tmp_path / "store", config).quarantined == ()

@@ -132,3 +132,34 @@ def test_crops_are_taken_at_the_rate_of_their_video(video: str, tmp_path: Path):
     assert [int(image[0, 0, 0]) for image in some.images] == [1, 4, 7, 90]
     without_clock = read_visual_chunk(None, str(tmp_path), 0, 95, crop="crops", frame_rate_hz=10.0)
     assert without_clock.present.sum() == 7
+
+
+def test_a_labelled_frame_needs_itself_or_the_points_of_the_grid_on_both_sides():
+    wanted = np.array([3, 4, 10])
+    assert module.needed(wanted, None).tolist() == [3, 4, 10]
+    assert module.needed(wanted, np.array([0, 5, 10, 15])).tolist() == [0, 5, 10]
+    assert module.needed(np.array([17]), np.array([0, 5, 10, 15])).tolist() == [15]  # past the last point
+    assert module.needed(np.array([], dtype=int), np.array([0, 5])).tolist() == []
+
+
+@pytest.mark.parametrize("pieces", [(0, 90), (0, 10, 33, 90)])
+def test_only_labelled_frames_are_looked_at(video: str, pieces: tuple[int, ...], monkeypatch: pytest.MonkeyPatch):
+    labelled = np.zeros(80, dtype=bool)  # shorter than the video: what is past its end has no label
+    labelled[[5, 6, 40]] = True
+    asked: list[int] = []
+    read = module.FrameReader.read
+
+    def recording(reader, positions):
+        asked.extend(positions := list(positions))
+        return read(reader, positions)
+
+    monkeypatch.setattr(module.FrameReader, "read", recording)
+    found = [
+        read_visual_chunk(video, None, start, stop, crop="frame", labelled=labelled)
+        for start, stop in itertools.pairwise(pieces)
+    ]
+    present = np.concatenate([piece.present for piece in found])
+    assert np.flatnonzero(present).tolist() == [5, 6, 40]
+    assert asked == [5, 6, 40]
+    (whole,) = [read_visual_chunk(video, None, 40, 41, crop="frame")]
+    np.testing.assert_array_equal([image for piece in found for image in piece.images][-1], whole.images[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -484,3 +485,43 @@ def test_loading_is_silent_and_leaves_logging_alone(capfd: pytest.CaptureFixture
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert (logging.getLogger().handlers, logging.getLogger().filters) == before
+
+
+class Paced(torch.nn.Linear):
+    """A model whose pace depends on its type: `waits` seconds a call, by type."""
+
+    def __init__(self, waits: dict[torch.dtype, float]) -> None:
+        super().__init__(4, 4)
+        self.waits = waits
+
+    def encode(self) -> torch.Tensor:
+        with torch.inference_mode():
+            time.sleep(self.waits[self.weight.dtype])
+            return self(torch.eye(4, dtype=self.weight.dtype)).float()
+
+
+@pytest.mark.parametrize(
+    ("full_s", "half_s", "half", "expected"),
+    [(0.05, 0.0, None, "bf16"), (0.0, 0.05, None, "fp32"), (0.0, 0.05, "bf16", "bf16")],
+)
+def test_auto_takes_half_only_where_it_is_faster(full_s, half_s, half, expected, monkeypatch):
+    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    monkeypatch.setattr(precision_module, "native_half", lambda device: "bf16")
+    model = Paced({torch.float32: full_s, torch.bfloat16: half_s})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settled = precision_module.settle("auto", model, model.encode, name="m", device=torch.device("cpu"), half=half)
+    assert settled == expected
+    if expected == "fp32":
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_what_is_stored_stays_as_it_was_settled(monkeypatch):
+    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    rounded = load_visual("tiny", precision="bf16")
+    again = load_visual("tiny", precision="auto", half="fp32", stored=lambda digest: digest == rounded.digest)
+    assert (again.precision, again.digest) == ("bf16", rounded.digest)
+    fresh = load_visual("tiny", precision="auto", half="fp32")
+    assert fresh.precision == "fp32"
+    heard = load_audio("tiny", precision="bf16")
+    assert load_audio("tiny", precision="auto", stored=lambda digest: digest == heard.digest).digest == heard.digest

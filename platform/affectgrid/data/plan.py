@@ -24,6 +24,7 @@ class Chunk:
         start, stop: 0-based positions, half-open.
         video, crops: what it is read from; crops only for the visual stream.
         person: whose face a detector looks for.
+        annotation: where only labelled frames are encoded, the file that says which.
     """
 
     stream: StreamKind
@@ -34,6 +35,7 @@ class Chunk:
     video: str | None
     crops: str | None
     person: Person = "largest"
+    annotation: str | None = None
 
     @property
     def size(self) -> int:
@@ -50,6 +52,7 @@ def cut_chunks(
     video: str | None,
     crops: str | None = None,
     person: Person = "largest",
+    annotation: str | None = None,
     keyframes: Sequence[int] = (),
 ) -> list[Chunk]:
     """Cut `total` frames or hops into chunks of about `size`, nearly equal, so that no worker idles on a stub.
@@ -64,7 +67,7 @@ def cut_chunks(
         inner = [key if abs(key - edge) < size / 2 else edge for key, edge in zip(moved, edges[1:-1], strict=True)]
         edges = sorted({0, *inner, total})
     return [
-        Chunk(stream, track, k, start, stop, video, crops, person)
+        Chunk(stream, track, k, start, stop, video, crops, person, annotation)
         for k, (start, stop) in enumerate(itertools.pairwise(edges))
     ]
 

@@ -62,7 +62,7 @@ class Quarantine:
         """Note a failure; it replaces an older one."""
         fingerprint = "" if stream == WHOLE else fingerprint
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        facts = (signature(track), content_digest(track), now)
+        facts = (signature(track, labels=True), content_digest(track), now)
         self._entries[track.id, stream, fingerprint] = Entry(track.id, stream, fingerprint, reason, *facts)
 
     def release(self, track: str, stream: str, fingerprint: str = "") -> None:
@@ -76,7 +76,7 @@ class Quarantine:
             self._saved = dict(self._entries)
 
     def _unchanged(self, entry: Entry, track: Track) -> bool:
-        now = signature(track)
+        now = signature(track, labels=True)
         if now == entry.signature:
             return True
         if content_digest(track) != entry.source_sha256:

@@ -28,13 +28,25 @@ class SourceRecord:
     source: Source
 
 
-def signature(track: Track) -> str:
-    """Size and date of the video, and the date of the crops' folder; no content is read. Two equal ones: unchanged."""
-    return f"video {_look(track.video)} crops {_look(track.crops)}"
+def signature(track: Track, *, labels: bool = False) -> str:
+    """Size and date of the video, and the date of the crops' folder; no content is read. Two equal ones: unchanged.
+
+    With `labels` the annotation's, too: where it decides which frames are encoded.
+    """
+    files = f"video {_look(track.video)} crops {_look(track.crops)}"
+    return f"{files} labels {_look(track.annotation)}" if labels else files
+
+
+def with_labels(source: Source, track: Track) -> Source:
+    """A source whose digest changes with the track's annotation, too."""
+    if track.annotation is None or not track.annotation.is_file():
+        return source
+    digest = hashlib.sha256(source.digest.encode() + track.annotation.read_bytes()).hexdigest()
+    return dataclasses.replace(source, digest=digest)
 
 
 def content_digest(track: Track) -> str:
-    """sha256 over the video's bytes and the crops' names and sizes; for files that no prober can read."""
+    """sha256 over the video's bytes, the crops' names and sizes, and the annotation; for files that no one can read."""
     digest = hashlib.sha256()
     for path in sorted(track.crops.iterdir()) if track.crops and track.crops.is_dir() else []:
         digest.update(f"{path.name}:{path.stat().st_size};".encode())
@@ -42,6 +54,8 @@ def content_digest(track: Track) -> str:
         with track.video.open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
+    if track.annotation and track.annotation.is_file():
+        digest.update(track.annotation.read_bytes())
     return digest.hexdigest()
 
 

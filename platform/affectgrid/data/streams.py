@@ -15,7 +15,7 @@ from affectgrid.settings import Settings
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_PRECISION = "of the weights; auto: half where the hardware has it and the features stay within cosine .999 of fp32"
+_PRECISION = "of the weights; auto: half where it is faster and the features stay within cosine .999 of fp32"
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
@@ -38,6 +38,9 @@ class VisualStream(Settings):
         None, gt=0, description="encode only the frames nearest to this rate; others are interpolated when loaded"
     )
     detect_every: int = Field(1, ge=1, description="detect a face in every k-th encoded frame and track it between")
+    frames: Literal["all", "labelled"] = Field(
+        "all", description="which frames are encoded; labelled: not those whose label is -5 or missing"
+    )
     landmarks: Path | None = Field(
         None,
         description="dlib shape predictor (5 or 68 points): detected faces are turned upright; default: they are not",

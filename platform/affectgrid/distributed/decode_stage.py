@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
+from affectgrid.data.annotations import read_annotation
 from affectgrid.data.plan import Chunk
 from affectgrid.data.streams import AudioStream, VisualStream
 from affectgrid.distributed.guarded import Limits, guarded
 from affectgrid.encoders.preprocess import ImagePreprocess
-from affectgrid.errors import MediaError
+from affectgrid.errors import AnnotationError, MediaError
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
 
 Row = dict[str, Any]
@@ -39,7 +42,7 @@ def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
     }  # fmt: skip
     try:
         return empty | (_frames(chunk, jobs, limits) if chunk.stream == "visual" else _sound(chunk, jobs, limits))
-    except MediaError as error:
+    except (MediaError, AnnotationError) as error:
         return empty | {"error": str(error)}
 
 
@@ -77,8 +80,14 @@ def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits
         frame_rate_hz=stream.frame_rate_hz,
         detect_every=stream.detect_every,
         landmarks=str(stream.landmarks) if stream.landmarks else None,
+        labelled=_labelled(chunk.annotation) if chunk.annotation else None,
     )
     return frames
+
+
+@functools.lru_cache(maxsize=2)
+def _labelled(annotation: str) -> Bool[np.ndarray, "frame"]:
+    return read_annotation(Path(annotation)).valid
 
 
 def _sound(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import ray
 import ray.data
 from pydantic import Field
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources, TaskPoolStrategy
 
 from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.plan import (
@@ -46,6 +46,8 @@ from affectgrid.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_IN_FLIGHT = 2  # chunks that an encoder is given: one to work on, one in hand
+
 
 class EncodeConfig(Settings):
     """What is encoded, and how the work is spread. Only `visual` and `audio` change the numbers that are stored."""
@@ -61,8 +63,10 @@ class EncodeConfig(Settings):
     encoders: int | None = Field(
         None, gt=0, description="encoder processes; default: one per GPU; without GPUs one per core, apart half of them"
     )
-    time_limit_s: float = Field(300, gt=0, description="longest time to decode one chunk")
-    memory_limit_gb: float = Field(4, gt=0, description="most memory to decode one chunk, in GiB")
+    time_limit_s: float = Field(300, gt=0, description="longest time to decode 16 frames, or the sound of a chunk")
+    memory_limit_gb: float = Field(
+        4, gt=0, description="most memory to decode 16 frames, or the sound of a chunk, in GiB"
+    )
     tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
     on_error: Literal["skip", "stop"] = Field("skip", description="go on without a track that fails, or stop")
     retry_quarantined: bool = Field(False, description="try tracks that failed before, though their files are the same")
@@ -154,10 +158,10 @@ def plan_encode(
 
 
 def stream_jobs(
-    config: EncodeConfig, tracks: Sequence[Track], limits: Limits
+    config: EncodeConfig, tracks: Sequence[Track], limits: Limits, store: FeatureStore
 ) -> tuple[dict[str, StreamJob], dict[str, int], dict[str, dict[str, object]]]:
     """By stream: the job with its fingerprint, the length of a feature, and what the fingerprint hashes."""
-    visual, audio = settle_encoders(config.visual, config.audio, tracks, limits)
+    visual, audio = settle_encoders(config.visual, config.audio, tracks, limits, store)
     seen = config.visual.model_copy(update={"precision": visual.precision})
     heard = config.audio.model_copy(update={"precision": audio.precision})
     jobs = {
@@ -210,7 +214,7 @@ class _Run:
     def __init__(self, catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry: bool = False) -> None:
         self._catalog, self._store, self._config = catalog, store, config
         self._limits = config.limits
-        self.jobs, self._dims, self._specs = stream_jobs(config, catalog.tracks, self._limits)
+        self.jobs, self._dims, self._specs = stream_jobs(config, catalog.tracks, self._limits, store)
         self.fingerprints = {kind: job.fingerprint for kind, job in self.jobs.items()}
         self._quarantine = Quarantine(store)
         self.failures = _Failures(config, self._quarantine, self.fingerprints, dry=dry)
@@ -238,6 +242,7 @@ class _Run:
             self.fingerprints,
             self._quarantine,
             self._limits,
+            by_labels={"visual"} if self._config.visual.frames == "labelled" else set(),
             retry=self._config.retry_quarantined,
             failed=self.failures.add,
         )
@@ -308,10 +313,12 @@ class _Run:
         if kind == "visual":
             crops = text(track.crops) if config.visual.crop == "crops" else None
             size, person = config.chunk_frames, track.person
-            keys = () if crops else self.survey.sources[track.id].keyframes
+            keys = () if crops else self.survey.sources[track.id, kind].keyframes
+            labels = text(track.annotation) if config.visual.frames == "labelled" else None
             chunks = cut_chunks(
-                "visual", track.id, total, size, video=video, crops=crops, person=person, keyframes=keys
-            )
+                "visual", track.id, total, size, video=video, crops=crops, person=person, annotation=labels,
+                keyframes=keys,
+            )  # fmt: skip
         else:
             chunks = cut_chunks("audio", track.id, total, config.chunk_hops, video=video)
         stale = (track.id, kind) in self.survey.stale
@@ -327,7 +334,7 @@ class _Run:
         if not chunks:
             return
         num_gpus, encoders = cluster.num_gpus(), self._num_encoders(chunks)
-        with _quiet_data():
+        with _data_context(self._most_waiting_bytes(encoders)):
             items = ray.data.from_items(
                 [dataclasses.asdict(chunk) for chunk in chunks], override_num_blocks=min(len(chunks), 1000)
             )
@@ -344,6 +351,7 @@ class _Run:
                 return
             decoded = items.map(
                 functools.partial(decode, jobs=self.jobs, limits=self._limits),
+                compute=TaskPoolStrategy(size=cluster.num_cpus()),
                 num_cpus=1,
                 ray_remote_args_fn=lambda: {"max_retries": self._config.tries},  # Ray Data's default is without end
             )
@@ -352,11 +360,21 @@ class _Run:
                 fn_constructor_args=(str(self._store.root), self.jobs),
                 fn_constructor_kwargs=self._encoder_options,
                 batch_size=1,
-                compute=ActorPoolStrategy(min_size=1, max_size=encoders),
+                compute=ActorPoolStrategy(min_size=1, max_size=encoders, max_tasks_in_flight_per_actor=_IN_FLIGHT),
                 num_cpus=1,
                 num_gpus=1 if num_gpus else 0,
                 ray_remote_args_fn=lambda: {"max_restarts": 0},  # see _surviving
             ).iter_rows()
+
+    def _most_waiting_bytes(self, encoders: int) -> int:
+        """Back-pressure where decoding and encoding are apart: decoded chunks that may lie in the object store.
+
+        One that each decoder is making, and for each encoder what it works on, what it has in hand and one more.
+        """
+        preprocess = self.jobs["visual"].preprocess
+        assert preprocess is not None
+        chunk_bytes = self._config.chunk_frames * 3 * preprocess.image_size**2
+        return chunk_bytes * (cluster.num_cpus() + (_IN_FLIGHT + 1) * encoders)
 
     @property
     def _encoder_options(self) -> dict[str, Any]:
@@ -385,12 +403,12 @@ class _Run:
 
     def _finalize(self, track: str, kind: str) -> None:
         job = self.jobs[kind]
-        metadata = {"source_sha256": self.survey.sources[track].digest, "encoder": job.stream.model}
+        metadata = {"source_sha256": self.survey.sources[track, kind].digest, "encoder": job.stream.model}
         self._store.finalize(kind, job.fingerprint, track, self._counts[track, kind], metadata)
 
     def _release(self) -> None:
         """Out of quarantine with what is stored by now."""
-        for track in self.survey.sources:
+        for track in {track for track, _ in self.survey.sources}:
             self._quarantine.release(track, WHOLE)
         lost = {(failure.track, failure.stream) for failure in self.failures.found.values()}
         for track, kind in [*self.survey.done, *((track.id, kind) for track, kind in self.survey.todo)]:
@@ -410,16 +428,18 @@ class _Run:
         return tally(kind, done, todo, held, self._dims[kind])
 
     def _num_units(self, track: str, kind: str) -> int:
-        source = self.survey.sources[track]
+        source = self.survey.sources[track, kind]
         return source.num_frames if kind == "visual" else num_hops(source.duration_s, self._config.audio.hop_s)
 
 
 @contextlib.contextmanager
-def _quiet_data() -> Iterator[None]:
-    """Ray Data's own bars and logs off: the driver shows one bar over all chunks."""
+def _data_context(most_waiting_bytes: int) -> Iterator[None]:
+    """Back-pressure set; Ray Data's own bars and logs off: the driver shows one bar over all chunks."""
     context = DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
+    before = context.enable_progress_bars, context.print_on_execution_start, context.execution_options
     context.enable_progress_bars = context.print_on_execution_start = False
+    limits = ExecutionResources(object_store_memory=most_waiting_bytes)
+    context.execution_options = ExecutionOptions(resource_limits=limits)
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -429,5 +449,5 @@ def _quiet_data() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
             yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
+        context.enable_progress_bars, context.print_on_execution_start, context.execution_options = before
         logger.setLevel(level)

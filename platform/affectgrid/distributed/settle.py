@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from affectgrid.data.catalog import Track
-from affectgrid.data.streams import AudioStream, VisualStream
+from affectgrid.data.store import FeatureStore
+from affectgrid.data.streams import AudioStream, VisualStream, fingerprint
 from affectgrid.distributed import cluster
 from affectgrid.distributed.guarded import Limits, guarded
 from affectgrid.encoders.audio import AudioEncoder, load_audio
@@ -27,9 +28,11 @@ _EARLY_FRAME = 12  # past a black first picture, and no long decode away
 
 
 def settle_encoders(
-    visual: VisualStream, audio: AudioStream, tracks: Sequence[Track], limits: Limits
+    visual: VisualStream, audio: AudioStream, tracks: Sequence[Track], limits: Limits, store: FeatureStore
 ) -> tuple[VisualEncoder, AudioEncoder]:
     """Load both, and round their weights where that pays and is harmless. Raises ModelError.
+
+    What `store` has features of stays as it was settled then.
 
     A cluster with GPUs settles on their bf16 even where this process has no GPU; ask for fp16 on those older than
     Ampere. Real samples are read only where there is something to settle.
@@ -40,6 +43,7 @@ def settle_encoders(
         precision=visual.precision,
         half=half,
         calibration=lambda preprocess: sample_pictures(visual, tracks, limits, preprocess),
+        stored=lambda digest: fingerprint(visual, digest) in store.fingerprints("visual"),
     )
     sounds = load_audio(
         audio.model,
@@ -47,6 +51,7 @@ def settle_encoders(
         precision=audio.precision,
         half=half,
         calibration=lambda: sample_sounds(audio, tracks, limits),
+        stored=lambda digest: fingerprint(audio, digest) in store.fingerprints("audio"),
     )
     return images, sounds
 

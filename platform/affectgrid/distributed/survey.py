@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import ray
 
 from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.quarantine import WHOLE, Quarantine
-from affectgrid.data.sources import SourceRecord, load_sources, save_sources, signature
+from affectgrid.data.sources import SourceRecord, load_sources, save_sources, signature, with_labels
 from affectgrid.data.store import FeatureStore
 from affectgrid.distributed.guarded import Limits, probe_track
 from affectgrid.errors import MediaError
@@ -33,14 +33,14 @@ class Survey:
         todo: to be encoded.
         held: in quarantine from an earlier run, with the reason.
         stale: have features or chunks in the store that other files were the source of.
-        sources: what the tracks' files hold, by id.
+        sources: what the tracks' files hold; where only labelled frames are encoded its digest counts the labels, too.
     """
 
     done: list[Key] = dataclasses.field(default_factory=list)
     todo: list[tuple[Track, str]] = dataclasses.field(default_factory=list)
     held: dict[Key, str] = dataclasses.field(default_factory=dict)
     stale: list[Key] = dataclasses.field(default_factory=list)
-    sources: dict[str, Source] = dataclasses.field(default_factory=dict)
+    sources: dict[Key, Source] = dataclasses.field(default_factory=dict)
     records: dict[str, dict[str, SourceRecord]] = dataclasses.field(default_factory=dict)
     new_records: set[str] = dataclasses.field(default_factory=set)  # streams whose records changed
 
@@ -59,40 +59,47 @@ def survey(
     quarantine: Quarantine,
     limits: Limits,
     *,
+    by_labels: Collection[str] = (),
     retry: bool = False,
     failed: Failed,
 ) -> Survey:
     """Look at every track whose files are not known to be unchanged. Needs Ray if there are any.
 
-    Sizes and dates are compared first; where they differ the file is read, and its sha256 decides. `failed` is told
-    of tracks whose files cannot be looked at; `retry` looks at those in quarantine, too.
+    Sizes and dates are compared first; where they differ the file is read, and its sha256 decides. For the streams in
+    `by_labels` the annotation is one of a track's files. `failed` is told of tracks whose files cannot be looked at;
+    `retry` looks at those in quarantine, too.
     """
     found = Survey()
     stored = {kind: set(store.tracks(kind, fingerprint)) for kind, fingerprint in fingerprints.items()}
     found.records = {kind: load_sources(store, kind, fingerprint) for kind, fingerprint in fingerprints.items()}
     in_parts = {kind: set(store.unfinished(kind, fingerprint)) for kind, fingerprint in fingerprints.items()}
     unsure: dict[Track, list[str]] = defaultdict(list)
-    signatures = {track.id: signature(track) for track in catalog.tracks}
+    signatures = {
+        (track.id, kind): signature(track, labels=kind in by_labels)
+        for track in catalog.tracks
+        for kind in fingerprints
+    }
     for track in catalog.tracks:
         for kind, fingerprint in fingerprints.items():
             entry = None if retry else quarantine.holds(track, kind, fingerprint)
             record = found.records[kind].get(track.id)
             if entry:
                 found.held[track.id, entry.stream] = entry.reason
-            elif record and record.signature == signatures[track.id]:
-                found.sources[track.id] = record.source
+            elif record and record.signature == signatures[track.id, kind]:
+                found.sources[track.id, kind] = record.source
                 _place(found, track, kind, is_stored=track.id in stored[kind])
             else:
                 unsure[track].append(kind)
-    for track, source in probe_all(unsure, limits, failed).items():
-        found.sources[track.id] = source
+    for track, probed in probe_all(unsure, limits, failed).items():
         for kind in unsure[track]:
+            source = with_labels(probed, track) if kind in by_labels else probed
+            found.sources[track.id, kind] = source
             before = _digest_before(found, store, track, kind, fingerprints[kind], is_stored=track.id in stored[kind])
             same = before == source.digest
             if not same and (before or track.id in in_parts[kind]):
                 found.stale.append((track.id, kind))
             _place(found, track, kind, is_stored=same and track.id in stored[kind])
-            found.records[kind][track.id] = SourceRecord(signatures[track.id], source)
+            found.records[kind][track.id] = SourceRecord(signatures[track.id, kind], source)
             found.new_records.add(kind)
     found.todo.sort(key=lambda item: (item[0].id, item[1] != "visual"))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from affectgrid.encoders.logmel import HOP_SAMPLES, LogMel, num_mel_frames
-from affectgrid.encoders.precision import Precision, Resolved, settle, to_device
+from affectgrid.encoders.precision import Precision, Resolved, digest_in, recalled, settle, to_device
 from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
 from affectgrid.encoders.weights import digest_weights, find_safetensors, misfit
@@ -49,6 +48,7 @@ class AudioEncoder:
         precision: Precision,
         half: Resolved | None,
         calibration: Callable[[], Float[np.ndarray, "n sample"] | None],
+        stored: Callable[[str], bool],
         trusted: bool,
     ) -> None:
         self.name, self.device = name, torch.device(device)
@@ -71,11 +71,12 @@ class AudioEncoder:
             real = calibration()
             return self._drawn_sound() if real is None else torch.from_numpy(real)
 
+        before = recalled(precision, weights, stored)
         self.precision = settle(
-            precision, model, lambda: self._encode(self._inputs(sample())), name=name, device=self.device, half=half,
-            check=not trusted,
+            before or precision, model, lambda: self._encode(self._inputs(sample())), name=name, device=self.device,
+            half=half, check=not trusted and before is None,
         )  # fmt: skip
-        self.digest = hashlib.sha256(f"{weights} {self.precision}".encode()).hexdigest()
+        self.digest = digest_in(weights, self.precision)
 
     def encode_windows(self, windows: Float[Tensor | np.ndarray, "n sample"]) -> Float[Tensor, "n dim"]:
         """Features of n windows of mono sound in [-1, 1] at ``sample_rate_hz``; float32 on the CPU.
@@ -234,6 +235,7 @@ def load_audio(
     precision: Precision = "fp32",
     half: Resolved | None = None,
     calibration: Callable[[], Float[np.ndarray, "n sample"] | None] = lambda: None,
+    stored: Callable[[str], bool] = lambda _: False,
     trusted: bool = False,
 ) -> AudioEncoder:
     """Load a frozen audio encoder by name.
@@ -244,7 +246,7 @@ def load_audio(
             ``MIT/ast-finetuned-audioset-10-10-0.4593``.
         window_s: length of every window, in seconds; None: the model's own, sound padded or cut to it.
         device: where it runs.
-        precision, half, trusted: as in ``load_visual``.
+        precision, half, stored, trusted: as in ``load_visual``.
         calibration: gives real windows to measure the precision's cosine on; None: drawn ones.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
@@ -261,7 +263,7 @@ def load_audio(
     model, extractor = _from_pretrained(source, local=local)
     return AudioEncoder(
         model, extractor, name=name, device=device, window_s=window_s, precision=precision, half=half,
-        calibration=calibration, trusted=trusted,
+        calibration=calibration, stored=stored, trusted=trusted,
     )  # fmt: skip
 
 

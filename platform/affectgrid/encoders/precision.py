@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -22,6 +24,8 @@ DTYPES: dict[Resolved, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bflo
 LEAST_COSINE = 0.999  # below this the rounded weights are another encoder
 # A smaller model is done before rounding could save anything, and its features stay the same on every machine.
 WORTH_ROUNDING = 10_000_000
+# Half must be this much faster to be taken unasked: on a Xeon with avx512_bf16 but no amx, bf16 takes 1.7 x as long.
+WORTH_SPEEDUP = 1.15
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 twice, and Arm
 
 
@@ -48,11 +52,12 @@ def settle(
 
     Args:
         precision: ``auto`` takes the device's half type for a large model, and goes back to float32 when the cosine is
-            too small; the others are taken at their word.
+            too small, or when half is not faster here; the others are taken at their word.
         encode: encodes a calibration batch by `module` as it is at the time of the call.
         name: of the model, for messages.
         device: where it runs.
-        half: what ``auto`` takes; by default the half type of `device`. A head without a GPU settles for its workers.
+        half: what ``auto`` takes; by default the half type of `device`. A head without a GPU settles for its workers,
+            and what is fast there cannot be measured here.
         check: False takes a precision that was settled before as it is.
 
     Raises ModelError (MOD-PRECISION) when the features of a precision that was asked for keep no cosine of .999.
@@ -65,14 +70,20 @@ def settle(
         module.to(DTYPES[wanted])
         return wanted
     reference, kept = encode(), {key: value.clone() for key, value in module.state_dict().items()}
+    timed = precision == "auto" and half is None
+    full_s = _seconds(encode) if timed else 0.0
     module.to(DTYPES[wanted])
     rounded = encode()
+    speedup = full_s / _seconds(encode) if timed else WORTH_SPEEDUP
     cosine = float(nn.functional.cosine_similarity(rounded, reference, dim=-1).min())
     log.info("%s in %s: cosine %.5f of its fp32 features on %d samples", name, wanted, cosine, len(reference))
-    if cosine >= LEAST_COSINE:
+    if cosine >= LEAST_COSINE and speedup >= WORTH_SPEEDUP:
         return wanted
     if precision == "auto":
-        log.warning("%s stays in fp32: its %s features have a cosine of %.5f", name, wanted, cosine)
+        if cosine < LEAST_COSINE:
+            log.warning("%s stays in fp32: its %s features have a cosine of %.5f", name, wanted, cosine)
+        else:
+            log.info("%s stays in fp32: %s is %.2f x as fast here", name, wanted, speedup)
         module.float().load_state_dict(kept)
         return "fp32"
     raise ModelError(
@@ -84,6 +95,31 @@ def settle(
             "encode with precision fp32 or auto",
         )
     )
+
+
+def digest_in(weights: str, precision: Precision) -> str:
+    """The digest of weights, given by their own digest, in a precision: what names an encoder's features."""
+    return hashlib.sha256(f"{weights} {precision}".encode()).hexdigest()
+
+
+def recalled(precision: Precision, weights: str, stored: Callable[[str], bool]) -> Resolved | None:
+    """What ``auto`` came to before, where `stored` knows of features by the digest of one; None: it has to be settled.
+
+    Another machine, or the same one on a busier day, may find something else faster. What is encoded stays encoded.
+    """
+    if precision != "auto":
+        return None
+    return next((known for known in DTYPES if stored(digest_in(weights, known))), None)
+
+
+def _seconds(encode: Callable[[], object]) -> float:
+    """The shorter of two calls."""
+    taken = []
+    for _ in range(2):
+        started = time.perf_counter()
+        encode()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
 
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:

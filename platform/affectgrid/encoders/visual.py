@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from affectgrid.encoders.precision import Precision, Resolved, settle, to_device
+from affectgrid.encoders.precision import Precision, Resolved, digest_in, recalled, settle, to_device
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
@@ -51,6 +50,7 @@ class VisualEncoder:
         precision: Precision,
         half: Resolved | None,
         calibration: Calibration,
+        stored: Callable[[str], bool],
         trusted: bool,
     ) -> None:
         self.name, self.device = name, torch.device(device)
@@ -71,11 +71,12 @@ class VisualEncoder:
             real = calibration(self.preprocess)
             return self._drawn_images() if real is None else torch.from_numpy(real)
 
+        before = recalled(precision, weights, stored)
         self.precision = settle(
-            precision, model, lambda: self._encode(sample()), name=name, device=self.device, half=half,
-            check=not trusted,
+            before or precision, model, lambda: self._encode(sample()), name=name, device=self.device, half=half,
+            check=not trusted and before is None,
         )  # fmt: skip
-        self.digest = hashlib.sha256(f"{weights} {self.precision}".encode()).hexdigest()
+        self.digest = digest_in(weights, self.precision)
         self.dim = int(self._encode(self._drawn_images()[:1]).shape[1])
 
     @property
@@ -167,6 +168,7 @@ def load_visual(
     precision: Precision = "fp32",
     half: Resolved | None = None,
     calibration: Calibration = lambda _: None,
+    stored: Callable[[str], bool] = lambda _: False,
     trusted: bool = False,
 ) -> VisualEncoder:
     """Load a frozen encoder by name.
@@ -176,10 +178,11 @@ def load_visual(
             ``ViT-B-32/openai``, or a directory that holds ``open_clip_config.json`` and one ``.safetensors`` file.
             A configuration without ``text_cfg`` is an image tower alone.
         device: where it runs.
-        precision: of the weights; ``auto`` rounds large models where the hardware computes in half and the features
+        precision: of the weights; ``auto`` rounds large models where the hardware is faster in half and the features
             keep a cosine of .999. The digest depends on what it comes to.
         half: what ``auto`` takes; by default the half type of `device`.
         calibration: gives real pictures, prepared, to measure that cosine on; None: drawn ones.
+        stored: whether features of an encoder of this digest are stored already: ``auto`` comes to the same again.
         trusted: these weights and this precision were checked before: no digest, no cosine, no text tower.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
@@ -196,7 +199,14 @@ def load_visual(
     else:
         loaded = _load_named(name)
     return VisualEncoder(
-        loaded, name=name, device=device, precision=precision, half=half, calibration=calibration, trusted=trusted
+        loaded,
+        name=name,
+        device=device,
+        precision=precision,
+        half=half,
+        calibration=calibration,
+        stored=stored,
+        trusted=trusted,
     )
 
 

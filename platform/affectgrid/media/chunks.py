@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import read_audio
@@ -100,16 +100,20 @@ def read_visual_chunk(
     frame_rate_hz: float | None = None,
     detect_every: int = 1,
     landmarks: str | None = None,
+    labelled: Bool[np.ndarray, "label"] | None = None,
 ) -> FrameChunk:
     """Frames [start, stop), 0-based positions, as face crops or whole.
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
     takes the largest face, or that of the `person` further left or right, with `margin` of its size around it, turned
     upright with `landmarks`; ``frame`` takes the whole picture. With `frame_rate_hz` only the frames nearest to that
-    rate are looked at, and the others are not present. In whatever pieces a video is read, the frames are the same.
+    rate are looked at, with `labelled` (by position, from the first frame on) only those that a labelled frame needs;
+    the others are not present. In whatever pieces a video is read, the frames are the same.
     """
     positions = np.arange(start, stop, dtype=np.int32)
     looked_at = _looked_at(video, frame_rate_hz)
+    if labelled is not None:
+        looked_at = needed(np.flatnonzero(labelled), looked_at)
     if crop == "crops" and crops:
         listing = _crops(crops)
         chosen = positions if looked_at is None else positions[np.isin(positions, looked_at)]
@@ -123,7 +127,8 @@ def read_visual_chunk(
                 "add the crops, or set --visual.crop detect",
             )
         )  # fmt: skip
-    frames = np.arange(_info(video).num_frames) if looked_at is None else looked_at
+    num_frames = _info(video).num_frames
+    frames = np.arange(num_frames) if looked_at is None else looked_at[looked_at < num_frames]
     first, last = (int(number) for number in np.searchsorted(frames, (start, stop)))
     if crop == "frame":
         found = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
@@ -181,6 +186,19 @@ def read_sound_chunk(
 
 def _fit(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values[:length], (0, max(0, length - len(values))))
+
+
+def needed(wanted: Int[np.ndarray, "wanted"], grid: Int[np.ndarray, "point"] | None) -> Int[np.ndarray, "needed"]:
+    """Positions that have to be looked at for the `wanted` ones: those themselves, or their neighbours in a `grid`.
+
+    Both are ascending. Between two points of a grid features are interpolated, so that both points are needed.
+    """
+    if grid is None or not len(grid):
+        return wanted
+    before = np.searchsorted(grid, wanted, side="right") - 1
+    after = np.searchsorted(grid, wanted, side="left")
+    places: Int[np.ndarray, "needed"] = grid[np.unique(np.clip([before, after], 0, len(grid) - 1))]
+    return places
 
 
 @functools.lru_cache(maxsize=2)
