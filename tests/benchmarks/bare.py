@@ -11,8 +11,9 @@ import av
 import numpy as np
 import torch
 
+from affectgrid.encoders.precision import Resolved
 from affectgrid.encoders.preprocess import ImagePreprocess
-from affectgrid.encoders.visual import VisualEncoder
+from affectgrid.encoders.visual import load_visual
 
 PREPROCESS = ImagePreprocess(224)
 
@@ -31,13 +32,29 @@ def decode_and_resize(path: Path, preprocess: ImagePreprocess, limit: int | None
     return np.stack(images)
 
 
-def seconds_per_frame(path: Path, encoder: VisualEncoder, *, limit: int, batch_size: int) -> float:
-    """Decode, resize and encode in turn, in this process, by one thread."""
+def _encode_frames(path: Path, directory: Path, precision: Resolved, batch_size: int, num_batches: int) -> float:
+    """Seconds per frame of decode, resize and encode in turn, by one thread, after a batch that loads code."""
     torch.set_num_threads(1)
+    encoder = load_visual(str(directory), precision=precision, trusted=True)
+    encoder.encode_in_batches(decode_and_resize(path, encoder.preprocess, batch_size), batch_size)
     started = time.perf_counter()
-    images = decode_and_resize(path, encoder.preprocess, limit)
+    images = decode_and_resize(path, encoder.preprocess, num_batches * batch_size)
     encoder.encode_in_batches(images, batch_size)
     return (time.perf_counter() - started) / len(images)
+
+
+def stages_rate_hz(
+    path: Path, directory: Path, precision: Resolved, *, batch_size: int, num_batches: int, num_processes: int
+) -> float:
+    """Frames a second that plain processes of one thread reach side by side with all three stages, start-up left out.
+
+    Side by side, because cores that are busy at the same time share memory and clock rate.
+    """
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        arguments = (path, directory, precision, batch_size, num_batches)
+        runs = [pool.submit(_encode_frames, *arguments) for _ in range(num_processes)]
+        return sum(1 / run.result() for run in runs)
 
 
 def _decode_films(paths: list[Path], preprocess: ImagePreprocess, barrier_s: float) -> tuple[float, float, int]:

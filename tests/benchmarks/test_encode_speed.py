@@ -31,7 +31,7 @@ GPU_RATE_HZ = 12_000  # ViT-B/32 on an RTX 4090, forward alone, as published
 SOUND = AudioStream(hop_s=600.0)  # the films have none
 
 
-def configure(model: Path | str, *, precision: str = "bf16", **settings: object) -> EncodeConfig:
+def configure(model: Path | str, *, precision: str = "auto", **settings: object) -> EncodeConfig:
     visual = VisualStream(model=str(model), crop="frame", precision=precision)
     return EncodeConfig(visual=visual, audio=SOUND, **settings)
 
@@ -39,19 +39,24 @@ def configure(model: Path | str, *, precision: str = "bf16", **settings: object)
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(("model", "chunk", "goal"), [("vit_b32", 64, "0.92"), ("vit_b16", 16, "0.95")])
 def test_encode_stage_limit(model: str, chunk: int, goal: str, request, films, say, tmp_path: Path) -> None:
-    """Steady end-to-end speed over what the bare stages allow: 1 / (decode + resize + forward) x cores."""
+    """Steady end-to-end speed over what the bare stages allow: 1 / (decode + resize + forward), summed over the cores.
+
+    In the precision that `auto` takes on this machine: bf16 where it is faster.
+    """
     directory = request.getfixturevalue(model)
     paths = films(tmp_path / "films", 3, num_frames=4 * chunk)
-    encoder = load_visual(str(directory), precision="bf16", trusted=True)
-    config = configure(directory, chunk_frames=chunk, batch_size=chunk)
+    precision = load_visual(str(directory), precision="auto").precision
+    config = configure(directory, precision=precision, chunk_frames=chunk, batch_size=chunk)
     limits, runs = [], []
-    for _ in range(2):
-        limits.append(bare.seconds_per_frame(paths[0], encoder, limit=2 * chunk, batch_size=chunk))
+    for _ in range(3):
+        limits.append(
+            bare.stages_rate_hz(paths[0], directory, precision, batch_size=chunk, num_batches=3, num_processes=CORES)
+        )
         runs.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=CORES))
-    limits.append(bare.seconds_per_frame(paths[0], encoder, limit=2 * chunk, batch_size=chunk))
-    limit_hz = CORES / statistics.median(limits)
-    rate_hz = statistics.median(run.rate_hz for run in runs)
-    figures = f"{rate_hz:.1f} of {limit_hz:.1f} frames/s on {CORES} cores, start-up {start_up_s(runs):.1f} s"
+    limit_hz, rate_hz = statistics.median(limits), statistics.median(run.rate_hz for run in runs)
+    figures = (
+        f"{precision}: {rate_hz:.1f} of {limit_hz:.1f} frames/s on {CORES} cores, start-up {start_up_s(runs):.1f} s"
+    )
     say(f"encode_stage_limit {model}", rate_hz / limit_hz, figures, f">= {goal}")
 
 
@@ -103,7 +108,8 @@ def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
     """Against the script that a researcher writes, steady against steady: same features, more of them."""
     paths = films(tmp_path / "films", 3, num_frames=256)
     variables = peers.environment(CACHE)
-    script, ours = [], {"bf16": [], "fp32": []}
+    fastest = load_visual(str(vit_b32), precision="auto").precision
+    script, ours = [], {precision: [] for precision in dict.fromkeys((fastest, "fp32"))}
     for _ in range(2):
         arguments = [str(vit_b32), str(tmp_path / "script.npy"), "32", "256", *map(str, paths)]
         script.append(float(run_script("researcher_script.py", arguments, variables)))
@@ -117,7 +123,7 @@ def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
         features = torch.from_numpy(table.feature[:200].astype(np.float32))
         assert torch.cosine_similarity(features, theirs[:200]).min() > 0.999
         rate_hz, script_hz = statistics.median(run.rate_hz for run in runs), statistics.median(script)
-        goal = ">= 2.5" if precision == "bf16" else ">= 1.5"
+        goal = ">= 1.5, with a fast half type >= 2.5" if precision == "fp32" else ">= 2.5"
         say(f"encode_vs_script {precision}", rate_hz / script_hz, f"{rate_hz:.1f} over {script_hz:.1f} frames/s", goal)
 
 
