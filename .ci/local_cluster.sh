@@ -23,7 +23,7 @@ start)
     (umask 077; ray get-auth-token --generate >/dev/null); chmod 600 ~/.ray/auth_token
   fi
   ray start --head --node-ip-address=127.0.0.1 --port="${RAY_PORT:-6379}" --dashboard-host=127.0.0.1 \
-    --dashboard-port="${RAY_DASHBOARD_PORT:-8265}" --temp-dir="$TMP" --disable-usage-stats >"$TMP/start.log" 2>&1 \
+    --dashboard-port="${RAY_DASHBOARD_PORT:-8265}" --dashboard-agent-listen-port="${RAY_AGENT_PORT:-52365}" --temp-dir="$TMP" --disable-usage-stats >"$TMP/start.log" 2>&1 \
     || { cat "$TMP/start.log"; exit 1; }
   if [ "$RAY_AUTH_MODE" = token ]; then
     echo "first:      export RAY_AUTH_MODE=token"

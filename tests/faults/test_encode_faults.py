@@ -32,8 +32,6 @@ from affectgrid.distributed.guarded import Limits, guarded
 from affectgrid.errors import MediaError, StoreError
 from support.processes import REPOSITORY, Family, family, wait_until
 
-pytestmark = pytest.mark.long
-
 CONFIG = EncodeConfig(
     visual=VisualStream(crop="frame"), audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, tries=2, encoders=1
 )

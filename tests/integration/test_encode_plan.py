@@ -17,8 +17,6 @@ from affectgrid.distributed.encode import EncodeConfig, encode, plan_encode
 from affectgrid.media.video import probe_video
 from support.processes import family
 
-pytestmark = pytest.mark.long
-
 CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)
 
 

@@ -17,8 +17,6 @@ from affectgrid.data.streams import AudioStream
 from affectgrid.distributed.encode import EncodeConfig, encode
 from affectgrid.errors import StoreError
 
-pytestmark = pytest.mark.long
-
 CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)
 SECRET = "swordfish"
 
