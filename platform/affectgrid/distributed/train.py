@@ -83,7 +83,7 @@ def train(
     run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
     try:
         state = _run_workers(
-            _Job(config, ray.put((data.train, data.validation)), prompts),
+            _Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
             folder,
             ScalingConfig(num_workers=num_workers, use_gpu=gpu),
             [_EpochLog(run, on_epoch)] if run or on_epoch else [],
@@ -104,11 +104,14 @@ def train(
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What travels to every worker; the splits stay in the object store, mapped and not copied."""
+    """What travels to every worker; splits and prompts, which may bring a text encoder, stay in the object store.
+
+    The arrays of the splits are mapped from there and not copied.
+    """
 
     config: TrainConfig
     splits: Any
-    prompts: EncodedPrompts
+    prompts: Any
 
 
 class _EpochLog(UserCallback):  # type: ignore[misc]
@@ -180,7 +183,7 @@ def _work(settings: dict[str, Any]) -> AffectGridError | None:
             job.config,
             train_split,
             validation_split,
-            job.prompts,
+            ray.get(job.prompts),
             report=_report_from(context.get_world_rank()),
             resume=load_newest(_newest_first(newest)) if newest else None,
             workers=workers,
