@@ -19,11 +19,11 @@ def test_receptive_field_by_hand():
     assert receptive_field(1, 2) == 3
 
 
-@pytest.mark.parametrize(("num_blocks", "kernel"), [(1, 3), (2, 3), (3, 3), (2, 5), (1, 2), (3, 2)])
-@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("num_blocks", "kernel", "causal"),
+    [(1, 3, True), (3, 3, True), (1, 2, True), (3, 2, True), (1, 3, False), (3, 3, False), (2, 5, False)],
+)
 def test_a_frame_depends_on_exactly_its_receptive_field(num_blocks, kernel, causal):
-    if not causal and kernel % 2 == 0:
-        pytest.skip("no middle")
     torch.manual_seed(0)
     encoder = ConvolutionalEncoder(1, 4, num_blocks, kernel, 0.0, causal=causal).double()
     for name, parameter in encoder.named_parameters():

@@ -123,7 +123,7 @@ def draw_best(
     words = {
         "plane": "Annotated and predicted frames on the plane with its regions, and their agreement on each axis",
         "traces": "Annotated and predicted valence and arousal over time: the best, the median and the worst track",
-        "fusion": "Gates and attention of the fusion in the track with the median P: which stream is trusted, and which frames",
+        "fusion": "Fusion in the track of median P: which stream the gates trust, and which frames attend to which",
         "learning-curves": "Training loss and validation CCC by epoch; the dot is the epoch that was kept",
         "search": "Validation P of each trial, and the best so far",
     }
