@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from affectgrid import tracking
-from affectgrid.errors import TrainingError
+from affectgrid.errors import ConfigError, TrainingError
 from affectgrid.tracking import open_tracker
 from affectgrid.training.inference import predict_split
 from affectgrid.training.loop import fit
@@ -100,6 +100,13 @@ def test_a_finished_run_is_returned_without_ray(run):
     result = train(small_config(**SETTINGS), planted_data(), storage=folder / "runs", name="run")
     assert list(result.history) == history
     assert ray.is_initialized() == before
+
+
+def test_a_model_that_cannot_be_built_is_told_before_a_worker_starts(tmp_path):
+    from affectgrid.distributed.train import train
+
+    with pytest.raises(ConfigError, match="CFG-CONTEXT"):  # these prompts came without a text encoder
+        train(small_config(prompt__mode="context"), planted_data(), storage=tmp_path, name="run")
 
 
 def test_storage_that_cannot_be_written_is_told_before_any_work(tmp_path):

@@ -189,6 +189,18 @@ def test_a_run_moves_its_width_reports_it_and_a_package_keeps_it(tmp_path, arous
     assert learned_widths(load_package(tmp_path / "m").model) == learned_widths(result.model)
 
 
+def test_values_of_frames_without_a_label_never_reach_a_learned_width():
+    labels, logits = labels_of(labels="learned"), torch.randn(3, 9, generator=torch.Generator().manual_seed(0))
+    slopes = []
+    for unknown in (0.5, -5.0, math.nan, math.inf):
+        sigma = LearnedSigma((0.3,), (0.1, 2.0))
+        va = torch.tensor([[0.1, 0.2], [unknown, unknown], [-0.6, 0.4]])
+        soft_divergence(logits, labels(va, sigma()), torch.tensor([True, False, True])).backward()
+        slopes.append(float(sigma.position.grad))
+    assert slopes == [slopes[0]] * 4
+    assert slopes[0] != 0
+
+
 @pytest.mark.parametrize("labels", ["hard", "uniform"])
 def test_other_labels_train(labels):
     data = planted_data()

@@ -123,11 +123,14 @@ def prepare(
 
     With `context` among the modes the frozen text tower is part of it: 150 MB for ViT-B-32, once for all prompt files.
     """
-    encoded = encode_data(options, workspace)
+    # the prompts first: what is wrong with them shows before the data are encoded, which may take hours
     visual = load_visual(options.encode.visual.model)
+    prompts = encode_prompts(prompt_files, visual, workspace.features, modes=prompt_modes)
+    del visual
+    encoded = encode_data(options, workspace)
     return PreparedData(
         train=encoded.split("train"),
         validation=encoded.split("validation"),
-        prompts=encode_prompts(prompt_files, visual, workspace.features, modes=prompt_modes),
+        prompts=prompts,
         fingerprint=encoded.fingerprint,
     )

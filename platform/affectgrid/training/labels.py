@@ -27,7 +27,10 @@ class RegionLabels:
         """`learned` are the widths that the model has learnt, where it learns them; gradients pass to them."""
         if not self.gaussian:
             return smoothed_labels(va, self.centres, smoothing=self.smoothing)
-        return soft_labels(va, self.centres, sigma=self.sigma if learned is None else learned)
+        if learned is None:
+            return soft_labels(va, self.centres, sigma=self.sigma)
+        # A frame without a label holds anything. No loss reads it, but backwards even 0 times its NaN would be NaN.
+        return soft_labels(va.nan_to_num(0.0).clamp(-1, 1), self.centres, sigma=learned)
 
 
 def learned_widths(model: FusionModel) -> dict[str, float]:
