@@ -35,7 +35,8 @@ def main(options: Train) -> int:
     workspace = Workspace.open(options.out)
     tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
     with connect(options.address):
-        prepared = prepare(options, workspace, prompt_files=[options.config.prompt.file])
+        prompt = options.config.prompt
+        prepared = prepare(options, workspace, prompt_files=[prompt.file], prompt_modes=[prompt.mode])
         result = train(
             options.config,
             prepared,

@@ -36,7 +36,8 @@ def main(options: Tune) -> int:
     workspace = Workspace.open(options.out)
     tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
     with connect(options.address):
-        prepared = prepare(options, workspace, prompt_files=space.prompt_files())
+        modes = space.values_of("prompt.mode")
+        prepared = prepare(options, workspace, prompt_files=space.prompt_files(), prompt_modes=modes)
         summary = tune(
             space, prepared, storage=workspace.studies, tracker=tracker, max_concurrent=options.max_concurrent
         )

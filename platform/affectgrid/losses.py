@@ -12,7 +12,15 @@ from torch import Tensor
 from affectgrid.metrics import NUM_STATS, batch_moments, ccc_from_moments
 from affectgrid.model.fusion import FusionOutput
 
-__all__ = ["ObjectiveTerms", "batch_moments", "ccc_from_moments", "identity", "objective", "soft_cross_entropy"]
+__all__ = [
+    "ObjectiveTerms",
+    "batch_moments",
+    "ccc_from_moments",
+    "identity",
+    "objective",
+    "soft_cross_entropy",
+    "soft_divergence",
+]
 
 
 class ObjectiveTerms(NamedTuple):
@@ -22,7 +30,7 @@ class ObjectiveTerms(NamedTuple):
         total: ccc + mse_weight * mse + prompt_weight * prompt.
         ccc: (1 - CCC_valence) + (1 - CCC_arousal), in [0, 4].
         mse: mean squared error over frames and both axes.
-        prompt: mean cross entropy of the soft labels, in nats; 0 without a prompt head.
+        prompt: mean cross entropy of the soft labels, in nats, or divergence where they learn; 0 without a prompt head.
     """
 
     total: Float[Tensor, ""]
@@ -48,6 +56,21 @@ def soft_cross_entropy(
     return -(torch.where(keep, soft, 0) * log_probabilities).sum(dtype=torch.float64)
 
 
+def soft_divergence(
+    logits: Float[Tensor, "*batch region"], soft: Float[Tensor, "*batch region"], mask: Bool[Tensor, "*batch"]
+) -> Float[Tensor, ""]:
+    """Sum of KL(soft || softmax(logits)) over the frames where `mask` is true: cross entropy less the label's entropy.
+
+    For labels that learn. Cross entropy is linear in the label, so it is least at a corner, the one-hot of what the
+    head already says: a width that follows it would shrink to its bound whatever the data are. Less the entropy, the
+    label is drawn to the head's own distribution instead.
+    """
+    shares = torch.where(mask.unsqueeze(-1), soft, 0)
+    floor = torch.finfo(soft.dtype).tiny  # a share of 0 adds 0, and passes on a gradient of 0
+    negative_entropy = (shares * shares.clamp(min=floor).log()).sum(dtype=torch.float64)
+    return negative_entropy + soft_cross_entropy(logits, soft, mask)
+
+
 def objective(
     output: FusionOutput,
     va: Float[Tensor, "batch frame 2"],
@@ -56,6 +79,7 @@ def objective(
     *,
     mse_weight: float,
     prompt_weight: float,
+    learned_labels: bool = False,
     sum_over_workers: Callable[[Tensor], Tensor] = identity,
 ) -> ObjectiveTerms:
     """The loss of the global batch: CCC over all valid frames of all workers, never a mean of per-worker CCCs.
@@ -72,7 +96,8 @@ def objective(
     moments = batch_moments(output.va, va, mask)
     prompt_sum = moments.new_zeros(())
     if soft is not None and output.region_logits is not None:
-        prompt_sum = soft_cross_entropy(output.region_logits, soft, mask)
+        measure = soft_divergence if learned_labels else soft_cross_entropy
+        prompt_sum = measure(output.region_logits, soft, mask)
     sums = sum_over_workers(torch.cat([moments.flatten(), prompt_sum.reshape(1)]))
     moments, prompt_sum = sums[:-1].reshape(NUM_STATS, -1), sums[-1]
     count, _, _, sum_pp, sum_tt, sum_pt = moments.unbind(0)

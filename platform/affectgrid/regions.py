@@ -13,6 +13,7 @@ from torch import Tensor
 from affectgrid.errors import ConfigError, Problem
 
 Centre = tuple[float, float]
+Sigma = float | tuple[float, float] | Float[Tensor, " axis"]  # one width, or one along valence and one along arousal
 
 VALENCE_WORDS = {1: ("any",), 2: ("negative", "positive"), 3: ("negative", "neutral", "positive")}
 AROUSAL_WORDS = {1: ("any",), 2: ("low", "high"), 3: ("low", "medium", "high")}
@@ -94,27 +95,45 @@ class RegionGrid:
 
 
 def log_soft_labels(
-    va: Float[Tensor, "*batch 2"], grid: RegionGrid | Float[Tensor, "region 2"], *, sigma: float
+    va: Float[Tensor, "*batch 2"], grid: RegionGrid | Float[Tensor, "region 2"], *, sigma: Sigma
 ) -> Float[Tensor, "*batch region"]:
     """Logarithm of `soft_labels`; -inf where a region's share is below the smallest float."""
-    if not sigma > 0:
-        raise ValueError(f"sigma must be > 0, got {sigma}")
-    distance = _squared_distance(va, _centres_like(grid, va))
+    centres = _centres_like(grid, va)
+    unit, relative = _widths(sigma, va)
+    if relative is not None:
+        va, centres = va * relative, centres * relative
+    distance = _squared_distance(va, centres)
     excess = distance - distance.amin(-1, keepdim=True)  # 0 at the nearest centre, so a tiny sigma cannot lose it
-    sigma = max(sigma, torch.finfo(va.dtype).tiny)
-    return torch.log_softmax(-(excess / sigma) / (2 * sigma), dim=-1)  # dividing twice: sigma ** 2 may underflow
+    return torch.log_softmax(-(excess / unit) / (2 * unit), dim=-1)  # dividing twice: sigma ** 2 may underflow
 
 
 def soft_labels(
-    va: Float[Tensor, "*batch 2"], grid: RegionGrid | Float[Tensor, "region 2"], *, sigma: float
+    va: Float[Tensor, "*batch 2"], grid: RegionGrid | Float[Tensor, "region 2"], *, sigma: Sigma
 ) -> Float[Tensor, "*batch region"]:
     """Spread each valence-arousal point over the regions with a Gaussian kernel.
 
     Rows sum to 1. A small `sigma` approaches the one-hot of the nearest centre (ties share); a large one, uniform, and
-    `inf` is uniform. NaN in `va` gives a row of NaN. Raises ValueError unless sigma > 0.
+    `inf` is uniform. Two of them are the kernel's widths along valence and along arousal: q_k is then proportional to
+    exp(-dv_k^2 / (2 sigma_v^2) - da_k^2 / (2 sigma_a^2)), and an axis whose width is `inf` does not count. NaN in `va`
+    gives a row of NaN. Raises ValueError unless sigma > 0 (a tensor is trusted: a look would wait for the device).
     Source: SORD (Diaz and Marathe, CVPR 2019) with phi = d^2 / (2 sigma^2), here in two dimensions.
     """
     return log_soft_labels(va, grid, sigma=sigma).exp()
+
+
+def smoothed_labels(
+    va: Float[Tensor, "*batch 2"], grid: RegionGrid | Float[Tensor, "region 2"], *, smoothing: float = 0.0
+) -> Float[Tensor, "*batch region"]:
+    """The one-hot of the nearest region, with a share `smoothing` in [0, 1] of it spread evenly over all regions.
+
+    Label smoothing (Szegedy et al., CVPR 2016): as soft as a Gaussian label, and blind to distance. Of several equally
+    near regions the first in region order is the hard one. Raises ValueError for a share outside [0, 1].
+    """
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing must lie in [0, 1], got {smoothing}")
+    centres = _centres_like(grid, va)
+    hard = torch.nn.functional.one_hot(_squared_distance(va, centres).argmin(-1), len(centres)).to(va.dtype)
+    return (1 - smoothing) * hard + smoothing / len(centres)
 
 
 def nearest_region(va: Float[Tensor, "*batch 2"], grid: RegionGrid) -> Int[Tensor, "*batch"]:
@@ -134,6 +153,21 @@ def _centres_like(grid: RegionGrid | Float[Tensor, "region 2"], other: Tensor) -
     if isinstance(grid, RegionGrid):
         return grid.centres_tensor(dtype=other.dtype, device=other.device)
     return grid.to(other)
+
+
+def _widths(sigma: Sigma, va: Tensor) -> tuple[float | Tensor, Float[Tensor, " axis"] | None]:
+    """The narrower width, and by what to shrink each axis so that it is the width of both; None: by nothing."""
+    if isinstance(sigma, Tensor):
+        unit = sigma.detach().min()  # no label depends on the unit, so its gradient is 0 and need not be followed
+        return unit.to(va), (unit / sigma).to(va)
+    pair = (sigma, sigma) if isinstance(sigma, int | float) else sigma
+    if not all(width > 0 for width in pair):
+        raise ValueError(f"sigma must be > 0, got {sigma}")
+    valence, arousal = (max(width, torch.finfo(va.dtype).tiny) for width in pair)
+    if valence == arousal:
+        return valence, None
+    narrow = min(valence, arousal)
+    return narrow, torch.tensor([narrow / valence, narrow / arousal], dtype=va.dtype, device=va.device)
 
 
 def _squared_distance(

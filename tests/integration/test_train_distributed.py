@@ -9,23 +9,27 @@ import pytest
 import torch
 
 from affectgrid import tracking
-from affectgrid.errors import TrainingError
+from affectgrid.errors import ConfigError, TrainingError
 from affectgrid.tracking import open_tracker
 from affectgrid.training.inference import predict_split
 from affectgrid.training.loop import fit
 from affectgrid.training.package import load_package
-from support.planted import planted_data, small_config
+from support.planted import planted_data, small_config, tiny_prompts
 from support.processes import family
 
-# Dropout draws on each worker for itself, so only without it are two workers one.
-SETTINGS = {"model__dropout": 0.0, "model__modality_dropout": 0.0, "loss__mse_weight": 0.3, "optim__epochs": 4}
+# Dropout draws on each worker for itself, so only without it are two workers one. What learns beside the model, the
+# context of the prompts and the width of the labels, must be joined over the workers too.
+SETTINGS = {
+    **{"model__dropout": 0.0, "model__modality_dropout": 0.0, "loss__mse_weight": 0.3, "optim__epochs": 4},
+    **{"prompt__mode": "context", "prompt__context_tokens": 4, "prompt__labels": "learned"},
+}
 
 
 @pytest.fixture(scope="module")
-def alone():
+def alone(tmp_path_factory: pytest.TempPathFactory):
     """The same run with one worker and without Ray."""
     torch.set_num_threads(1)
-    data = planted_data()
+    data = planted_data(tiny_prompts(tmp_path_factory.mktemp("store")))
     return fit(small_config(**SETTINGS), data.train, data.validation, data.prompts["3x3-plain"])
 
 
@@ -60,6 +64,8 @@ def test_the_package_is_the_best_epoch_of_that_run(run, alone):
     found, expected = (predict_split(m, split, package.config.window).va for m in (package.model, alone.model))
     # predictions, not weights: Adam makes steps of a bias whose true gradient is 0, which keys of attention have
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    texts = (m.prompt_head.text_features for m in (package.model, alone.model))
+    torch.testing.assert_close(*texts, atol=1e-3, rtol=0)
 
 
 def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
@@ -94,6 +100,13 @@ def test_a_finished_run_is_returned_without_ray(run):
     result = train(small_config(**SETTINGS), planted_data(), storage=folder / "runs", name="run")
     assert list(result.history) == history
     assert ray.is_initialized() == before
+
+
+def test_a_model_that_cannot_be_built_is_told_before_a_worker_starts(tmp_path):
+    from affectgrid.distributed.train import train
+
+    with pytest.raises(ConfigError, match="CFG-CONTEXT"):  # these prompts came without a text encoder
+        train(small_config(prompt__mode="context"), planted_data(), storage=tmp_path, name="run")
 
 
 def test_storage_that_cannot_be_written_is_told_before_any_work(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,20 @@ def planted_prompts(grid: RegionGrid | None = None) -> EncodedPrompts:
     return EncodedPrompts("3x3-plain", grid, texts)
 
 
-def planted_data() -> PreparedData:
-    """A corpus that a small model learns within seconds."""
+def tiny_prompts(store: Path, name: str = "3x3-plain") -> EncodedPrompts:
+    """A prompt file through the tiny text encoder, which comes along for prompt mode `context`."""
+    from affectgrid.encoders.visual import load_visual  # seconds of imports that most tests can do without
+    from affectgrid.training.text_features import encode_prompts
+
+    return encode_prompts([name], load_visual("tiny"), store, modes=["ensemble", "context"])[name]
+
+
+def planted_data(prompts: EncodedPrompts | None = None) -> PreparedData:
+    """A corpus that a small model learns within seconds; by default with `planted_prompts`."""
     return PreparedData(
         train=planted_split("train", [40, 25, 60, 31, 50, 18]),
         validation=planted_split("validation", [35, 20, 44], seed=1),
-        prompts={"3x3-plain": planted_prompts()},
+        prompts={"3x3-plain": prompts or planted_prompts()},
         fingerprint="planted",
     )
 

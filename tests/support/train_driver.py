@@ -9,7 +9,7 @@ from pathlib import Path
 from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
 from affectgrid.distributed.train import train
 from affectgrid.tracking import open_tracker
-from support.planted import planted_data, small_config
+from support.planted import planted_data, small_config, tiny_prompts
 
 
 def main() -> None:
@@ -19,11 +19,13 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--tracking", default=None)
     options = parser.parse_args()
+    config = small_config(**options.settings)
+    prompts = tiny_prompts(options.storage.parent / "store") if config.prompt.mode == "context" else None
     tracker = open_tracker(options.tracking, "planted") if options.tracking else None
     with connect("local", num_cpus=2):
         result = train(
-            small_config(**options.settings),
-            planted_data(),
+            config,
+            planted_data(prompts),
             storage=options.storage,
             name="run",
             num_workers=options.workers,

@@ -18,7 +18,8 @@ from affectgrid.model.temporal import FrameOrder, TemporalEncoder
 from affectgrid.regions import RegionGrid, soft_labels
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM, NUM_FRAMES = 10, 7, 12, 9
-TEMPORAL = ("bigru", "gru", "none")
+TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "none")
+CAUSAL = ("gru", "causal-tcn")
 FUSION = ("both", "attention", "gate", "concat")
 Batch = dict[str, Tensor]
 
@@ -68,7 +69,8 @@ def same(got: Tensor, expected: Tensor) -> None:
 def every_arm() -> list[dict[str, object]]:
     arms = [{"temporal": t, "fusion": f, "fusion_depth": 2} for t, f in itertools.product(TEMPORAL, FUSION)]
     arms += [{"streams": (s,), "temporal": t} for s, t in itertools.product(("visual", "audio"), TEMPORAL)]
-    return [*arms, {"fusion_depth": 0}, {"gru_layers": 3}, {"attention_span": 2}, {"temporal": "gru", "gru_layers": 2}]
+    arms += [{"temporal": "gru", "gru_layers": 2}, {"temporal": "tcn", "tcn_layers": 1, "tcn_kernel": 5}]
+    return [*arms, {"fusion_depth": 0}, {"fusion_depth": 6}, {"gru_layers": 3}, {"attention_span": 2}]
 
 
 arms = pytest.mark.parametrize("fields", every_arm(), ids=lambda f: "-".join(str(v) for v in f.values()))
@@ -127,10 +129,11 @@ def test_the_order_of_a_batch_changes_nothing(fields):
     same(frames(model(**select(batch, order))), frames(model(**batch))[order])
 
 
+@pytest.mark.parametrize("temporal", CAUSAL)
 @pytest.mark.parametrize("fusion", FUSION)
 @pytest.mark.parametrize("full", [True, False])
-def test_a_causal_model_does_not_look_ahead(fusion, full):
-    model = make_model(temporal="gru", fusion=fusion, fusion_depth=2, gru_layers=2)
+def test_a_causal_model_does_not_look_ahead(temporal, fusion, full):
+    model = make_model(temporal=temporal, fusion=fusion, fusion_depth=2, gru_layers=2)
     past, other = make_batch(full=full), make_batch(full=full, seed=1)
     now = 4
     changed = {name: torch.cat([past[name][:, : now + 1], other[name][:, now + 1 :]], 1) for name in past}
@@ -139,8 +142,9 @@ def test_a_causal_model_does_not_look_ahead(fusion, full):
     assert not torch.allclose(after[0, now + 1 :], before[0, now + 1 :])
 
 
-def test_a_bidirectional_model_does_look_ahead():
-    model, batch = make_model(), make_batch(full=True)
+@pytest.mark.parametrize("temporal", ["bigru", "tcn"])
+def test_a_bidirectional_model_does_look_ahead(temporal):
+    model, batch = make_model(temporal=temporal), make_batch(full=True)
     before = frames(model(**batch))
     batch["visual"][:, -1] += 1 + torch.arange(VISUAL_DIM)
     batch["visual_present"][:, -1] = True
@@ -227,6 +231,45 @@ def test_gates_are_returned_when_asked_for():
     assert make_model(streams=("audio",))(**batch, return_gates=True).gates == []
 
 
+@pytest.mark.parametrize(("full", "fields"), [(True, {}), (False, {"attention_span": 2}), (False, {"temporal": "gru"})])
+def test_attention_is_returned_when_asked_for_and_changes_nothing(full, fields):
+    model, batch = make_model(fusion_depth=2, **fields), make_batch(full=full)
+    assert model(**batch).attention is None
+    output = model(**batch, return_attention=True)
+    assert torch.equal(frames(output), frames(model(**batch)))  # the fused kernel still makes the output
+    assert [[weights.shape for weights in pair] for pair in output.attention] == [[(3, 2, 9, 9)] * 2] * 2
+    allowed = attention_mask(batch["frame_mask"], span=model.config.attention_span, causal=model.config.causal)
+    for weights in itertools.chain(*output.attention):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 9))
+        if allowed is not None:
+            assert float(weights.masked_select(~allowed).abs().max()) == 0
+    assert make_model(fusion="gate")(**batch, return_attention=True).attention == []
+    assert make_model(streams=("audio",))(**batch, return_attention=True).attention == []
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_weights_make_what_the_fused_kernel_makes(masked):
+    torch.manual_seed(0)
+    attention, queries, keys = CrossAttention(8, 2), torch.randn(3, 5, 8), torch.randn(3, 5, 8)
+    mask = attention_mask(torch.arange(5) < torch.tensor([[5], [3], [2]]), span=0, causal=True) if masked else None
+    weights = attention.weights(queries, keys, mask)
+    value = attention._heads(attention.key_value(keys).chunk(2, -1)[1])
+    by_hand = attention.out((weights @ value).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(by_hand, attention(queries, keys, mask))
+
+
+def test_the_two_directions_of_attention_are_told_apart():
+    """With one frame of sound that differs, the picture's attention moves, and the sound's own query moves with it."""
+    model, batch = make_model(temporal="none"), make_batch(1, full=True)
+    batch["audio_present"][:] = batch["visual_present"][:] = True
+    (before,) = model(**batch, return_attention=True).attention
+    batch["audio"][:, 2] += torch.arange(AUDIO_DIM)
+    (after,) = model(**batch, return_attention=True).attention
+    moved = [(one - other).abs().amax((0, 1)).detach() > 1e-7 for one, other in zip(before, after, strict=True)]
+    assert bool(moved[0].all())  # every picture frame sees the key that has changed, and weighs all anew
+    assert moved[1].any(1).tolist() == [False, False, True, *[False] * 6]  # of the sound only that frame asks otherwise
+
+
 def test_half_precision_features_are_read_as_stored():
     model, batch = make_model(), make_batch()
     half = {**batch, "visual": batch["visual"].half(), "audio": batch["audio"].half()}
@@ -290,6 +333,7 @@ def test_the_model_overfits_a_small_batch():
         ({"streams": ()}, "at least 1 item"),
         ({"streams": ("text",)}, "'visual' or 'audio'"),
         ({"hiden_dim": 8}, "Extra inputs"),
+        ({"temporal": "tcn", "tcn_kernel": 4}, "tcn_kernel 4 is even"),
     ],
 )
 def test_a_shape_that_cannot_be_built_is_refused(fields, said):

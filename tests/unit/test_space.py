@@ -28,7 +28,7 @@ def problems_of(content: dict[str, Any]) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-@pytest.mark.parametrize("name", ["smoke", "fusion", "arms"])
+@pytest.mark.parametrize("name", ["smoke", "fusion", "arms", "ablation"])
 def test_every_space_loads_and_opens_with_command_time_and_score(repository: Path, name: str):
     path = repository / "search_spaces" / f"{name}.yaml"
     space = load_space(path)
@@ -92,6 +92,8 @@ def test_prompt_files_are_all_that_a_trial_may_ask_for():
     assert space_of({"prompt.file": files}).prompt_files() == ("2x2-plain", "5x5-plain")
     assert space_of({"prompt.file": {**files, "when": "prompt.mode == fixed"}}, constants={"prompt.mode": "fixed"})
     assert space_of({"optim.lr": {"float": [1e-3, 1e-2]}}).prompt_files() == ("3x3-plain",)
+    modes = space_of({"prompt.mode": {"choice": ["context", "none"]}}).values_of("prompt.mode")
+    assert modes == ("context", "none")
     arms = parse_space({"name": "t", "arms": [{"name": "a"}, {"name": "b", "set": {"prompt.file": "polar8-plain"}}]})
     assert arms.prompt_files() == ("3x3-plain", "polar8-plain")
 

@@ -22,6 +22,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 
 from affectgrid.data.resident import Split
 from affectgrid.errors import AffectGridError, Problem, TrainingError
+from affectgrid.model.fusion import FusionModel
 from affectgrid.tracking import RunLog, Tracker
 from affectgrid.training.assemble import build_model
 from affectgrid.training.checkpoint import Save, TrainingState, load_newest
@@ -71,19 +72,23 @@ def train(
     must be a folder that every node sees. `on_epoch` is called in Ray's controller process and must pickle.
 
     Raises TrainingError: TRAIN-CHANGED where the name is taken by a run of other settings, TRAIN-STORAGE where the
-    folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises.
+    folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises. ConfigError
+    (CFG-CONTEXT) as `build_model` does.
     """
     prompts = data.prompts_for(config)
     folder = _claim(storage.resolve() / name, run_identity(config, data.train, data.validation, prompts))
     done = _finished(folder)
     if done is not None:
         return done
+    _fresh_model(
+        config, data.train, prompts
+    )  # what cannot be built fails here once, not on every worker again and again
     gpu = num_gpus() >= num_workers if use_gpu is None else use_gpu
     manifest = collect(data=data.fingerprint, device=f"{num_workers} x {'GPU' if gpu else 'CPU'}")
     run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
     try:
         state = _run_workers(
-            _Job(config, ray.put((data.train, data.validation)), prompts),
+            _Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
             folder,
             ScalingConfig(num_workers=num_workers, use_gpu=gpu),
             [_EpochLog(run, on_epoch)] if run or on_epoch else [],
@@ -104,11 +109,14 @@ def train(
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What travels to every worker; the splits stay in the object store, mapped and not copied."""
+    """What travels to every worker; splits and prompts, which may bring a text encoder, stay in the object store.
+
+    The arrays of the splits are mapped from there and not copied.
+    """
 
     config: TrainConfig
     splits: Any
-    prompts: EncodedPrompts
+    prompts: Any
 
 
 class _EpochLog(UserCallback):  # type: ignore[misc]
@@ -180,7 +188,7 @@ def _work(settings: dict[str, Any]) -> AffectGridError | None:
             job.config,
             train_split,
             validation_split,
-            job.prompts,
+            ray.get(job.prompts),
             report=_report_from(context.get_world_rank()),
             resume=load_newest(_newest_first(newest)) if newest else None,
             workers=workers,
@@ -248,8 +256,7 @@ def _finish(
     manifest: Manifest,
 ) -> TrainResult:
     """Make the model package of the best epoch; ``result.json`` comes last and says that the run is done."""
-    sizes = {"visual_dim": split.visual.shape[1], "audio_dim": split.audio.shape[1]}
-    model = build_model(config, prompts=prompts, **sizes)
+    model = _fresh_model(config, split, prompts)
     model.load_state_dict(state.best_weights)
     best = best_epoch(state.history)
     save_package(
@@ -257,6 +264,11 @@ def _finish(
     )
     _write(folder / "result.json", {"best": best, "history": state.history})
     return TrainResult(folder, folder / "model", best, tuple(state.history))
+
+
+def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> FusionModel:
+    sizes = {"visual_dim": split.visual.shape[1], "audio_dim": split.audio.shape[1]}
+    return build_model(config, prompts=prompts, **sizes)
 
 
 def _finished(folder: Path) -> TrainResult | None:

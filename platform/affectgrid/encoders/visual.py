@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from affectgrid.encoders.precision import Precision, Resolved, digest_in, recalled, settle, to_device
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.quiet import quiet
+from affectgrid.encoders.text_tower import EmbeddedTexts, embed_texts
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
 from affectgrid.encoders.weights import digest_weights, find_safetensors, load_strictly, misfit, pickle_refused
 from affectgrid.errors import ModelError, Problem, nearest
@@ -111,6 +112,21 @@ class VisualEncoder:
 
         Raises ModelError (MOD-TEXT) when the model is an image tower only.
         """
+        tokenizer = self._require_text()
+        with torch.inference_mode():
+            tokens = tokenizer(list(texts)).to(self.device)
+            features: Tensor = self._model.encode_text(tokens)  # type: ignore[operator]
+        return features.float().cpu().clone()
+
+    def embed_texts(self, texts: Sequence[str]) -> EmbeddedTexts:
+        """Texts before the text tower, and the tower, for prompts with learnable context.
+
+        The tower is a copy, in float32 on the CPU. Raises ModelError: MOD-TEXT as above, MOD-CONTEXT where it
+        cannot be entered there.
+        """
+        return embed_texts(self._model, self._require_text(), texts, name=self.name)
+
+    def _require_text(self) -> Any:
         if self._tokenizer is None:
             raise ModelError(
                 Problem(
@@ -121,10 +137,7 @@ class VisualEncoder:
                     "take prompt mode 'learned' or 'none', or a CLIP model",
                 )
             )
-        with torch.inference_mode():
-            tokens = self._tokenizer(list(texts)).to(self.device)
-            features: Tensor = self._model.encode_text(tokens)  # type: ignore[operator]
-        return features.float().cpu().clone()
+        return self._tokenizer
 
     def _encode(self, images: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -61,6 +63,20 @@ class CrossAttention(nn.Module):
         joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return joined
 
+    def weights(
+        self,
+        queries: Float[Tensor, "batch frame hidden"],
+        keys: Float[Tensor, "batch frame hidden"],
+        mask: Bool[Tensor, "#batch 1 frame frame"] | None,
+    ) -> Float[Tensor, "batch head frame frame"]:
+        """How much each frame (third axis) takes from each (last). Rows sum to 1.
+
+        For plots: the fused kernel of `forward` never forms them, so they are computed again.
+        """
+        query, key = self._heads(self.query(queries)), self._heads(self.key_value(keys).chunk(2, -1)[0])
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        return torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), -1)
+
     def _heads(self, states: Tensor) -> Tensor:
         batch, frames, hidden = states.shape
         return states.view(batch, frames, self.num_heads, hidden // self.num_heads).transpose(1, 2)
@@ -93,3 +109,12 @@ class CrossModalLayer(nn.Module):
         states: Tensor = asking + self.dropout(self.attention(self.query_norm(asking), self.key_norm(asked), mask))
         refined: Tensor = states + self.feed_forward(states)
         return refined
+
+    def attention_weights(
+        self,
+        asking: Float[Tensor, "batch frame hidden"],
+        asked: Float[Tensor, "batch frame hidden"],
+        mask: Bool[Tensor, "#batch 1 frame frame"] | None,
+    ) -> Float[Tensor, "batch head frame frame"]:
+        """What `forward` weighs the asked stream's frames with; see `CrossAttention.weights`."""
+        return self.attention.weights(self.query_norm(asking), self.key_norm(asked), mask)

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from affectgrid.settings import Settings
 
 Stream = Literal["visual", "audio"]
-PromptMode = Literal["fixed", "ensemble", "learned", "shuffled", "none"]
+PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "none"]
+Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "none"]
 
 
 class FusionConfig(Settings):
@@ -17,8 +18,10 @@ class FusionConfig(Settings):
 
     streams: tuple[Stream, ...] = Field(("visual", "audio"), min_length=1, description="which streams the model reads")
     hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads, even for bigru")
-    temporal: Literal["bigru", "gru", "none"] = Field("bigru", description="bidirectional, causal, or no GRU")
+    temporal: Temporal = Field("bigru", description="bidirectional or causal GRU, convolutions (the same two), or none")
     gru_layers: int = Field(1, gt=0)
+    tcn_layers: int = Field(4, gt=0, le=16, description="residual blocks of a TCN; block n is dilated by 2 ** n")
+    tcn_kernel: int = Field(3, ge=2, description="taps of a TCN's convolutions; odd for the one that looks both ways")
     fusion: Literal["both", "attention", "gate", "concat"] = Field(
         "both", description="what a fusion block holds: cross-modal attention, gated refinement, or both"
     )
@@ -31,7 +34,7 @@ class FusionConfig(Settings):
     @property
     def causal(self) -> bool:
         """Whether a frame may only depend on itself and earlier ones."""
-        return self.temporal == "gru"
+        return self.temporal in ("gru", "causal-tcn")
 
     @property
     def fuses(self) -> bool:
@@ -48,4 +51,6 @@ class FusionConfig(Settings):
             )
         if self.temporal == "bigru" and self.hidden_dim % 2:
             raise ValueError(f"hidden_dim {self.hidden_dim} is odd; bigru gives half of it to each direction")
+        if self.temporal == "tcn" and self.tcn_kernel % 2 == 0:
+            raise ValueError(f"tcn_kernel {self.tcn_kernel} is even and has no middle; take an odd one, or causal-tcn")
         return self

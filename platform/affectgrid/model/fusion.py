@@ -1,4 +1,4 @@
-"""The model: a GRU per stream, hierarchical fusion, and the two heads."""
+"""The model: each stream over time, hierarchical fusion, and the two heads."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from torch import Tensor, nn
 
 from affectgrid.model.attention import CrossModalLayer, attention_mask
 from affectgrid.model.config import FusionConfig, Stream
+from affectgrid.model.convolution import ConvolutionalEncoder
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.gating import GatedFusion
+from affectgrid.model.labels import LearnedSigma
 from affectgrid.model.prompts import PromptBank, PromptHead
+from affectgrid.model.readout import Readout
 from affectgrid.model.streams import StreamInput, drop_stream
 from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+
+CONTEXT = "prompt_head.context."  # what the names of the weights of learnable context begin with
+Weights = Float[Tensor, "batch head frame frame"]
+AttentionPair = tuple[Weights, Weights]
 
 
 class FusionOutput(NamedTuple):
@@ -25,11 +32,17 @@ class FusionOutput(NamedTuple):
         va: valence and arousal in (-1, 1).
         region_logits: None without prompts.
         gates: one per fusion block, in (0, 1), 1 for visual; None unless asked for, empty where no block has a gate.
+        attention: per fusion block what the picture takes of the sound's frames, and the sound of the picture's; None
+            unless asked for, empty where no block attends.
+        sigma: widths of the soft labels where they are learnt. Here, so that it passes through what wraps the model for
+            several workers, which only then joins its gradients.
     """
 
     va: Float[Tensor, "batch frame 2"]
     region_logits: Float[Tensor, "batch frame region"] | None
     gates: list[Float[Tensor, "batch frame hidden"]] | None
+    attention: list[AttentionPair] | None = None
+    sigma: Float[Tensor, " axis"] | None = None
 
 
 class FusionBlock(nn.Module):
@@ -62,26 +75,38 @@ class FusionBlock(nn.Module):
         fused, gate = self.gated(visual, audio)
         return visual + fused, audio + fused, fused, gate
 
+    def attention_weights(self, visual: Tensor, audio: Tensor, mask: Tensor | None) -> AttentionPair | None:
+        """How the block that is given these states attends; None where it does not."""
+        if self.visual_asks is None or self.audio_asks is None:
+            return None
+        asks = (self.visual_asks.attention_weights, self.audio_asks.attention_weights)
+        return asks[0](visual, audio, mask), asks[1](audio, visual, mask)
+
 
 class FusionModel(nn.Module):
     """Valence, arousal and region logits for every frame of a batch of windows.
 
-    Masked frames influence no other frame. Where a stream is absent a learned token stands in for it. With
-    `temporal="gru"` no frame depends on a later one.
+    Masked frames influence no other frame. Where a stream is absent a learned token stands in for it. In a causal
+    configuration no frame depends on a later one. `readout` mixes the regions into what is predicted, in evaluation
+    alone: each head learns from its own loss.
     """
 
     def __init__(
-        self, config: FusionConfig, *, visual_dim: int, audio_dim: int, prompts: PromptBank | None = None
+        self,
+        config: FusionConfig,
+        *,
+        visual_dim: int,
+        audio_dim: int,
+        prompts: PromptBank | None = None,
+        sigma: LearnedSigma | None = None,
+        readout: Readout | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         hidden = config.hidden_dim
         feature_dims = {"visual": visual_dim, "audio": audio_dim}
         self.inputs = nn.ModuleDict({s: StreamInput(feature_dims[s], hidden, config.dropout) for s in config.streams})
-        self.temporal = None
-        if config.temporal != "none":
-            size = (len(config.streams), hidden, config.gru_layers, config.dropout)
-            self.temporal = TemporalEncoder(*size, bidirectional=not config.causal)
+        self.temporal = _build_temporal(config)
         self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.fusion_depth if config.fuses else 0))
         joins = len(config.streams) > 1 and not (config.fuses and config.fusion != "attention")
         self.join = nn.Linear(2 * hidden, hidden) if joins else None
@@ -89,8 +114,11 @@ class FusionModel(nn.Module):
         self.dropout = LockedDropout(config.dropout)
         self.va_head = nn.Linear(hidden, 2)
         self.prompt_head = (
-            None if prompts is None else PromptHead(hidden, prompts.features, learnable=prompts.learnable)
+            None
+            if prompts is None
+            else PromptHead(hidden, prompts.features, learnable=prompts.learnable, context=prompts.context)
         )
+        self.sigma, self.readout = sigma, readout
 
     def standardise(self, statistics: Mapping[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]) -> None:
         """Take each stream's mean and standard deviation over the training frames; other streams are ignored."""
@@ -108,6 +136,7 @@ class FusionModel(nn.Module):
         frame_mask: Bool[Tensor, "batch frame"],
         *,
         return_gates: bool = False,
+        return_attention: bool = False,
     ) -> FusionOutput:
         """Features of any float type; they are not read where absent or masked. Masks are true for what is there."""
         present = {"visual": visual_present & frame_mask, "audio": audio_present & frame_mask}
@@ -118,14 +147,20 @@ class FusionModel(nn.Module):
         states = torch.stack([self.inputs[s](features[s], present[s]) for s in self.config.streams])
         if self.temporal is not None:
             states = self.temporal(states, FrameOrder.of(frame_mask))
-        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), frame_mask)
+        attention: list[AttentionPair] | None = [] if return_attention else None
+        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), frame_mask, attention)
         fused = self.dropout(self.norm(fused))
         va = torch.tanh(self.va_head(fused))
         logits = None if self.prompt_head is None else self.prompt_head(fused)
-        return FusionOutput(va, logits, gates if return_gates else None)
+        if self.readout is not None and logits is not None and not self.training:
+            va = self.readout(va, logits)
+        sigma = None if self.sigma is None else self.sigma()
+        return FusionOutput(va, logits, gates if return_gates else None, attention, sigma)
 
-    def _fuse(self, states: Mapping[Stream, Tensor], frame_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """One state per frame from those of the streams, and the gates on the way."""
+    def _fuse(
+        self, states: Mapping[Stream, Tensor], frame_mask: Tensor, attention: list[AttentionPair] | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One state per frame from those of the streams, and the gates on the way; fills `attention` if it is there."""
         if len(states) == 1:
             return next(iter(states.values())), []
         visual, audio, fused = states["visual"], states["audio"], None
@@ -134,6 +169,10 @@ class FusionModel(nn.Module):
             mask = attention_mask(frame_mask, span=self.config.attention_span, causal=self.config.causal)
         gates = []
         for block in self.blocks:
+            assert isinstance(block, FusionBlock)
+            weights = None if attention is None else block.attention_weights(visual, audio, mask)
+            if attention is not None and weights is not None:
+                attention.append(weights)
             visual, audio, fused, gate = block(visual, audio, mask)
             if gate is not None:
                 gates.append(gate)
@@ -141,3 +180,15 @@ class FusionModel(nn.Module):
             fused = self.join(torch.cat([visual, audio], -1))
         assert fused is not None
         return fused, gates
+
+
+def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | None:
+    """What looks along time in every stream, before they meet."""
+    num_streams, hidden = len(config.streams), config.hidden_dim
+    if config.temporal == "none":
+        return None
+    if config.temporal in ("gru", "bigru"):
+        size = (num_streams, hidden, config.gru_layers, config.dropout)
+        return TemporalEncoder(*size, bidirectional=not config.causal)
+    shape = (num_streams, hidden, config.tcn_layers, config.tcn_kernel, config.dropout)
+    return ConvolutionalEncoder(*shape, causal=config.causal)

@@ -19,10 +19,12 @@ class FrameOrder:
     Args:
         forward: for each step, the frame to read: real frames in order, then the masked ones; None: as they are.
         backward: the same with the real frames reversed; None: plainly reversed.
+        real: which steps of `forward` are real frames; None: all.
     """
 
     forward: Int[Tensor, "batch frame"] | None
     backward: Int[Tensor, "batch frame"] | None
+    real: Bool[Tensor, "batch frame"] | None = None
 
     @classmethod
     def of(cls, frame_mask: Bool[Tensor, "batch frame"]) -> FrameOrder:
@@ -32,8 +34,9 @@ class FrameOrder:
         forward = torch.argsort(~frame_mask, dim=1, stable=True)
         count = frame_mask.sum(1, keepdim=True)
         step = torch.arange(frame_mask.shape[1], device=frame_mask.device)
-        mirrored = torch.where(step < count, count - 1 - step, step)
-        return cls(forward, forward.gather(1, mirrored))
+        real = step < count
+        mirrored = torch.where(real, count - 1 - step, step)
+        return cls(forward, forward.gather(1, mirrored), real)
 
 
 class TemporalEncoder(nn.Module):
@@ -60,10 +63,10 @@ class TemporalEncoder(nn.Module):
         for number, grus in enumerate(self.layers.children()):
             if number:
                 states = self.dropout(states)
-            directions = [_sort(states, order.forward), _reverse(states, order.backward)][: self.num_directions]
+            directions = [in_order(states, order.forward), _reverse(states, order.backward)][: self.num_directions]
             outputs = run_grus(list(grus.children()), torch.stack(directions, 1).flatten(0, 1))
             parts = outputs.view(len(states), self.num_directions, *outputs.shape[1:]).unbind(1)
-            joined = [_unsort(parts[0], order.forward)]
+            joined = [out_of_order(parts[0], order.forward)]
             joined += [_unreverse(part, order.backward) for part in parts[1:]]
             states = torch.cat(joined, -1)
         return states
@@ -73,17 +76,19 @@ def _index(states: Tensor, index: Tensor) -> Tensor:
     return index[None, ..., None].expand_as(states)
 
 
-def _sort(states: Tensor, index: Tensor | None) -> Tensor:
+def in_order(states: Tensor, index: Tensor | None) -> Tensor:
+    """The frames of every stream [stream, batch, frame, hidden] as one side of a `FrameOrder` has them."""
     return states if index is None else states.gather(2, _index(states, index))
 
 
-def _unsort(states: Tensor, index: Tensor | None) -> Tensor:
+def out_of_order(states: Tensor, index: Tensor | None) -> Tensor:
+    """Undoes `in_order`."""
     return states if index is None else torch.zeros_like(states).scatter(2, _index(states, index), states)
 
 
 def _reverse(states: Tensor, index: Tensor | None) -> Tensor:
-    return states.flip(2) if index is None else _sort(states, index)
+    return states.flip(2) if index is None else in_order(states, index)
 
 
 def _unreverse(states: Tensor, index: Tensor | None) -> Tensor:
-    return states.flip(2) if index is None else _unsort(states, index)
+    return states.flip(2) if index is None else out_of_order(states, index)

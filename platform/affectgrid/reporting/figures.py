@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from affectgrid.training.explain import FusionView
+
 Array = np.ndarray[Any, Any]
 # Okabe and Ito's palette.
 _TRUE, _PREDICTED, _GRID, _ACCENT = "#000000", "#0072B2", "#999999", "#D55E00"
@@ -103,6 +105,22 @@ def traces(tracks: Sequence[Trace]) -> Figure:
     return figure
 
 
+def fusion(view: FusionView) -> Figure:
+    """Gates over time, a line for each block; and the last block's attention both ways, darker where it is more."""
+    maps = view.attention[-1:].reshape(-1, *view.attention.shape[2:])
+    with mpl.rc_context(_STYLE):
+        figure = _figure(7.0, 2.2)
+        axes = list(figure.subplots(1, int(len(view.gates) > 0) + len(maps), squeeze=False)[0])
+        if len(view.gates):
+            _draw_gates(axes.pop(0), view)
+        first, last = float(view.time_s[0]), float(view.time_s[-1])
+        extent, names = (first, last, last, first), ("picture", "sound")
+        for shown, weights, (asking, asked) in zip(axes, maps, (names, names[::-1]), strict=False):
+            shown.imshow(weights, extent=extent, cmap=_SHADES, aspect="auto", interpolation="nearest")
+            shown.set(xlabel=f"{asked} at (s)", ylabel=f"{asking} at (s)", title=f"{asking} attends to {asked}")
+    return figure
+
+
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss, and CCC on the validation split, by epoch; a line for each run. The epoch that was kept is marked."""
     with mpl.rc_context(_STYLE):
@@ -144,6 +162,16 @@ def _figure(width_in: float, height_in: float) -> Figure:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: it would keep every figure alive
     return figure
+
+
+def _draw_gates(axes: Any, view: FusionView) -> None:
+    for block, gate in enumerate(view.gates):
+        axes.plot(view.time_s, gate, color=_LINES[block % len(_LINES)], label=f"block {block + 1}")
+    axes.axhline(0.5, color=_GRID, linewidth=0.4)
+    axes.set(ylim=(0, 1), yticks=(0, 0.5, 1), xlabel="time (s)", title=f"{view.track}: gate")
+    axes.set_ylabel("sound ← → picture")
+    if len(view.gates) > 1:
+        axes.legend()
 
 
 def _draw_plane(axes: Any, points: Array, centres: Sequence[tuple[float, float]], colour: str, *, title: str) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from affectgrid.data.resident import Split
 from affectgrid.reporting import figures, html
 from affectgrid.reporting.scores import region_table, score_table, telling_tracks
 from affectgrid.reporting.tables import Table
+from affectgrid.training.explain import look_inside
 from affectgrid.training.inference import Scores, evaluate, predict_split
 from affectgrid.training.package import ModelPackage
 
@@ -113,12 +116,14 @@ def draw_best(
             scores={"valence": scores.ccc_valence, "arousal": scores.ccc_arousal},
         ),
         "traces": figures.traces(telling_tracks(predictions, validation, scores)),
+        **_fusion_figure(package, validation, scores),
         "learning-curves": figures.learning_curves(histories),
         "search": figures.search_course(list(course), list(course.values())),
     }
     words = {
         "plane": "Annotated and predicted frames on the plane with its regions, and their agreement on each axis",
         "traces": "Annotated and predicted valence and arousal over time: the best, the median and the worst track",
+        "fusion": "Fusion in the track of median P: which stream the gates trust, and which frames attend to which",
         "learning-curves": "Training loss and validation CCC by epoch; the dot is the epoch that was kept",
         "search": "Validation P of each trial, and the best so far",
     }
@@ -127,6 +132,15 @@ def draw_best(
         for name, figure in drawn.items()
     ]
     return BestModel(scores, tuple(pictures))
+
+
+def _fusion_figure(package: ModelPackage, validation: Split, scores: Scores) -> dict[str, Figure]:
+    """Of the track with the median P of its own, where the model has fusion blocks."""
+    ranked = sorted((p, track) for track, p in scores.track_p.items() if not math.isnan(p))
+    if not ranked:
+        return {}
+    view = look_inside(package.model, validation, ranked[len(ranked) // 2][1], package.config.window)
+    return {} if view is None else {"fusion": figures.fusion(view)}
 
 
 def write_report(study: StudyView, best: BestModel | None) -> Path:

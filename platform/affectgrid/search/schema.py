@@ -152,12 +152,16 @@ class SearchSpace(Settings):
 
     def prompt_files(self) -> tuple[str, ...]:
         """Every prompt file that a trial may ask for."""
-        base = field_value(self.resolve({}, seed=0), PROMPT_FILE)
-        dimension = self.space.get(PROMPT_FILE)
-        files = [arm.set.get(PROMPT_FILE, base) for arm in self.arms] or [base]
+        return tuple(str(file) for file in self.values_of(PROMPT_FILE))
+
+    def values_of(self, name: str) -> tuple[Any, ...]:
+        """Every value that a trial may give to a setting whose values are words."""
+        base = field_value(self.resolve({}, seed=0), name)
+        dimension = self.space.get(name)
+        values = [arm.set.get(name, base) for arm in self.arms] or [base]
         if dimension is not None:
-            files = [*dimension.extremes(), *([base] if dimension.when else [])]
-        return tuple(dict.fromkeys(str(file) for file in files))
+            values = [*dimension.extremes(), *([base] if dimension.when else [])]
+        return tuple(dict.fromkeys(values))
 
     def identity(self) -> dict[str, Any]:
         """What may not change under a study that goes on. A name, words and a larger number of trials may."""

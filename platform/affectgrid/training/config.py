@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from affectgrid.model.config import FusionConfig, PromptMode
+from affectgrid.model.labels import SIGMA_RATIO_BOUNDS
 from affectgrid.settings import Settings
+
+LabelKind = Literal["gaussian", "learned", "hard", "uniform"]
 
 
 class PromptConfig(Settings):
@@ -15,6 +20,36 @@ class PromptConfig(Settings):
     mode: PromptMode = Field("ensemble", description="how the texts enter; 'none' switches the prompt loss off")
     weight: float = Field(0.5, ge=0, description="weight of the soft-label cross entropy in the objective")
     sigma_ratio: float = Field(0.5, gt=0, description="kernel sigma over the spacing of the region centres")
+    sigma_ratio_arousal: float | None = Field(None, gt=0, description="the same along arousal, if it differs")
+    labels: LabelKind = Field(
+        "gaussian",
+        description="soft labels of width sigma; the same with a sigma that learns; one-hot; or one-hot smoothed",
+    )
+    smoothing: float = Field(0.1, ge=0, le=1, description="share of a label that is uniform, with labels 'uniform'")
+    context_tokens: int = Field(16, gt=0, description="learnable tokens before a text in mode 'context'; 16 is CoOp's")
+    context_shared: bool = Field(True, description="one context for all regions, or one for each")
+    readout_blend: float = Field(
+        0.0, ge=0, le=1, description="share of the expected region centre in predictions; 0: the regression head alone"
+    )
+
+    @property
+    def sigma_ratios(self) -> tuple[float, ...]:
+        """One width for both axes, or one along valence and one along arousal."""
+        return (self.sigma_ratio,) if self.sigma_ratio_arousal is None else (self.sigma_ratio, self.sigma_ratio_arousal)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a prompt head: one that no loss reaches would say nothing."""
+        return self.mode != "none" and self.weight > 0
+
+    @model_validator(mode="after")
+    def _check(self) -> PromptConfig:
+        low, high = SIGMA_RATIO_BOUNDS
+        if self.labels == "learned" and not all(low < ratio < high for ratio in self.sigma_ratios):
+            raise ValueError(f"a learned sigma_ratio must start between {low} and {high}, not at {self.sigma_ratios}")
+        if self.readout_blend and not self.has_head:
+            raise ValueError("readout_blend needs a prompt head: take a mode other than 'none' and a weight above 0")
+        return self
 
 
 class WindowConfig(Settings):

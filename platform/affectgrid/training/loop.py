@@ -18,12 +18,12 @@ from affectgrid.errors import Problem, TrainingError
 from affectgrid.losses import objective
 from affectgrid.metrics import CccAccumulator
 from affectgrid.model.fusion import FusionModel
-from affectgrid.regions import soft_labels
 from affectgrid.training.assemble import build_model
 from affectgrid.training.batches import Batch, Resident, seed_of, shuffled_batches
 from affectgrid.training.checkpoint import Save, TrainingState, save_checkpoint
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.inference import predict_tracks
+from affectgrid.training.labels import RegionLabels, learned_widths
 from affectgrid.training.prompts import EncodedPrompts
 from affectgrid.training.schedule import rate_factor
 from affectgrid.training.workers import SINGLE, Workers
@@ -124,8 +124,7 @@ class _Run:
         self.model.standardise(self.train.statistics())
         self.wrapped = workers.wrap(self.model)
         self.optimizer = _adamw(self.model, config)
-        self.centres = prompts.grid.centres_tensor(device=device)
-        self.sigma = config.prompt.sigma_ratio * prompts.grid.spacing
+        self.labels = RegionLabels(config.prompt, prompts.grid, device)
         self.history: list[Metrics] = []
         self.best_weights: dict[str, Tensor] = {}
 
@@ -154,11 +153,12 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = factor * optim.lr
             terms.append(self._step(self.train.gather(self.windows, numbers, counted)))
-        return self._averages(torch.stack(terms).cpu()) | {"lr": self.optimizer.param_groups[0]["lr"]}
+        averages = self._averages(torch.stack(terms).cpu()) | {"lr": self.optimizer.param_groups[0]["lr"]}
+        return averages | learned_widths(self.model)
 
     def _step(self, batch: Batch) -> Tensor:
         output = self.wrapped(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask)
-        soft = None if output.region_logits is None else soft_labels(batch.va, self.centres, sigma=self.sigma)
+        soft = None if output.region_logits is None else self.labels(batch.va, output.sigma)
         terms = objective(
             output,
             batch.va,
@@ -166,6 +166,7 @@ class _Run:
             soft,
             mse_weight=self.config.loss.mse_weight,
             prompt_weight=self.config.prompt.weight,
+            learned_labels=output.sigma is not None,
             sum_over_workers=self.workers.sum,
         )
         self.optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from affectgrid.errors import ModelError, Problem
-from affectgrid.model.fusion import FusionModel
+from affectgrid.model.fusion import CONTEXT, FusionModel
 from affectgrid.regions import RegionGrid
 from affectgrid.training.assemble import blank_model
 from affectgrid.training.config import TrainConfig
@@ -53,11 +53,17 @@ def save_package(
     metrics: dict[str, float],
     manifest: Manifest | None = None,
 ) -> Path:
-    """Write ``config.json grid.json model.safetensors manifest.json``; a package that is there is replaced."""
+    """Write ``config.json grid.json model.safetensors manifest.json``; a package that is there is replaced.
+
+    Learnable context is written as what it comes to, the features of the regions' texts, so that a prediction needs no
+    text encoder.
+    """
+    model.eval()  # which brings those features up to date
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value for name, value in weights.items() if not name.startswith(CONTEXT)}
     save_file(weights, partial / "model.safetensors")
     _write(partial / "config.json", {"version": _VERSION, "config": config.model_dump(mode="json")})
     _write(partial / "grid.json", dataclasses.asdict(grid))
@@ -104,7 +110,7 @@ def _shaped_like(weights: dict[str, Any], config: TrainConfig, grid: RegionGrid)
         config,
         visual_dim=width("inputs.visual.project.weight") or 1,
         audio_dim=width("inputs.audio.project.weight") or 1,
-        num_regions=grid.num_regions,
+        grid=grid,
         prompt_dim=width("prompt_head.text_features"),
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import Tensor
 
+from affectgrid.model.context import ContextWords
 from affectgrid.regions import RegionGrid
 
 
@@ -17,11 +18,13 @@ class EncodedPrompts:
         name: the name of the prompt file.
         grid: the regions.
         texts_features: for each region, in the grid's order, its texts' features [text, dim].
+        words: the first text of each region before the text encoder, and the encoder: for the mode `context` alone.
     """
 
     name: str
     grid: RegionGrid
     texts_features: tuple[Tensor, ...]
+    words: ContextWords | None = None
 
     def __post_init__(self) -> None:
         if len(self.texts_features) != self.grid.num_regions:

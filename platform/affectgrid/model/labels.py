@@ -1,0 +1,38 @@
+"""The width of the soft labels as something that training may move, within bounds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
+
+
+class LearnedSigma(nn.Module):
+    """One or two kernel widths, each held strictly between two bounds by a sigmoid on a logarithmic scale.
+
+    Both bounds are needed. The divergence of prediction from label is also small where all labels are uniform and the
+    head says nothing, at a wide sigma; and a narrow one makes every label a corner that the head can only chase.
+
+    Args:
+        start: one width for both axes, or one along valence and one along arousal.
+        bounds: lowest and highest width, in the same unit.
+
+    Raises ValueError for a start that does not lie between the bounds.
+    """
+
+    def __init__(self, start: tuple[float, ...], bounds: tuple[float, float]) -> None:
+        super().__init__()
+        low, high = bounds
+        if not all(low < width < high for width in start):
+            raise ValueError(f"sigma must start between {low:g} and {high:g}, not at {start}")
+        self.log_low, self.log_range = math.log(low), math.log(high / low)
+        share = torch.tensor([math.log(width / low) / self.log_range for width in start])
+        self.position = nn.Parameter(torch.logit(share))
+
+    def forward(self) -> Float[Tensor, " axis"]:
+        """The widths along valence and along arousal."""
+        return torch.exp(self.log_low + self.log_range * torch.sigmoid(self.position)).expand(2)
