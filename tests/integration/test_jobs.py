@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from affectgrid.data.workspace import Workspace
+from affectgrid.errors import ConfigError
+from affectgrid.training.ensemble import load_ensemble, save_ensemble
+from affectgrid.training.package import load_package, save_package
+from support.processes import family, wait_until
 
 JOBS = ("tune", "predict")  # the others run below
 QUICK = (
@@ -91,11 +100,16 @@ def test_the_same_training_command_returns_what_is_done(repository: Path, render
 
 def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path) -> None:
     model = trained / "runs" / "quick" / "model"
-    done = job(repository, "evaluate", "--model", model, "--data", rendered, "--out", trained)
+    where = ("--data", rendered, "--out", trained, "--store", trained / "features")
+    done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10)
     assert done.returncode == 0, done.stderr
+    (chosen,) = (line for line in done.stdout.splitlines() if "chosen, kept in the package" in line)
+    config = json.loads((model / "config.json").read_text())["config"]
+    assert config["window"]["smooth_half_width"] == int(chosen.split(":")[0])
     folder = trained / "evaluations" / "quick-validation"
     scores = json.loads((folder / "scores.json").read_text())
     assert f"{scores['p']:.3f}" in done.stdout
+    assert f"{scores['p']:.4f}" in chosen  # the kept filter is the one that is scored
     assert scores["intervals"]["p"]["low"] <= scores["p"] <= scores["intervals"]["p"]["high"]
     assert "data:image/png" in (folder / "report.html").read_text()
     assert "tiny" in done.stdout  # a result with untrained encoders says so
@@ -120,6 +134,64 @@ def test_predict_writes_every_frame_and_the_challenge_file(
     assert lines[0] == "image_location,valence,arousal"
     assert [line.split(",")[0] for line in lines[1:]] == locations
     assert lines[1].split(",")[1] == rows[0]["valence"]
+
+
+def test_two_models_are_weighed_on_validation_and_predict_together(
+    repository: Path, rendered: Path, trained: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """In this process, with the features of a store that is named: nothing is encoded again."""
+    from affectgrid.distributed.evaluate import evaluate_models
+    from affectgrid.distributed.predict import predict
+
+    quick = trained / "runs" / "quick" / "model"
+    package = load_package(quick)
+    with torch.no_grad():
+        package.model.va_head.weight.mul_(-1)  # a model that says the contrary
+    wrong = save_package(
+        tmp_path / "wrong", package.model, package.config, package.grid, encoders=package.encoders, metrics={}
+    )
+    workspace, store = Workspace.open(tmp_path / "out"), str(trained / "features")
+    ensemble = load_ensemble([quick, wrong])
+    done = evaluate_models(ensemble, str(rendered), workspace, split="train", store=store, fit=True)
+    assert done.ensemble.weights[0] > 0.9  # fitted on validation, scored on another split
+    assert done.split.name == "train"
+    assert done.scores.p == pytest.approx(done.member_p[0], abs=0.1)
+    assert done.member_p[1] < 0 < done.member_p[0]
+    assert "fitted on validation" in next(done.lines())
+    path = save_ensemble(tmp_path / "ensemble.json", done.ensemble)
+    report = predict(load_ensemble([path]), rendered, workspace, store=store)
+    assert report.tracks >= len(list((rendered / "VA_Estimation_Challenge").glob("*/*.txt")))
+    assert "tiny" in " ".join(report.lines())
+    assert not workspace.features.exists()
+    with pytest.raises(ConfigError, match="CFG-SMOOTH"):
+        evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, half_widths=[0, 3])
+
+
+def test_an_interrupted_training_says_how_to_go_on(rendered: Path, trained: Path) -> None:
+    """Ctrl-C, then SIGTERM, of one run: status 130, the command to give, and no finished epoch is lost."""
+    where = ["--data", str(rendered), "--out", str(trained), "--name", "endless"]
+    arguments = [*where, *QUICK[2:], "--config.optim.epochs", "100000"]
+    reached = 0
+
+    def epochs_saved() -> int:
+        seals = (trained / "runs" / "endless").glob("checkpoint_*/checkpoint.json")
+        with contextlib.suppress(OSError, ValueError):
+            return max((json.loads(seal.read_text())["epoch"] for seal in seals), default=0)
+        return 0
+
+    with family(Path("/tmp")) as processes:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            driver = processes.start_job("train", arguments)
+            before = reached
+            wait_until(lambda before=before: epochs_saved() > before, alive=driver)
+            driver.send_signal(number)
+            _, err = driver.communicate(timeout=60)
+            assert driver.returncode == 130, err[-2000:]
+            assert "Go on with:" in err
+            assert "--name endless" in err
+            assert not processes.members("ray::")
+            reached = epochs_saved()
+            assert reached > before
 
 
 def test_a_folder_that_is_no_model_is_named(repository: Path, tmp_path: Path) -> None:
