@@ -181,17 +181,17 @@ MUTANTS = (
     ),
     Mutant(
         "labels smoothed across tracks",
-        "training/labels.py",
+        "training/targets.py",
         "itertools.pairwise(offsets.tolist())",
         "[(0, int(offsets[-1]))]",
-        ("test_labels.py",),
+        ("test_targets.py",),
     ),
     Mutant(
         "frequent regions drawn more often",
-        "training/labels.py",
+        "training/targets.py",
         "(support.sum() / support.clamp(min=1)) ** exponent",
         "(support / support.sum()) ** exponent",
-        ("test_labels.py",),
+        ("test_targets.py",),
     ),
     Mutant(
         "predictions not smoothed",

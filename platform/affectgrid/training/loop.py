@@ -23,12 +23,12 @@ from affectgrid.training.checkpoint import Save, TrainingState, save_checkpoint
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.identity import run_identity
 from affectgrid.training.inference import predict_tracks
-from affectgrid.training.labels import require_labels, smoothed_labels, window_chances
 from affectgrid.training.optimizer import adamw
 from affectgrid.training.precision import forward_pass, warn_if_emulated
 from affectgrid.training.prompts import EncodedPrompts
 from affectgrid.training.random_state import random_state, set_random_state
 from affectgrid.training.schedule import rate_factor
+from affectgrid.training.targets import require_labels, smoothed_labels, window_chances
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 

@@ -8,7 +8,7 @@ import torch
 from affectgrid.errors import TrainingError
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import shuffled_batches
-from affectgrid.training.labels import require_labels, smoothed_labels, window_chances
+from affectgrid.training.targets import require_labels, smoothed_labels, window_chances
 from affectgrid.windows import WindowIndex
 from support.planted import planted_split
 
