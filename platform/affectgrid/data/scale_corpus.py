@@ -1,7 +1,7 @@
 """A synthetic corpus of Aff-Wild2's size and shape: drawn features and labels, no video, nobody's face or voice.
 
-It goes through the real feature store and real annotation files, so that what is measured on it (time, memory) holds for
-the data set; its scores mean nothing beyond "a model can learn the relation that was planted".
+It goes through the real feature store and real annotation files, so that what is measured on it (time, memory) holds
+for the data set; its scores mean nothing beyond "a model can learn the relation that was planted".
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class ScaleConfig(Settings):
         facts = [ENCODER, _VERSION, stream, self.model_dump()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
+    @property
+    def num_frames(self) -> int:
+        """Labelled or not, of both splits."""
+        return int(sum(track_lengths(split, self).sum() for split in _TRACKS))
+
 
 @dataclasses.dataclass(frozen=True)
 class ScaleCorpus:
@@ -69,7 +74,7 @@ def track_lengths(split: str, config: ScaleConfig) -> NDArray[np.int64]:
     shrink = math.sqrt(config.scale)
     count = max(2, round(_TRACKS[split] * shrink))
     total = max(count * SHORTEST, round(_FRAMES[split] * config.scale))
-    longest = max(SHORTEST, round(LONGEST * shrink))
+    longest = max(SHORTEST, min(round(LONGEST * shrink), total // 3))
     spread = np.exp(_LENGTH_SPREAD * ndtri((np.arange(count) + 0.5) / count))
 
     def lengths(median: float) -> NDArray[np.int64]:
