@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo results test test-long media lint format bench bench-encode cluster cluster-stop ui dashboard clean
+.PHONY: help install demo results test test-long mutants golden media lint format bench bench-encode cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -37,6 +37,12 @@ test: lint media ## lint, types, import direction and every test but the long on
 
 test-long: media ## the long suite
 	$(BIN)/python -m pytest -q -m long
+
+mutants: $(READY) ## make three dozen mistakes in a copy of the package; every one must be noticed (about 6 minutes)
+	$(BIN)/python tests/mutation/check.py
+
+golden: $(READY) ## train the golden run again, say how far arithmetic moves it, and write its scores
+	$(BIN)/python tests/golden/regenerate.py
 
 media: $(READY) ## fetch the real videos and weights that tests use (kept outside the repository)
 	@$(BIN)/python tests/fetch_media.py || echo "real media could not be fetched: the tests that need it will be skipped"

@@ -1,4 +1,4 @@
-"""Score a model package on a split: CCC with intervals over tracks, error by region, figures."""
+"""Score a model package, or several together, on a split: CCC with intervals over tracks, error by region, figures."""
 
 from __future__ import annotations
 
@@ -13,35 +13,55 @@ from pydantic import Field
 from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.prepare import DataOptions, encode_data
+from affectgrid.distributed.evaluate import evaluate_models
 from affectgrid.reporting.scores import caveat, print_scores, write_scores
 from affectgrid.settings import Settings
-from affectgrid.training.inference import evaluate, predict_split
-from affectgrid.training.package import load_package
+from affectgrid.training.ensemble import load_ensemble, save_ensemble
 
 
 class Evaluate(Settings):
-    """Score a model; its own stream settings say how the data are encoded."""
+    """Score models; their own stream settings say how the data are encoded. Several are scored as their mean."""
 
-    model: Path = Field(description="a model package: the folder that train or tune wrote")
+    model: tuple[Path, ...] = Field(
+        min_length=1, description="model packages (the folders that train or tune wrote), or one ensemble.json"
+    )
     data: str = Field("rendered", description="a folder in Aff-Wild2's layout, or 'rendered'")
     split: str = Field("validation", description="train, validation or test")
+    fit_weights: bool = Field(False, description="weigh the models as is best on the validation split")
+    choose_smoothing: tuple[int, ...] = Field(
+        (), description="half-widths to compare on the validation split; the best is kept in the model package"
+    )
+    store: str | None = Field(None, description="feature store: a folder or a URI; default: OUT/features")
+    name: str | None = Field(None, description="of the folder of results; default: the model's run, or 'ensemble'")
     out: Path = Field(ROOT / "outputs", description="folder of features; scores and figures go to OUT/evaluations")
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
 
 
 def main(options: Evaluate) -> int:
     workspace = Workspace.open(options.out)
-    package = load_package(options.model)
+    ensemble = load_ensemble(options.model)
     with connect(options.address):
-        encoded = encode_data(DataOptions.for_package(options.data, package.encoders), workspace)
-    split = encoded.split(options.split)
-    predictions = predict_split(package.model, split, package.config.window)
-    scores = evaluate(predictions, split, package.grid)
-    folder = workspace.root / "evaluations" / f"{options.model.resolve().parent.name}-{options.split}"
-    note = caveat(package.encoders, options.data)
-    write_scores(folder, scores, predictions, split, package, note)
-    print_scores(scores, note, folder)
+        done = evaluate_models(
+            ensemble,
+            options.data,
+            workspace,
+            split=options.split,
+            store=options.store,
+            fit=options.fit_weights,
+            half_widths=options.choose_smoothing,
+        )
+    several = len(ensemble.members) > 1
+    name = options.name or ("ensemble" if several else ensemble.folders[0].resolve().parent.name)
+    folder = workspace.root / "evaluations" / f"{name}-{options.split}"
+    first = ensemble.members[0]
+    note = caveat(first.encoders, options.data)
+    write_scores(folder, done.scores, done.predictions, done.split, first, note)
+    print_scores(done.scores, note, folder)
+    for line in done.lines():
+        print(line)
+    if several:
+        saved = save_ensemble(folder / "ensemble.json", done.ensemble)
+        print(f"predict  python jobs/predict.py --model {saved} --videos ...")
     return 0
 
 

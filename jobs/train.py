@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
@@ -19,6 +19,8 @@ from affectgrid.reporting.scores import caveat
 from affectgrid.reporting.training import print_training
 from affectgrid.tracking import open_tracker
 from affectgrid.training.config import TrainConfig
+from affectgrid.training.package import load_package
+from affectgrid.training.smoothing import keep_choice, smoothing_curve
 
 
 class Train(DataOptions):
@@ -27,8 +29,21 @@ class Train(DataOptions):
     name: str = Field("train", description="name of the run: the same name goes on, another name starts afresh")
     config: TrainConfig = TrainConfig()
     workers: int = Field(1, gt=0, description="training processes; the batch is shared among them")
+    min_workers: int | None = Field(
+        None, gt=0, description="elastic: go on with as few as this when nodes go, and grow back to --workers"
+    )
+    max_failures: int = Field(3, ge=-1, description="how often workers may die before the run gives up; -1: never")
+    choose_smoothing: tuple[int, ...] = Field(
+        (), description="half-widths to compare on the validation split; the best is kept in the model package"
+    )
     out: Path = Field(ROOT / "outputs", description="folder of features, runs and the MLflow database")
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> Train:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is above workers {self.workers}; swap them")
+        return self
 
 
 def main(options: Train) -> int:
@@ -39,11 +54,17 @@ def main(options: Train) -> int:
         result = train(
             options.config,
             prepared,
-            num_workers=options.workers,
+            num_workers=(options.min_workers, options.workers) if options.min_workers else options.workers,
+            max_failures=options.max_failures,
             storage=workspace.runs,
             name=options.name,
             tracker=tracker,
         )
+    if options.choose_smoothing:
+        package = load_package(result.package)
+        curve = smoothing_curve(package, prepared.validation, options.choose_smoothing)
+        keep_choice(result.package, package, curve)
+        print(*curve.lines(), sep="\n")
     print_training(result, tracker.open_command, caveat(prepared.train.encoders, options.data))
     return 0
 

@@ -19,7 +19,7 @@ class ObjectiveTerms(NamedTuple):
     """Scalars in float64. `total` is what to minimise; the others are unweighted.
 
     Args:
-        total: ccc + mse_weight * mse + prompt_weight * prompt.
+        total: ccc_weight * ccc + mse_weight * mse + prompt_weight * prompt, with both axes weighted in ccc and mse.
         ccc: (1 - CCC_valence) + (1 - CCC_arousal), in [0, 4].
         mse: mean squared error over frames and both axes.
         prompt: mean cross entropy of the soft labels, in nats; 0 without a prompt head.
@@ -56,13 +56,16 @@ def objective(
     *,
     mse_weight: float,
     prompt_weight: float,
+    ccc_weight: float = 1.0,
+    va_weights: tuple[float, float] = (1.0, 1.0),
     sum_over_workers: Callable[[Tensor], Tensor] = identity,
 ) -> ObjectiveTerms:
     """The loss of the global batch: CCC over all valid frames of all workers, never a mean of per-worker CCCs.
 
     Every term is a function of sums over frames, so workers exchange one vector of 13 numbers. `mask` marks the frames
     that count (in the window and labelled); values of `va` and `soft` elsewhere are never read. A batch without a valid
-    frame costs 0 and moves nothing.
+    frame costs 0 and moves nothing. `va_weights` are those of valence and arousal in the total: they multiply each
+    axis's 1 - CCC, whose sum counts, and its squared error, whose mean counts.
 
     `sum_over_workers` must be a *differentiable* sum whose backward also sums, as
     `torch.distributed.nn.functional.all_reduce` does. Then no factor is missing: with n workers and L = f(S),
@@ -77,7 +80,9 @@ def objective(
     moments, prompt_sum = sums[:-1].reshape(NUM_STATS, -1), sums[-1]
     count, _, _, sum_pp, sum_tt, sum_pt = moments.unbind(0)
     n = count.clamp(min=1)
-    ccc_loss = torch.where(count > 0, 1 - ccc_from_moments(moments), 0).sum()
-    mse = ((sum_pp - 2 * sum_pt + sum_tt) / n).mean()
+    ccc_losses = torch.where(count > 0, 1 - ccc_from_moments(moments), 0)
+    squared_errors = (sum_pp - 2 * sum_pt + sum_tt) / n
     prompt = prompt_sum / n[0]
-    return ObjectiveTerms(ccc_loss + mse_weight * mse + prompt_weight * prompt, ccc_loss, mse, prompt)
+    weights = moments.new_tensor(va_weights)
+    regression = ccc_weight * (weights * ccc_losses).sum() + mse_weight * (weights * squared_errors).mean()
+    return ObjectiveTerms(regression + prompt_weight * prompt, ccc_losses.sum(), squared_errors.mean(), prompt)

@@ -43,6 +43,36 @@ def test_objective_by_hand():
     assert float(terms.total) == pytest.approx(3 / 7 + 2 * 1 / 2 + 3 * math.log(2))
 
 
+def test_weights_of_the_axes_by_hand():
+    # as above: valence costs 3/7 and has a squared error of 1; arousal is off by 1/2: CCC 2 (2/3) / (4/3 + 1/4) = 16/19
+    va = torch.tensor([[[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]]])
+    output = FusionOutput(va + torch.tensor([1.0, 0.5]), None, None)
+    terms = objective(
+        output, va, torch.ones(1, 3, dtype=torch.bool), None,
+        mse_weight=2.0, prompt_weight=0.0, ccc_weight=5.0, va_weights=(3.0, 0.25),
+    )  # fmt: skip
+    assert float(terms.total) == pytest.approx(5 * (3 * 3 / 7 + 0.25 * 3 / 19) + 2 * (3 * 1 + 0.25 * 0.25) / 2)
+    assert float(terms.ccc) == pytest.approx(3 / 7 + 3 / 19)  # what is reported is not weighted
+    assert float(terms.mse) == pytest.approx((1 + 0.25) / 2)
+
+
+def test_objective_gradient_by_hand():
+    # one axis counts; x = y + 1 as below, so d(1 - C)/dx is known; MSE over both axes: d/dx_i = 2 (x_i - y_i) / 3 / 2
+    y = torch.tensor([-1.0, 0.0, 1.0])
+    va = torch.stack([y, torch.zeros(3)], 1)[None]
+    prediction = (va + torch.tensor([1.0, 0.0])).requires_grad_()
+    logits = torch.zeros(1, 3, 2, requires_grad=True)
+    soft = torch.tensor([[[1.0, 0.0], [0.5, 0.5], [0.25, 0.75]]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    objective(
+        FusionOutput(prediction, logits, None), va, mask, soft, mse_weight=0.6, prompt_weight=3.0, va_weights=(1.0, 0.0)
+    ).total.backward()
+    ccc_gradient = [-(2 * yi / 3 - 4 / 7 * 2 * (yi + 1) / 3) / (7 / 3) for yi in (-1.0, 0.0, 1.0)]
+    torch.testing.assert_close(prediction.grad[0, :, 0], torch.tensor([g + 0.6 / 3 for g in ccc_gradient]))
+    assert prediction.grad[0, :, 1].abs().sum() == 0
+    torch.testing.assert_close(logits.grad, (0.5 - soft))  # 3 (softmax - q) over 3 frames
+
+
 def test_ccc_gradient_by_hand():
     # x = y + 1, y = -1 0 1: C = 2 s / D with s = cov = 2/3, D = 7/3. dC/dx_i = (2 ds - C dD) / D with
     # ds = (y_i - 0) / 3, dD = 2 (x_i - 1) / 3 + 2 * 1 / 3 = 2 x_i / 3

@@ -1,22 +1,24 @@
-"""From a model package and any videos to predictions on disk."""
+"""From model packages and any videos to predictions on disk."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from affectgrid.data.catalog import Catalog, read_aff_wild2, read_folder
+import numpy as np
+from numpy.typing import NDArray
+
+from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
 from affectgrid.data.export import write_submission, write_track
-from affectgrid.data.resident import load_split
+from affectgrid.data.resident import Split, load_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.encode import EncodeReport, Quarantined, encode
+from affectgrid.distributed.encode import EncodeConfig, Quarantined, encode
 from affectgrid.distributed.prepare import DataOptions
 from affectgrid.errors import CatalogError, Problem
-from affectgrid.training.inference import predict_split
-from affectgrid.training.package import ModelPackage
+from affectgrid.training.ensemble import Ensemble, combine
 
 _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 
@@ -29,7 +31,7 @@ class PredictReport:
     tracks: int
     frames: int
     submission: Path | None
-    encoders: dict[str, str]
+    encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
 
     def lines(self) -> Iterator[str]:
@@ -37,32 +39,55 @@ class PredictReport:
         yield f"{self.tracks} tracks, {self.frames} frames: {self.folder}/<track>.csv (frame, time_s, valence, arousal)"
         if self.submission:
             yield f"the challenge's file: {self.submission}"
-        if "tiny" in self.encoders.values():
+        if "tiny" in self.encoders:
             yield "note: encoded with `tiny`, a random encoder for tests and the demo; not a result about people"
         for failure in self.quarantined:
             yield f"not predicted: {failure.track}: {failure.reason}"
 
 
 def predict(
-    package: ModelPackage,
+    ensemble: Ensemble,
     videos: Path,
     workspace: Workspace,
     *,
     crop: Literal["crops", "detect", "frame"] | None = None,
     template: Path | None = None,
+    store: str | None = None,
 ) -> PredictReport:
-    """Encode `videos` as the model's training data were, and predict every frame. Needs a Ray connection.
+    """Encode `videos` as the models' training data were, and predict every frame. Needs a Ray connection.
 
     Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
-    the whole frame fit only a model that was trained on whole frames. Raises CatalogError when no track can be read.
+    the whole frame fit only a model that was trained on whole frames. `store` is where features are kept, by default
+    the workspace. Raises CatalogError when no track can be read.
     """
     catalog = open_videos(videos)
-    config = DataOptions.for_package(str(videos), package.encoders).encode
+    features = FeatureStore(store or workspace.features)
+    reports = [encode(catalog, features.root, _encoding(encoders, catalog, crop)) for encoders in ensemble.encoders]
+    lost = {failure.track: failure for report in reports for failure in report.quarantined}
+    tracks = _readable(catalog, lost)
+    splits: list[Split] = []
+
+    def split_for(encoders: Mapping[str, str]) -> Split:
+        prints = reports[ensemble.encoders.index(dict(encoders))].fingerprints
+        splits.append(
+            load_split(features, tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="predict")
+        )
+        return splits[-1]
+
+    predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
+    folder = workspace.root / "predictions"
+    submission = _write(folder, splits[0], predictions.va.numpy(), template)
+    models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
+    return PredictReport(folder, len(tracks), len(predictions.va), submission, models, tuple(lost.values()))
+
+
+def _encoding(
+    encoders: Mapping[str, str], catalog: Catalog, crop: Literal["crops", "detect", "frame"] | None
+) -> EncodeConfig:
+    config = DataOptions.for_package(str(catalog.root), dict(encoders)).encode
     if config.visual.crop != "frame":
         crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
-    config = config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
-    report = encode(catalog, workspace.features, config)
-    return _write(package, catalog, report, workspace, template)
+    return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
 
 
 def open_videos(videos: Path) -> Catalog:
@@ -72,29 +97,27 @@ def open_videos(videos: Path) -> Catalog:
     return read_folder(videos.resolve())
 
 
-def _write(
-    package: ModelPackage, catalog: Catalog, report: EncodeReport, workspace: Workspace, template: Path | None
-) -> PredictReport:
-    lost = {failure.track for failure in report.quarantined}
+def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
     # Labels are not for a prediction: without them a track has the rows of its video.
     tracks = [dataclasses.replace(track, annotation=None) for track in catalog.tracks if track.id not in lost]
     if not tracks:
-        reasons = "; ".join(f"{failure.track}: {failure.reason}" for failure in report.quarantined[:3])
+        reasons = "; ".join(f"{failure.track}: {failure.reason}" for failure in list(lost.values())[:3])
         raise CatalogError(
             Problem(
                 "PRED-NONE", str(catalog.root), reasons or "no video", "a video that can be read", "see the reasons"
             )
         )
-    store, prints = FeatureStore(workspace.features), report.fingerprints
-    split = load_split(store, tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="predict")
-    predictions = predict_split(package.model, split, package.config.window)
-    folder = workspace.root / "predictions"
-    va = predictions.va.numpy()
+    return tracks
+
+
+def _write(folder: Path, split: Split, va: NDArray[np.float32], template: Path | None) -> Path | None:
+    """A file for every track, and the challenge's in the order of `template`, whose path is returned."""
     by_track = {track: va[split.track(number)] for number, track in enumerate(split.track_ids)}
     for number, track in enumerate(split.track_ids):
         rows = split.track(number)
         write_track(folder / f"{track}.csv", split.frame_index[rows], split.time_s[rows], va[rows])
-    submission = folder / "submission.txt" if template else None
-    if template and submission:
-        write_submission(submission, template, by_track)
-    return PredictReport(folder, len(tracks), len(va), submission, package.encoders, report.quarantined)
+    if template is None:
+        return None
+    submission = folder / "submission.txt"
+    write_submission(submission, template, by_track)
+    return submission

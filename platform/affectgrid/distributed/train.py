@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,20 @@ from typing import Any
 from affectgrid.distributed.cluster import num_gpus  # isort: skip  # sets what Ray reads when it is imported
 
 import ray
-import ray.train
-import ray.train.torch
-import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import ScalingConfig, UserCallback
 
 from affectgrid.data.resident import Split
-from affectgrid.errors import AffectGridError, Problem, TrainingError
+from affectgrid.distributed.train_workers import Job, run_workers
+from affectgrid.errors import Problem, TrainingError
 from affectgrid.tracking import RunLog, Tracker
 from affectgrid.training.assemble import build_model
-from affectgrid.training.checkpoint import Save, TrainingState, load_newest
+from affectgrid.training.checkpoint import TrainingState
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.loop import Metrics, best_epoch, fit, run_identity
+from affectgrid.training.loop import Metrics, best_epoch, run_identity
 from affectgrid.training.manifest import Manifest, collect
 from affectgrid.training.package import save_package
 from affectgrid.training.prepared import PreparedData
 from affectgrid.training.prompts import EncodedPrompts
-from affectgrid.training.workers import SINGLE, process_group
-
-_log = logging.getLogger(__name__)
-_MAX_FAILURES = 3  # of the worker group; each goes on from the newest checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +52,21 @@ def train(
     *,
     storage: Path,
     name: str,
-    num_workers: int = 1,
+    num_workers: int | tuple[int, int] = 1,
     use_gpu: bool | None = None,
+    max_failures: int = 3,
+    resize_interval_s: float = 300.0,
     tracker: Tracker | None = None,
     on_epoch: Callable[[Metrics], None] | None = None,
 ) -> TrainResult:
     """Train on the cluster that this process is connected to; the same name and storage resume, or return what is done.
 
-    The global batch is the same whatever `num_workers` is. `use_gpu` None: where every worker can have one. `storage`
-    must be a folder that every node sees. `on_epoch` is called in Ray's controller process and must pickle.
+    The global batch is the same whatever the number of workers is. (fewest, most) workers are elastic: the run goes on
+    with what is left when nodes go, and looks every `resize_interval_s` whether it can grow back; that costs the steps
+    since its newest checkpoint. `use_gpu` None: where every worker (elastic: the fewest) can have one. `max_failures`:
+    how often workers may die; -1: any number. When a node is about to be taken away the run saves itself in the middle
+    of its epoch. `storage` must be a folder that every node sees. `on_epoch` is called in Ray's controller process and
+    must pickle.
 
     Raises TrainingError: TRAIN-CHANGED where the name is taken by a run of other settings, TRAIN-STORAGE where the
     folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises.
@@ -78,15 +76,18 @@ def train(
     done = _finished(folder)
     if done is not None:
         return done
-    gpu = num_gpus() >= num_workers if use_gpu is None else use_gpu
-    manifest = collect(data=data.fingerprint, device=f"{num_workers} x {'GPU' if gpu else 'CPU'}")
+    fewest, most = (num_workers, num_workers) if isinstance(num_workers, int) else num_workers
+    gpu = num_gpus() >= fewest if use_gpu is None else use_gpu
+    counts = str(most) if fewest == most else f"{fewest}-{most}"
+    manifest = collect(data=data.fingerprint, device=f"{counts} x {'GPU' if gpu else 'CPU'}")
     run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
     try:
-        state = _run_workers(
-            _Job(config, ray.put((data.train, data.validation)), prompts),
+        state = run_workers(
+            Job(config, ray.put((data.train, data.validation)), prompts),
             folder,
-            ScalingConfig(num_workers=num_workers, use_gpu=gpu),
-            [_EpochLog(run, on_epoch)] if run or on_epoch else [],
+            ScalingConfig(num_workers=num_workers, use_gpu=gpu, elastic_resize_monitor_interval_s=resize_interval_s),
+            max_failures=max_failures,
+            callbacks=[_EpochLog(run, on_epoch)] if run or on_epoch else [],
         )
         result = _finish(folder, config, data.train, prompts, state, manifest)
     except BaseException as error:
@@ -102,15 +103,6 @@ def train(
     return result
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What travels to every worker; the splits stay in the object store, mapped and not copied."""
-
-    config: TrainConfig
-    splits: Any
-    prompts: EncodedPrompts
-
-
 class _EpochLog(UserCallback):  # type: ignore[misc]
     """Runs in Train's controller: hands on what rank 0 reports, each epoch once, also when a worker died in between."""
 
@@ -120,7 +112,7 @@ class _EpochLog(UserCallback):  # type: ignore[misc]
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         epoch = int(metrics[0]["epoch"])
-        if epoch in self.known:
+        if epoch in self.known or "step" in metrics[0]:  # in the middle of an epoch there is nothing to log
             return
         self.known.add(epoch)
         if self.run:
@@ -135,83 +127,6 @@ def _log_missing(run: RunLog, history: tuple[Metrics, ...]) -> None:
     missing = [metrics for metrics in history if known is not None and int(metrics["epoch"]) not in known]
     for metrics in missing:
         run.metrics(metrics, step=int(metrics["epoch"]))
-
-
-def _run_workers(job: _Job, folder: Path, scaling: ScalingConfig, callbacks: list[UserCallback]) -> TrainingState:
-    """Let Ray Train run `_work` on every worker, and return where the run stood at its end."""
-    trainer = ray.train.torch.TorchTrainer(
-        _work,
-        train_loop_config={"job": job},
-        scaling_config=scaling,
-        run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=_MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),  # the newest may be torn
-            callbacks=callbacks,
-        ),
-    )
-    try:
-        result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise _own_error(error, folder) from error
-    if isinstance(result.return_value, AffectGridError):
-        raise result.return_value
-    state = load_newest(_newest_first(result.checkpoint))
-    assert state is not None
-    return state
-
-
-def _work(settings: dict[str, Any]) -> AffectGridError | None:
-    """One worker.
-
-    An error that every worker meets alike is returned: Ray would try it again, and it would come again.
-    """
-    job: _Job = settings["job"]
-    device = ray.train.torch.get_device()
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # several workers share a machine, and sums in one order are the same sums
-    context = ray.train.get_context()
-    workers = process_group(device) if context.get_world_size() > 1 else SINGLE
-    train_split, validation_split = ray.get(job.splits)
-    newest = ray.train.get_checkpoint()
-    try:
-        fit(
-            job.config,
-            train_split,
-            validation_split,
-            job.prompts,
-            report=_report_from(context.get_world_rank()),
-            resume=load_newest(_newest_first(newest)) if newest else None,
-            workers=workers,
-            device=device,
-        )
-    except TrainingError as error:
-        if error.problems[0].code.startswith("TRAIN-"):
-            return error
-        raise
-    return None
-
-
-def _report_from(rank: int) -> Callable[[Metrics, Save], None]:
-    def report(metrics: Metrics, save: Save) -> None:
-        if rank:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(save(Path(folder) / "checkpoint")))
-
-    return report
-
-
-def _newest_first(newest: Checkpoint) -> list[Path]:
-    """The checkpoint that Ray registered last, and the ones before it that are still in its folder.
-
-    Nothing newer: a killed run may have left one that is half copied, and all workers must start from the same.
-    """
-    path = Path(newest.path)
-    older = sorted((other for other in path.parent.glob("checkpoint_*") if other.name < path.name), reverse=True)
-    return [path, *older]
 
 
 def _claim(folder: Path, identity: str) -> Path:
@@ -266,20 +181,6 @@ def _finished(folder: Path) -> TrainResult | None:
             return None  # somebody took it away; the last checkpoint makes it again
         return TrainResult(folder, folder / "model", result["best"], tuple(result["history"]))
     return None
-
-
-def _own_error(error: Exception, folder: Path) -> AffectGridError:
-    """Our own error where a worker raised one, else one that says what Ray said."""
-    failures = list(getattr(error, "worker_failures", {}).values())
-    for failure in failures:
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, AffectGridError):
-                return cause
-            cause = cause.__cause__
-    found = str(failures[0] if failures else error).strip().splitlines()[-1]
-    mend = "look for the cause in Ray's logs, then give the same command: it goes on from the last checkpoint"
-    return TrainingError(Problem("TRAIN-FAILED", str(folder), found, "workers that live", mend))
 
 
 def _flat(config: TrainConfig) -> dict[str, object]:

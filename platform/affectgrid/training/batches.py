@@ -149,15 +149,26 @@ def seed_of(*parts: object) -> int:
 
 
 def shuffled_batches(
-    num_windows: int, *, batch_size: int, seed: int, epoch: int, rank: int = 0, num_workers: int = 1
+    num_windows: int,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    num_workers: int = 1,
+    chances: Float[Tensor, " window"] | None = None,
 ) -> Iterator[tuple[Int[Tensor, " share"], Bool[Tensor, " share"]]]:
     """This worker's share of every batch of an epoch: window numbers, and whether each counts.
 
     The order depends on seed and epoch alone, and a batch holds the same windows however many workers share it.
+    Without `chances` every window comes once; with them (they need not sum to 1) each place is drawn on its own.
     Shares of one batch have one length: where windows run out a worker gets one that does not count.
     """
     generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
-    order = torch.randperm(num_windows, generator=generator)
+    if chances is None:
+        order = torch.randperm(num_windows, generator=generator)
+    else:
+        order = torch.multinomial(chances.double(), num_windows, replacement=True, generator=generator)
     for first in range(0, num_windows, batch_size):
         batch = order[first : first + batch_size]
         places = torch.arange(rank, -(-len(batch) // num_workers) * num_workers, num_workers)

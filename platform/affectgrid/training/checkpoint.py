@@ -21,12 +21,15 @@ from affectgrid.errors import Problem, TrainingError
 
 _log = logging.getLogger(__name__)
 _SEAL = "checkpoint.json"
+_AVERAGE = "average.safetensors"
 _VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where a run stands after a whole epoch. Its order of windows and its random numbers follow from seed and epoch.
+    """Where a run stands after a whole epoch, or in the middle of one.
+
+    The order of windows and, after a whole epoch, the random numbers follow from seed and epoch.
 
     Args:
         identity: of the configuration and the data; a checkpoint of another run is refused.
@@ -35,6 +38,9 @@ class TrainingState:
         best_weights: of the epoch with the best validation score.
         optimizer: the optimizer's ``state_dict``.
         history: the metrics of every epoch.
+        average: the moving average of the weights, where the run has one.
+        terms: [step, 4], the losses of the running epoch's finished steps; None between two epochs.
+        random: [worker, byte], each worker's random state, in the middle of an epoch.
     """
 
     identity: str
@@ -43,6 +49,9 @@ class TrainingState:
     best_weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     history: list[dict[str, float]]
+    average: dict[str, Tensor] | None = None
+    terms: Tensor | None = None
+    random: Tensor | None = None
 
 
 Save = Callable[[Path], Path]
@@ -59,7 +68,10 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
         partial.mkdir(parents=True)
         save_file(_contiguous(state.weights), partial / "weights.safetensors")
         save_file(_contiguous(state.best_weights), partial / "best.safetensors")
-        torch.save({"optimizer": state.optimizer, "history": state.history}, partial / "optimizer.pt")
+        if state.average is not None:
+            save_file(_contiguous(state.average), partial / _AVERAGE)
+        rest = {"optimizer": state.optimizer, "history": state.history, "terms": state.terms, "random": state.random}
+        torch.save(rest, partial / "optimizer.pt")
         seal = {"version": _VERSION, "identity": state.identity, "epoch": state.epoch, "sha256": _digests(partial)}
         (partial / _SEAL).write_text(json.dumps(seal, indent=2) + "\n")
         _sync(partial)
@@ -87,8 +99,15 @@ def load_checkpoint(folder: Path) -> TrainingState:
         if seal["sha256"] != _digests(folder):
             raise ValueError("its files are not the ones that were written")
         rest = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-        weights, best = load_file(folder / "weights.safetensors"), load_file(folder / "best.safetensors")
-        return TrainingState(seal["identity"], seal["epoch"], weights, best, rest["optimizer"], rest["history"])
+        average = load_file(folder / _AVERAGE) if _AVERAGE in seal["sha256"] else None
+        return TrainingState(
+            identity=seal["identity"],
+            epoch=seal["epoch"],
+            weights=load_file(folder / "weights.safetensors"),
+            best_weights=load_file(folder / "best.safetensors"),
+            average=average,
+            **rest,
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
             Problem(
@@ -130,8 +149,9 @@ class CheckpointFolder:
         return load_newest(self.newest_first())
 
     def keep(self, metrics: dict[str, float], save: Save) -> None:
-        """Save under the epoch's number and drop all but the newest: a `report` for `fit`."""
-        save(self.root / f"epoch-{int(metrics['epoch']):05d}")
+        """Save under the numbers of epoch and step and drop all but the newest: a `report` for `fit`."""
+        step = f"-step-{int(metrics['step']):06d}" if "step" in metrics else ""
+        save(self.root / f"epoch-{int(metrics['epoch']):05d}{step}")
         for old in self.newest_first()[self.num_kept :]:
             shutil.rmtree(old)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from affectgrid.model.config import FusionConfig, PromptMode
 from affectgrid.settings import Settings
+
+Schedule = Literal["cosine", "linear", "constant"]
+TrainPrecision = Literal["fp32", "bf16"]
 
 
 class PromptConfig(Settings):
@@ -32,20 +37,52 @@ class WindowConfig(Settings):
 
 
 class OptimConfig(Settings):
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW with linear warm-up and a schedule; how windows are drawn, what is averaged and when training ends."""
 
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(1e-2, ge=0)
-    epochs: int = Field(20, gt=0)
+    epochs: int = Field(20, gt=0, description="passes over the windows; the most there are, with patience")
     batch_size: int = Field(16, gt=0, description="windows in a step, over all workers together")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate climbs")
+    schedule: Schedule = Field(
+        "cosine", description="the rate after the warm-up: falls along half a cosine, a line, or not"
+    )
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="decay of the weights' moving average, which is validated and kept; 0: none"
+    )
+    patience: int = Field(0, ge=0, description="epochs without a better validation P after which a run ends; 0: never")
+    region_balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="windows are drawn by (1 / share of their labels' regions) to this power; 0: each once",
+    )
+    precision: TrainPrecision = Field(
+        "fp32", description="of the model's forward and backward pass; bf16: autocast, for processors that have it"
+    )
 
 
 class LossConfig(Settings):
-    """The objective is (1 - CCC_v) + (1 - CCC_a) + mse_weight * MSE + prompt.weight * cross entropy."""
+    """The objective, with the weight w_d of valence or arousal; label smoothing acts on what is trained on alone.
 
-    mse_weight: float = Field(0.0, ge=0)
+    ccc_weight * sum_d w_d (1 - CCC_d) + mse_weight * mean_d w_d MSE_d + prompt.weight * cross entropy.
+    """
+
+    ccc_weight: float = Field(1.0, ge=0, description="weight of 1 - CCC, summed over both axes")
+    mse_weight: float = Field(0.0, ge=0, description="weight of the mean squared error")
+    valence_weight: float = Field(1.0, ge=0, description="weight of valence in both")
+    arousal_weight: float = Field(1.0, ge=0, description="weight of arousal in both")
+    label_smoothing_frames: int = Field(
+        0,
+        ge=0,
+        description="labels are averaged over the labelled ones among so many frames on each side; 0: as they are",
+    )
+
+    @property
+    def va_weights(self) -> tuple[float, float]:
+        """Weights of valence and arousal."""
+        return self.valence_weight, self.arousal_weight
 
 
 class TrainConfig(Settings):

@@ -99,8 +99,15 @@ def predict_tracks(
         va = model(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask).va
         outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
     merged = merge_windows(torch.cat(outputs), index.spans - first, last - first)
-    tracks = [merged[start:stop] for start, stop in itertools.pairwise((bounds - first).tolist())]
-    return torch.cat([smooth(track, window.smooth_half_width) for track in tracks]).clamp(-1, 1)
+    return smooth_tracks(merged, bounds - first, window.smooth_half_width)
+
+
+def smooth_tracks(
+    va: Float[Tensor, "frame 2"], offsets: Int[Tensor, " bound"], half_width: int
+) -> Float[Tensor, "frame 2"]:
+    """Smooth each track by itself, then clip to [-1, 1]; track i has the rows offsets[i]:offsets[i + 1]."""
+    tracks = [va[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
+    return torch.cat([smooth(track, half_width) for track in tracks]).clamp(-1, 1)
 
 
 def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_resamples: int = 1000) -> Scores:

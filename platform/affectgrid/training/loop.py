@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,15 +17,22 @@ from affectgrid.metrics import CccAccumulator
 from affectgrid.model.fusion import FusionModel
 from affectgrid.regions import soft_labels
 from affectgrid.training.assemble import build_model
+from affectgrid.training.average import WeightAverage
 from affectgrid.training.batches import Batch, Resident, seed_of, shuffled_batches
 from affectgrid.training.checkpoint import Save, TrainingState, save_checkpoint
 from affectgrid.training.config import TrainConfig
+from affectgrid.training.identity import run_identity
 from affectgrid.training.inference import predict_tracks
+from affectgrid.training.labels import require_labels, smoothed_labels, window_chances
+from affectgrid.training.optimizer import adamw
+from affectgrid.training.precision import forward_pass, warn_if_emulated
 from affectgrid.training.prompts import EncodedPrompts
+from affectgrid.training.random_state import random_state, set_random_state
 from affectgrid.training.schedule import rate_factor
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
+__all__ = ["FitResult", "Metrics", "Report", "best_epoch", "fit", "run_identity"]
 Metrics = dict[str, float]
 _LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # as ObjectiveTerms has them
 Report = Callable[[Metrics, Save], None]
@@ -53,6 +57,10 @@ def _silent(metrics: Metrics, save: Save) -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 def fit(
     config: TrainConfig,
     train: Split,
@@ -60,6 +68,7 @@ def fit(
     prompts: EncodedPrompts,
     *,
     report: Report = _silent,
+    pause: Callable[[], bool] = _never,
     resume: TrainingState | None = None,
     workers: Workers = SINGLE,
     device: torch.device | str = "cpu",
@@ -67,9 +76,13 @@ def fit(
     """Train, and keep the weights of the epoch that scores best on the validation split.
 
     After each epoch every worker calls `report` with the epoch's metrics and a function that saves a checkpoint as
-    the folder that it is given; what `report` raises ends the run. With `resume` the run goes on exactly as it would
-    have: the order of windows and the random numbers of an epoch follow from seed and epoch. Torch's global random
-    state is left as it was.
+    the folder that it is given; what `report` raises ends the run. `pause` is asked after every step within an epoch,
+    on every worker, and must give all of them the same answer; where it is true, `report` is called with the number of
+    finished epochs and of the running one's finished steps, ``epoch`` and ``step``, and training goes on.
+
+    With `resume` the run goes on exactly as it would have: the order of windows follows from seed and epoch, the random
+    numbers from those or, in the middle of an epoch, from the checkpoint (unless the number of workers has changed).
+    Torch's global random state is left as it was.
 
     Raises TrainingError: TRAIN-LABELS where nothing is labelled, TRAIN-CHANGED where `resume` is of another run,
     TRAIN-NAN where the loss or a prediction stops being a number.
@@ -77,22 +90,17 @@ def fit(
     run = _Run(config, train, validation, prompts, workers, torch.device(device))
     if resume is not None:
         run.restore(resume)
+
+    def between_steps() -> None:
+        if pause():
+            run.remember_random_state()
+            report({"epoch": run.epoch, "step": len(run.terms)}, run.save)
+
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        while run.epoch < config.optim.epochs:
-            metrics = run.train_epoch() | run.validate()
+        while not run.done:
+            metrics = run.train_epoch(between_steps) | run.validate()
             report(run.finish_epoch(metrics), run.save)
     return run.result()
-
-
-def run_identity(config: TrainConfig, train: Split, validation: Split, prompts: EncodedPrompts) -> str:
-    """Changes with everything that a run's weights depend on: configuration, prompts, tracks, labels and encoders."""
-    facts = [config.model_dump_json(), prompts.name, prompts.grid.centres]
-    facts += [[split.name, list(split.track_ids), sorted(split.encoders.items())] for split in (train, validation)]
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for split in (train, validation):
-        for array in (split.offsets, split.va, split.labelled):
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
 
 
 def best_epoch(history: Sequence[Metrics]) -> Metrics:
@@ -101,7 +109,7 @@ def best_epoch(history: Sequence[Metrics]) -> Metrics:
 
 
 class _Run:
-    """A run between two epochs."""
+    """A run between two epochs, or in the middle of one: then `terms` holds the losses of its finished steps."""
 
     def __init__(
         self,
@@ -115,29 +123,53 @@ class _Run:
         self.config, self.workers, self.device = config, workers, device
         self.identity = run_identity(config, train, validation, prompts)
         self.train, self.validation = Resident(train, device), Resident(validation, device)
-        _require_labels(train, validation)
+        require_labels(train, validation)
         window = config.window
         self.windows = self.train.with_labels(WindowIndex.over(train.offsets.tolist(), window.length, window.stride))
-        self.bounds = _share(torch.as_tensor(validation.offsets), workers)
+        self.chances = None
+        if config.optim.region_balance:
+            labels = (self.train.va, self.train.labelled)
+            self.chances = window_chances(*labels, self.windows, prompts.grid, exponent=config.optim.region_balance)
+        if config.loss.label_smoothing_frames:
+            self.train.va = smoothed_labels(
+                self.train.va, self.train.labelled, torch.as_tensor(train.offsets), config.loss.label_smoothing_frames
+            )
+        self.bounds = workers.share(torch.as_tensor(validation.offsets))
         sizes = {"visual_dim": train.visual.shape[1], "audio_dim": train.audio.shape[1]}
         self.model = build_model(config, prompts=prompts, **sizes).to(device)
         self.model.standardise(self.train.statistics())
         self.wrapped = workers.wrap(self.model)
-        self.optimizer = _adamw(self.model, config)
+        self.optimizer = adamw(self.model, config.optim)
+        self.average = WeightAverage(self.model, config.optim.ema_decay) if config.optim.ema_decay else None
+        warn_if_emulated(config.optim.precision, device)
         self.centres = prompts.grid.centres_tensor(device=device)
         self.sigma = config.prompt.sigma_ratio * prompts.grid.spacing
         self.history: list[Metrics] = []
         self.best_weights: dict[str, Tensor] = {}
+        self.terms: list[Tensor] = []
+        self.random: Tensor | None = None  # of every worker, in the middle of an epoch
 
     @property
     def epoch(self) -> int:
         """Epochs that are done."""
         return len(self.history)
 
-    def train_epoch(self) -> Metrics:
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done, or the last ones brought nothing better. All workers have the same history."""
+        patience = self.config.optim.patience
+        waited = self.epoch - best_epoch(self.history)["epoch"] if self.history else 0
+        return self.epoch >= self.config.optim.epochs or 0 < patience <= waited
+
+    @property
+    def kept(self) -> FusionModel:
+        """The model that is validated and saved."""
+        return self.model if self.average is None else self.average.model
+
+    def train_epoch(self, between_steps: Callable[[], None]) -> Metrics:
         """One pass over the windows. The loss stays on the device until the end, so that no step waits for it."""
         optim, workers = self.config.optim, self.workers
-        torch.manual_seed(seed_of("epoch", self.config.seed, self.epoch, workers.rank))
+        self._seed()
         self.wrapped.train()
         batches = shuffled_batches(
             len(self.windows),
@@ -146,18 +178,42 @@ class _Run:
             epoch=self.epoch,
             rank=workers.rank,
             num_workers=workers.count,
+            chances=self.chances,
         )
         num_batches = math.ceil(len(self.windows) / optim.batch_size)
-        terms: list[Tensor] = []
-        for step, (numbers, counted) in enumerate(batches, self.epoch * num_batches):
-            factor = rate_factor(step, optim.epochs * num_batches, warmup_share=optim.warmup_share)
+        num_steps = optim.epochs * num_batches
+        for number, (windows, counted) in enumerate(batches):
+            if number < len(self.terms):
+                continue  # done before the checkpoint that this run went on from
+            step = self.epoch * num_batches + number
+            factor = rate_factor(step, num_steps, warmup_share=optim.warmup_share, schedule=optim.schedule)
             for group in self.optimizer.param_groups:
                 group["lr"] = factor * optim.lr
-            terms.append(self._step(self.train.gather(self.windows, numbers, counted)))
-        return self._averages(torch.stack(terms).cpu()) | {"lr": self.optimizer.param_groups[0]["lr"]}
+            self.terms.append(self._step(self.train.gather(self.windows, windows, counted)))
+            if self.average is not None:
+                self.average.update(self.model, step)
+            if number + 1 < num_batches:
+                between_steps()
+        return self._averages(torch.stack(self.terms).cpu()) | {"lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _seed(self) -> None:
+        """An epoch's random numbers are its own; one that goes on in its middle takes those that were saved."""
+        if self.random is not None and len(self.random) == self.workers.count:
+            set_random_state(self.random[self.workers.rank], self.device)
+        else:
+            middle = (len(self.terms),) if self.terms else ()
+            torch.manual_seed(seed_of("epoch", self.config.seed, self.epoch, self.workers.rank, *middle))
+        self.random = None
+
+    def remember_random_state(self) -> None:
+        """Gather the random states of all workers for a checkpoint in the middle of an epoch. All workers must call."""
+        states = self.workers.gather(random_state(self.device))
+        self.random = torch.stack([state.cpu() for state in states])
 
     def _step(self, batch: Batch) -> Tensor:
-        output = self.wrapped(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask)
+        inputs = (batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask)
+        with forward_pass(self.config.optim.precision, self.device):
+            output = self.wrapped(*inputs)
         soft = None if output.region_logits is None else soft_labels(batch.va, self.centres, sigma=self.sigma)
         terms = objective(
             output,
@@ -166,6 +222,8 @@ class _Run:
             soft,
             mse_weight=self.config.loss.mse_weight,
             prompt_weight=self.config.prompt.weight,
+            ccc_weight=self.config.loss.ccc_weight,
+            va_weights=self.config.loss.va_weights,
             sum_over_workers=self.workers.sum,
         )
         self.optimizer.zero_grad(set_to_none=True)
@@ -183,7 +241,7 @@ class _Run:
 
     def validate(self) -> Metrics:
         """CCC over the concatenation of all labelled frames; each worker predicts some tracks and all hear the sum."""
-        va = predict_tracks(self.model, self.validation, self.bounds, self.config.window)
+        va = predict_tracks(self.kept, self.validation, self.bounds, self.config.window)
         rows = slice(int(self.bounds[0]), int(self.bounds[-1]))
         mine = CccAccumulator()
         mine.update(va, self.validation.va[rows], self.validation.labelled[rows])
@@ -197,8 +255,9 @@ class _Run:
         """Count the epoch, and keep its weights if they are the best so far."""
         best = max((past["val/p"] for past in self.history), default=-math.inf)
         if metrics["val/p"] > best:
-            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {name: value.detach().clone() for name, value in self.kept.state_dict().items()}
         self.history.append(metrics | {"val/p_best": max(best, metrics["val/p"]), "epoch": self.epoch + 1})
+        self.terms, self.random = [], None
         return self.history[-1]
 
     def save(self, folder: Path) -> Path:
@@ -210,6 +269,9 @@ class _Run:
             best_weights=self.best_weights,
             optimizer=self.optimizer.state_dict(),
             history=self.history,
+            average=None if self.average is None else self.average.model.state_dict(),
+            terms=torch.stack(self.terms).cpu() if self.terms else None,
+            random=self.random,
         )
         return save_checkpoint(state, folder)
 
@@ -229,6 +291,10 @@ class _Run:
         self.optimizer.load_state_dict(state.optimizer)
         self.best_weights = {name: value.to(self.device) for name, value in state.best_weights.items()}
         self.history = list(state.history)
+        if self.average is not None and state.average is not None:
+            self.average.model.load_state_dict(state.average)
+        self.terms = [] if state.terms is None else list(state.terms.to(self.device))
+        self.random = state.random
 
     def result(self) -> FitResult:
         """The best epoch's model."""
@@ -240,29 +306,3 @@ class _Run:
             f"lower optim.lr ({self.config.optim.lr:g}) or optim.clip_norm, or look for infinite features with validate"
         )
         return TrainingError(Problem("TRAIN-NAN", f"epoch {self.epoch + 1}", found, "a finite number", mend))
-
-
-def _adamw(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices alone, as is usual: a bias, a norm or a temperature has no reason to shrink."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.optim.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.optim.lr, fused=True)
-
-
-def _share(offsets: Tensor, workers: Workers) -> Tensor:
-    """The bounds of this worker's consecutive tracks."""
-    num_tracks = len(offsets) - 1
-    first, last = (num_tracks * part // workers.count for part in (workers.rank, workers.rank + 1))
-    return offsets[first : last + 1]
-
-
-def _require_labels(*splits: Split) -> None:
-    for split in splits:
-        if not split.labelled.any():
-            found = f"no labelled frame in {split.num_tracks} track(s)"
-            mend = "look at the annotations with validate; -5 marks a frame as not labelled"
-            raise TrainingError(Problem("TRAIN-LABELS", f"split {split.name}", found, "at least one", mend))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed.nn.functional as differentiable
+from jaxtyping import Int
 from torch import Tensor, distributed, nn
 
 
@@ -44,6 +45,12 @@ class Workers:
     def saves(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
+
+    def share(self, offsets: Int[Tensor, " bound"]) -> Int[Tensor, " own"]:
+        """The bounds of this worker's consecutive tracks; track i has the rows offsets[i]:offsets[i + 1]."""
+        num_tracks = len(offsets) - 1
+        first, last = (num_tracks * part // self.count for part in (self.rank, self.rank + 1))
+        return offsets[first : last + 1]
 
 
 SINGLE = Workers()

@@ -1,0 +1,100 @@
+"""Models on a split of a data set: encoded as each needs it, predicted, weighted and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+
+from affectgrid.data.resident import Split
+from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.prepare import DataOptions, Encoded, encode_data
+from affectgrid.errors import ConfigError, Problem
+from affectgrid.training.ensemble import Ensemble, combine, fit_weights
+from affectgrid.training.inference import Predictions, Scores, evaluate
+from affectgrid.training.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Args:
+        ensemble: the models, with the weights that were used.
+        split: the labels that the scores are against.
+        predictions: of all models together.
+        scores: of those.
+        member_p: P of each model alone, where there are several.
+        curve: P on validation over the half-width of the filter, where that was chosen.
+    """
+
+    ensemble: Ensemble
+    split: Split
+    predictions: Predictions
+    scores: Scores
+    member_p: tuple[float, ...]
+    curve: SmoothingCurve | None
+
+    def lines(self) -> Iterator[str]:
+        """What the tables do not say."""
+        how = "fitted on validation" if self.ensemble.fitted else "even"
+        for folder, weight, p in zip(self.ensemble.folders, self.ensemble.weights, self.member_p, strict=False):
+            yield f"weight {weight:.3f} ({how}), P {p:.3f} alone: {folder}"
+        yield from self.curve.lines() if self.curve else ()
+
+
+def evaluate_models(
+    ensemble: Ensemble,
+    data: str,
+    workspace: Workspace,
+    *,
+    split: str,
+    store: str | None = None,
+    fit: bool = False,
+    half_widths: Sequence[int] = (),
+) -> Evaluation:
+    """Score one model, or several together. Needs a Ray connection.
+
+    What is chosen is chosen on the validation split, whatever `split` is scored: with `fit` the weights, with
+    `half_widths` the smoothing of a single model, which is then kept in its package. Raises ConfigError (CFG-SMOOTH)
+    for half-widths and several models.
+    """
+    encoded: dict[str, Encoded] = {}
+
+    def split_named(name: str, encoders: Mapping[str, str]) -> Split:
+        options = DataOptions.for_package(data, dict(encoders)).model_copy(update={"store": store})
+        key = options.encode.model_dump_json()
+        if key not in encoded:
+            encoded[key] = encode_data(options, workspace)
+        return encoded[key].split(name)
+
+    def members_on(name: str) -> list[Predictions]:
+        return ensemble.predict_members(lambda encoders: split_named(name, encoders))
+
+    curve = None
+    if half_widths:
+        ensemble, curve = _choose_smoothing(ensemble, split_named(VALIDATION, ensemble.encoders[0]), half_widths)
+    target = split_named(split, ensemble.encoders[0])
+    members = members_on(split)
+    if fit:
+        validation = split_named(VALIDATION, ensemble.encoders[0])
+        judged = members if split == VALIDATION else members_on(VALIDATION)
+        labels = torch.as_tensor(validation.va), torch.as_tensor(validation.labelled)
+        weights = fit_weights([own.va for own in judged], *labels)
+        ensemble = dataclasses.replace(ensemble, weights=weights, fitted=True)
+    predictions = combine(members, ensemble.weights)
+    grid = ensemble.members[0].grid
+    alone = [evaluate(own, target, grid, num_resamples=0).p for own in members] if len(members) > 1 else []
+    return Evaluation(ensemble, target, predictions, evaluate(predictions, target, grid), tuple(alone), curve)
+
+
+def _choose_smoothing(
+    ensemble: Ensemble, validation: Split, half_widths: Sequence[int]
+) -> tuple[Ensemble, SmoothingCurve]:
+    if len(ensemble.members) > 1:
+        found, mend = f"{len(ensemble.members)} models", "choose for each model by itself, then evaluate them together"
+        raise ConfigError(Problem("CFG-SMOOTH", "choose-smoothing", found, "one model", mend))
+    curve = smoothing_curve(ensemble.members[0], validation, half_widths)
+    package = keep_choice(ensemble.folders[0], ensemble.members[0], curve)
+    return dataclasses.replace(ensemble, members=(package,)), curve

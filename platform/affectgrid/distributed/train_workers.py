@@ -1,0 +1,164 @@
+"""The worker group of a training run: Ray Train calls `fit` on every worker, saves, and starts again after a loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import affectgrid.distributed.cluster  # isort: skip  # noqa: F401  # sets what Ray reads when it is imported
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+
+from affectgrid.errors import AffectGridError, Problem, TrainingError
+from affectgrid.training.checkpoint import Save, TrainingState, load_newest
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.loop import Metrics, fit
+from affectgrid.training.prompts import EncodedPrompts
+from affectgrid.training.workers import SINGLE, process_group
+
+_STEPS_BETWEEN_LOOKS = 8  # a look for a preemption is a barrier of all workers: a few milliseconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What travels to every worker; the splits stay in the object store, mapped and not copied."""
+
+    config: TrainConfig
+    splits: Any
+    prompts: EncodedPrompts
+
+
+class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
+    """Leaves Ctrl-C to the job, which then says how to go on: Ray's own handler would end the process with status 1."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
+def run_workers(
+    job: Job, folder: Path, scaling: ScalingConfig, *, max_failures: int, callbacks: list[UserCallback]
+) -> TrainingState:
+    """Let Ray Train run `_work` on every worker, and return where the run stood at its end.
+
+    `max_failures` bounds the deaths of the worker group, each of which goes on from the newest checkpoint: a fault of
+    our own comes again every time and would be tried for ever. A node that is taken away is no fault of ours, and a
+    run on spot machines may lose any number of them. Barriers wait for all workers also then
+    (`relax_collectives_on_preemption` stays off): a step and a checkpoint of a few megabytes take far less than the
+    half minute or more of warning that a cloud gives. Raises TrainingError.
+    """
+    trainer = _Trainer(
+        _work,
+        train_loop_config={"job": job},
+        scaling_config=scaling,
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),  # the newest may be torn
+            callbacks=callbacks,
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise _own_error(error, folder) from error
+    if isinstance(result.return_value, AffectGridError):
+        raise result.return_value
+    state = load_newest(_newest_first(result.checkpoint))
+    assert state is not None
+    return state
+
+
+def _work(settings: dict[str, Any]) -> AffectGridError | None:
+    """One worker.
+
+    An error that every worker meets alike is returned: Ray would try it again, and it would come again.
+    """
+    job: Job = settings["job"]
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # several workers share a machine, and sums in one order are the same sums
+    context = ray.train.get_context()
+    workers = process_group(device) if context.get_world_size() > 1 else SINGLE
+    train_split, validation_split = ray.get(job.splits)
+    newest = ray.train.get_checkpoint()
+    try:
+        fit(
+            job.config,
+            train_split,
+            validation_split,
+            job.prompts,
+            report=_report_from(context.get_world_rank()),
+            pause=PreemptionWatch(),
+            resume=load_newest(_newest_first(newest)) if newest else None,
+            workers=workers,
+            device=device,
+        )
+    except TrainingError as error:
+        if error.problems[0].code.startswith("TRAIN-"):
+            return error
+        raise
+    return None
+
+
+def _report_from(rank: int) -> Callable[[Metrics, Save], None]:
+    def report(metrics: Metrics, save: Save) -> None:
+        if rank:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(save(Path(folder) / "checkpoint")))
+
+    return report
+
+
+class PreemptionWatch:
+    """True once for every warning that a node of this run is about to be taken away; the same on every worker.
+
+    Ray hands all workers what rank 0 has heard. An epoch of a large data set takes minutes on CPUs and the warning
+    comes half a minute to two before the end, so without a checkpoint in between the epoch would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._known: set[str] = set()
+
+    def __call__(self) -> bool:
+        self._steps += 1
+        if self._steps % _STEPS_BETWEEN_LOOKS:
+            return False
+        info = ray.train.get_preemption_info()
+        leaving = set(info.preempted_node_ids) - self._known if info else set()
+        self._known |= leaving
+        return bool(leaving)
+
+
+def _newest_first(newest: Checkpoint) -> list[Path]:
+    """The checkpoint that Ray registered last, and the ones before it that are still in its folder.
+
+    Nothing newer: a killed run may have left one that is half copied, and all workers must start from the same.
+    """
+    path = Path(newest.path)
+    older = sorted((other for other in path.parent.glob("checkpoint_*") if other.name < path.name), reverse=True)
+    return [path, *older]
+
+
+def _own_error(error: Exception, folder: Path) -> AffectGridError:
+    """Our own error where a worker raised one, else one that says what Ray said."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for failure in failures:
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, AffectGridError):
+                return cause
+            cause = cause.__cause__
+    found = str(failures[0] if failures else error).strip().splitlines()[-1]
+    mend = "look for the cause in Ray's logs, then give the same command: it goes on from the last checkpoint"
+    return TrainingError(Problem("TRAIN-FAILED", str(folder), found, "workers that live", mend))

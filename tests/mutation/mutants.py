@@ -1,0 +1,280 @@
+"""Mistakes that the method's tests must notice: each a small change of one place in the package."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """One mistake.
+
+    Args:
+        name: what it does, as the list prints it.
+        file: under ``platform/affectgrid``.
+        source: text that is there exactly once.
+        mistake: what takes its place.
+        tests: files under ``tests/unit`` of which one must fail.
+    """
+
+    name: str
+    file: str
+    source: str
+    mistake: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "the mask is deleted from the regression loss",
+        "losses.py",
+        "batch_moments(output.va, va, mask)",
+        "batch_moments(output.va, va, torch.ones_like(mask))",
+        ("test_losses.py",),
+    ),
+    Mutant(
+        "the mask is deleted from the prompt loss",
+        "losses.py",
+        "-(torch.where(keep, soft, 0) * log_probabilities)",
+        "-(soft * log_probabilities)",
+        ("test_losses.py",),
+    ),
+    Mutant(
+        "CCC without the difference of the means",
+        "metrics.py",
+        "denominator = mean_squares - 2 * mean_p * mean_t",
+        "denominator = mean_squares - mean_p.square() - mean_t.square()",
+        ("test_metrics.py",),
+    ),
+    Mutant(
+        "CCC with a sample's covariance",
+        "metrics.py",
+        "covariance = sum_pt / n - mean_p * mean_t",
+        "covariance = (sum_pt / n - mean_p * mean_t) * n / (n - 1).clamp(min=1)",
+        ("test_metrics.py",),
+    ),
+    Mutant(
+        "CCC of the last batch instead of all",
+        "metrics.py",
+        "self._moments = self._moments.to(moments.device) + moments",
+        "self._moments = moments",
+        ("test_metrics.py",),
+    ),
+    Mutant(
+        "a mean over tracks instead of the pooled CCC",
+        "training/inference.py",
+        "p=(valence + arousal) / 2,",
+        "p=sum(track_p.values()) / len(track_p),",
+        ("test_inference.py",),
+    ),
+    Mutant(
+        "weights of valence and arousal swapped",
+        "losses.py",
+        "moments.new_tensor(va_weights)",
+        "moments.new_tensor(va_weights[::-1])",
+        ("test_losses.py",),
+    ),
+    Mutant(
+        "valence and arousal swapped in the scores of an epoch",
+        "training/loop.py",
+        "valence, arousal = CccAccumulator.from_state(state)",
+        "arousal, valence = CccAccumulator.from_state(state)",
+        ("test_fit_options.py",),
+    ),
+    Mutant(
+        "valence and arousal of the centres swapped",
+        "regions.py",
+        "valence = va[..., 0, None] - centres[:, 0]",
+        "valence = va[..., 1, None] - centres[:, 0]",
+        ("test_regions.py",),
+    ),
+    Mutant(
+        "soft labels without the 2 in 2 sigma^2",
+        "regions.py",
+        "/ (2 * sigma)",
+        "/ sigma",
+        ("test_regions.py",),
+    ),
+    Mutant(
+        "soft labels by distance instead of its square",
+        "regions.py",
+        "return valence.square() + arousal.square()",
+        "return (valence.square() + arousal.square()).sqrt()",
+        ("test_regions.py",),
+    ),
+    Mutant(
+        "labels joined one frame late",
+        "data/resident.py",
+        "place = visual.frame_index[here] - 1",
+        "place = np.minimum(visual.frame_index[here], num_frames - 1)",
+        ("test_resident.py",),
+    ),
+    Mutant(
+        "audio and visual presence swapped in a batch",
+        "training/batches.py",
+        "visual_present=self.visual_present[rows] & mask",
+        "visual_present=self.audio_present[rows] & mask",
+        ("test_batches.py",),
+    ),
+    Mutant(
+        "audio and visual presence swapped in the model",
+        "model/fusion.py",
+        '{"visual": visual_present & frame_mask, "audio": audio_present & frame_mask}',
+        '{"visual": audio_present & frame_mask, "audio": visual_present & frame_mask}',
+        ("test_model.py",),
+    ),
+    Mutant(
+        "the backward GRU reads forwards",
+        "model/temporal.py",
+        "_reverse(states, order.backward)]",
+        "_sort(states, order.forward)]",
+        ("test_model.py",),
+    ),
+    Mutant(
+        "attention looks ahead in a causal model",
+        "model/attention.py",
+        "allowed &= ahead <= 0",
+        "allowed &= ahead <= len(step)",
+        ("test_model.py",),
+    ),
+    Mutant(
+        "the gate takes the other stream",
+        "model/gating.py",
+        "audio + gate * (visual - audio)",
+        "visual + gate * (audio - visual)",
+        ("test_model.py",),
+    ),
+    Mutant(
+        "shuffled prompts may keep their place",
+        "model/prompts.py",
+        "if not bool((order == identity).any()):",
+        "if True:",
+        ("test_prompts_head.py",),
+    ),
+    Mutant(
+        "texts averaged without normalisation",
+        "model/prompts.py",
+        "normalize(region.float(), dim=-1).mean(0)",
+        "region.float().mean(0)",
+        ("test_prompts_head.py",),
+    ),
+    Mutant(
+        "overlapping windows merged with flat weights",
+        "windows.py",
+        "torch.minimum(offset + 1, size - offset)[real].double()",
+        "torch.ones_like(torch.minimum(offset + 1, size - offset))[real].double()",
+        ("test_windows.py",),
+    ),
+    Mutant(
+        "smoothing over masked frames",
+        "windows.py",
+        "torch.where(valid[:, None], values, 0), valid[:, None]",
+        "values, torch.ones_like(valid)[:, None]",
+        ("test_windows.py",),
+    ),
+    Mutant(
+        "smoothing and label smoothing one frame to the right",
+        "windows.py",
+        "low = (position - half_width).clamp(min=0)",
+        "low = (position - half_width + 1).clamp(min=0)",
+        ("test_windows.py",),
+    ),
+    Mutant(
+        "labels smoothed across tracks",
+        "training/labels.py",
+        "itertools.pairwise(offsets.tolist())",
+        "[(0, int(offsets[-1]))]",
+        ("test_labels.py",),
+    ),
+    Mutant(
+        "frequent regions drawn more often",
+        "training/labels.py",
+        "(support.sum() / support.clamp(min=1)) ** exponent",
+        "(support / support.sum()) ** exponent",
+        ("test_labels.py",),
+    ),
+    Mutant(
+        "predictions not smoothed",
+        "training/inference.py",
+        "torch.cat([smooth(track, half_width) for track in tracks])",
+        "torch.cat(tracks)",
+        ("test_inference.py",),
+    ),
+    Mutant(
+        "predictions not clipped",
+        "training/inference.py",
+        " for track in tracks]).clamp(-1, 1)",
+        " for track in tracks])",
+        ("test_ensemble.py",),
+    ),
+    Mutant(
+        "the average is not what is validated",
+        "training/loop.py",
+        "return self.model if self.average is None else self.average.model",
+        "return self.model",
+        ("test_fit_options.py",),
+    ),
+    Mutant(
+        "the average keeps what it should take",
+        "training/average.py",
+        "average.lerp_(weight, 1 - keep)",
+        "average.lerp_(weight, keep)",
+        ("test_schedule.py",),
+    ),
+    Mutant(
+        "the warm-up begins one step late",
+        "training/schedule.py",
+        "return (step + 1) / num_warmup",
+        "return step / num_warmup",
+        ("test_schedule.py",),
+    ),
+    Mutant(
+        "the decay begins one step early",
+        "training/schedule.py",
+        "progress = min(1.0, (step - num_warmup)",
+        "progress = min(1.0, (step + 1 - num_warmup)",
+        ("test_schedule.py",),
+    ),
+    Mutant(
+        "early stopping waits one epoch more",
+        "training/loop.py",
+        "0 < patience <= waited",
+        "0 < patience < waited",
+        ("test_fit_options.py",),
+    ),
+    Mutant(
+        "the last epoch is kept instead of the best",
+        "training/loop.py",
+        'if metrics["val/p"] > best:',
+        "if True:",
+        ("test_fit_options.py", "test_fit.py"),
+    ),
+    Mutant(
+        "a resumed run forgets the optimizer",
+        "training/loop.py",
+        "self.optimizer.load_state_dict(state.optimizer)",
+        "pass",
+        ("test_fit_options.py",),
+    ),
+    Mutant(
+        "a resumed run forgets the average",
+        "training/loop.py",
+        "self.average.model.load_state_dict(state.average)",
+        "pass",
+        ("test_fit_options.py",),
+    ),
+    Mutant(
+        "an epoch resumed in its middle draws other random numbers",
+        "training/loop.py",
+        "self.random = state.random",
+        "self.random = None",
+        ("test_fit_options.py",),
+    ),
+    Mutant(
+        "workers' sums carry no gradient",
+        "losses.py",
+        "reshape(1)]))",
+        "reshape(1)]).detach()).requires_grad_()",
+        ("test_losses.py",),
+    ),
+)
