@@ -6,6 +6,9 @@ import dataclasses
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ import torch
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
 from affectgrid.data.feed import FeedOptions, feed
-from affectgrid.data.mapped import MappedSplit, map_split
+from affectgrid.data.mapped import MappedSplit, SplitSource, map_split
 from affectgrid.data.resident import Split, SplitPlan, plan_split
 from affectgrid.data.store import FeatureStore, FeatureTable
 from affectgrid.errors import StoreError
@@ -82,6 +85,46 @@ def test_a_torn_file_is_noticed_and_made_again(plan: SplitPlan, tmp_path: Path) 
     home = map_split(plan, tmp_path / "cache").home
     os.truncate(home / "audio.npy", (home / "audio.npy").stat().st_size - 1)
     assert_same(map_split(plan, tmp_path / "cache"), plan.fill())
+
+
+def test_a_writer_that_is_killed_leaves_nothing_that_is_taken_for_a_split(plan: SplitPlan, tmp_path: Path) -> None:
+    script = """
+import os, pathlib, pickle, signal, sys
+from affectgrid.data.mapped import map_split
+pathlib.Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+map_split(pickle.load(open(sys.argv[1], "rb")).plan(), pathlib.Path(sys.argv[2]))
+"""
+    (tmp_path / "source").write_bytes(pickle.dumps(SplitSource.of(plan)))
+    command = [sys.executable, "-c", script, str(tmp_path / "source"), str(tmp_path / "cache")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=environment, timeout=120).returncode == -signal.SIGKILL
+    left = list((tmp_path / "cache").glob(".*-draft"))
+    assert len(left) == 1
+    assert_same(map_split(plan, tmp_path / "cache"), plan.fill())
+    assert not left[0].exists()
+
+
+def test_a_full_disk_is_told_and_kills_nobody(plan: SplitPlan, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path / "cache")]
+    if subprocess.run([*namespace, *mount], capture_output=True).returncode:
+        pytest.skip("needs a mount namespace of its own: unshare --user --mount")
+    script = """
+import pathlib, pickle, subprocess, sys
+from affectgrid.data.mapped import map_split
+from affectgrid.errors import StoreError
+subprocess.run(sys.argv[3:], check=True)
+try:
+    map_split(pickle.load(open(sys.argv[1], "rb")).plan(), pathlib.Path(sys.argv[2]))
+except StoreError as error:
+    print(error.problems[0].code, len(list(pathlib.Path(sys.argv[2]).glob("*"))))
+"""
+    (tmp_path / "source").write_bytes(pickle.dumps(SplitSource.of(plan)))
+    command = [*namespace, sys.executable, "-c", script, str(tmp_path / "source"), str(tmp_path / "cache"), *mount]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True)
+    assert done.stdout.split() == ["STO-FULL", "0"], done.stderr
 
 
 def test_it_travels_by_name_and_keeps_what_was_replaced(plan: SplitPlan, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from affectgrid.data.catalog import Track
 from affectgrid.data.store import FeatureStore, FeatureTable
 from affectgrid.media.sampling import nearest_frames
 
-_BLOCK_ROWS = 1024
+_BLOCK_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -219,10 +219,10 @@ def _interpolate_into(
     audio: FeatureTable, time_s: NDArray[np.float64], feature: NDArray[np.float16], heard: NDArray[np.bool_]
 ) -> None:
     """As ``interpolate``, into arrays of zeros; in blocks, for the sums are in float64."""
-    if not audio.present.any():
+    inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1])) if audio.present.any() else []
+    if not len(inside):
         return
-    inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1]))
-    for block in (inside[first : first + _BLOCK_ROWS] for first in range(0, len(inside), _BLOCK_ROWS)):
+    for block in np.split(inside, range(_BLOCK_ROWS, len(inside), _BLOCK_ROWS)):
         times = time_s[block]
         right = np.searchsorted(audio.time_s, times)
         left = np.where(audio.time_s[right] == times, right, right - 1)
@@ -230,5 +230,9 @@ def _interpolate_into(
         weight = np.divide(times - audio.time_s[left], gap_s, out=np.zeros(len(times)), where=gap_s > 0)[:, None]
         both = audio.present[left] & audio.present[right]
         heard[block] = both
-        mixed = audio.feature[left] * (1 - weight) + audio.feature[right] * weight
-        feature[block] = np.where(both[:, None], mixed, 0)
+        first = int(left.min())
+        hops = audio.feature[first : int(right.max()) + 1].astype(np.float64)  # once a hop, not once a frame
+        mixed = hops[left - first] * (1 - weight)
+        mixed += hops[right - first] * weight
+        mixed[~both] = 0
+        feature[block] = mixed
