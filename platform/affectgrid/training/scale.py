@@ -39,7 +39,7 @@ class ScaleReport:
         feature_bytes: of both streams and splits, as training reads them.
         feed: resident or mapped.
         load_s: reading the store, or mapping what was read before.
-        statistics_s: mean and deviation of every feature, once for all runs of a process.
+        statistics_s: mean and deviation of every feature, once for all runs on one loaded split.
         epoch_s: of each epoch: its steps and its validation.
         validation_s: of a pass over the validation split.
         base_bytes: resident memory before anything was loaded.
