@@ -54,7 +54,7 @@ def main(options: Evaluate) -> int:
     name = options.name or ("ensemble" if several else ensemble.folders[0].resolve().parent.name)
     folder = workspace.root / "evaluations" / f"{name}-{options.split}"
     first = ensemble.members[0]
-    note = caveat(first.encoders, options.data)
+    note = next(filter(None, (caveat(encoders, options.data) for encoders in ensemble.encoders)), "")
     write_scores(folder, done.scores, done.predictions, done.split, first, note)
     print_scores(done.scores, note, folder)
     for line in done.lines():

@@ -6,11 +6,19 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from affectgrid.data.workspace import Workspace
+from affectgrid.errors import ConfigError
+from affectgrid.training.ensemble import load_ensemble, save_ensemble
+from affectgrid.training.package import load_package, save_package
+from support.processes import family, wait_until
 
 JOBS = ("tune", "predict")  # the others run below
 QUICK = (
@@ -52,6 +60,9 @@ def test_a_misspelt_setting_is_refused_before_any_work(repository: Path, tmp_pat
     done = job(repository, "train", "--out", tmp_path, "--config.window.stride", "400")
     assert done.returncode == 2
     assert "stride 400 is above length 300" in done.stderr
+    done = job(repository, "train", "--out", tmp_path, "--workers", 2, "--min-workers", 3)
+    assert done.returncode == 2
+    assert "min_workers 3 is above workers 2" in done.stderr
     assert not any(tmp_path.iterdir())
 
 
@@ -91,11 +102,16 @@ def test_the_same_training_command_returns_what_is_done(repository: Path, render
 
 def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path) -> None:
     model = trained / "runs" / "quick" / "model"
-    done = job(repository, "evaluate", "--model", model, "--data", rendered, "--out", trained)
+    where = ("--data", rendered, "--out", trained, "--store", trained / "features")
+    done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10)
     assert done.returncode == 0, done.stderr
+    (chosen,) = (line for line in done.stdout.splitlines() if "chosen, kept in the package" in line)
+    config = json.loads((model / "config.json").read_text())["config"]
+    assert config["window"]["smooth_half_width"] == int(chosen.split(":")[0])
     folder = trained / "evaluations" / "quick-validation"
     scores = json.loads((folder / "scores.json").read_text())
     assert f"{scores['p']:.3f}" in done.stdout
+    assert f"{scores['p']:.4f}" in chosen  # the kept filter is the one that is scored
     assert scores["intervals"]["p"]["low"] <= scores["p"] <= scores["intervals"]["p"]["high"]
     assert "data:image/png" in (folder / "report.html").read_text()
     assert "tiny" in done.stdout  # a result with untrained encoders says so
@@ -120,6 +136,58 @@ def test_predict_writes_every_frame_and_the_challenge_file(
     assert lines[0] == "image_location,valence,arousal"
     assert [line.split(",")[0] for line in lines[1:]] == locations
     assert lines[1].split(",")[1] == rows[0]["valence"]
+
+
+def test_two_models_are_weighed_on_validation_and_predict_together(
+    repository: Path, rendered: Path, trained: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    """In this process, with the features of a store that is named: nothing is encoded again."""
+    from affectgrid.distributed.evaluate import evaluate_models
+    from affectgrid.distributed.predict import predict
+
+    quick = trained / "runs" / "quick" / "model"
+    package = load_package(quick)
+    with torch.no_grad():
+        package.model.va_head.weight.mul_(-1)  # a model that says the contrary
+    wrong = save_package(
+        tmp_path / "wrong", package.model, package.config, package.grid, encoders=package.encoders, metrics={}
+    )
+    workspace, store = Workspace.open(tmp_path / "out"), str(trained / "features")
+    ensemble = load_ensemble([quick, wrong])
+    on_validation = evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, fit=True)
+    assert on_validation.scores.p >= max(on_validation.member_p) - 1e-6
+    assert "fitted on validation" in next(on_validation.lines())
+    done = evaluate_models(ensemble, str(rendered), workspace, split="train", store=store, fit=True)
+    assert done.split.name == "train"
+    assert done.ensemble.weights == on_validation.ensemble.weights  # whatever is scored
+    path = save_ensemble(tmp_path / "ensemble.json", done.ensemble)
+    report = predict(load_ensemble([path]), rendered, workspace, store=store)
+    assert report.tracks >= len(list((rendered / "VA_Estimation_Challenge").glob("*/*.txt")))
+    assert "tiny" in " ".join(report.lines())
+    assert not workspace.features.exists()
+    with pytest.raises(ConfigError, match="CFG-SMOOTH"):
+        evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, half_widths=[0, 3])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+def test_an_interrupted_training_says_how_to_go_on(rendered: Path, trained: Path, number: signal.Signals) -> None:
+    """Status 130, the command to give, and nothing is left running. That it then goes on: tests/faults."""
+    name = f"endless-{number.name}"
+    arguments = ["--data", str(rendered), "--out", str(trained), "--name", name, *QUICK[2:]]
+
+    def saved() -> bool:
+        return any((trained / "runs" / name).glob("checkpoint_*/checkpoint.json"))
+
+    with family(Path("/tmp")) as processes:
+        driver = processes.start_job("train", [*arguments, "--config.optim.epochs", "100000"])
+        wait_until(saved, alive=driver)
+        driver.send_signal(number)
+        _, err = driver.communicate(timeout=60)
+        assert driver.returncode == 130, err[-2000:]
+        assert "Go on with:" in err
+        assert f"--name {name}" in err
+        assert not processes.members("ray::")
+        assert saved()
 
 
 def test_a_folder_that_is_no_model_is_named(repository: Path, tmp_path: Path) -> None:

@@ -18,7 +18,17 @@ from support.planted import planted_data, small_config
 from support.processes import family
 
 # Dropout draws on each worker for itself, so only without it are two workers one.
-SETTINGS = {"model__dropout": 0.0, "model__modality_dropout": 0.0, "loss__mse_weight": 0.3, "optim__epochs": 4}
+SETTINGS = {
+    "model__dropout": 0.0,
+    "model__modality_dropout": 0.0,
+    "loss__mse_weight": 0.3,
+    "optim__lr": 0.01,
+    "optim__schedule": "constant",
+    "optim__ema_decay": 0.5,
+    "optim__region_balance": 0.5,
+    "optim__epochs": 10,
+    "optim__patience": 1,  # ends this run after 7 epochs, and all workers at once
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +55,8 @@ def run(tmp_path_factory: pytest.TempPathFactory):
 
 def test_two_workers_equal_one(run, alone):
     _, _, history = run
-    assert len(history) == 4
+    assert len(history) == len(alone.history) == 7
+    assert history[0] == pytest.approx(alone.history[0], abs=1e-6)  # before rounding has grown over the steps
     for two, one in zip(history, alone.history, strict=True):
         assert two == pytest.approx(one, abs=1e-5)
 
@@ -67,7 +78,7 @@ def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
     client = tracking._client(open_tracker(uri, "planted").uri)
     (found,) = client.search_runs([client.get_experiment_by_name("planted").experiment_id])
     assert found.info.status == "FINISHED"
-    assert found.data.params["optim.lr"] == "0.005"
+    assert found.data.params["optim.lr"] == "0.01"
     assert found.data.tags["data"] == "planted"
     for name in ("train/loss", "val/p", "lr"):
         logged = client.get_metric_history(found.info.run_id, name)
@@ -94,6 +105,26 @@ def test_a_finished_run_is_returned_without_ray(run):
     result = train(small_config(**SETTINGS), planted_data(), storage=folder / "runs", name="run")
     assert list(result.history) == history
     assert ray.is_initialized() == before
+
+
+@pytest.mark.long
+def test_a_drained_node_costs_no_epoch_and_the_run_goes_on_with_one_worker(tmp_path):
+    """The warning of a spot machine makes a checkpoint in the middle of the epoch; elastic workers do without it."""
+    from support import elastic_driver
+
+    with family(Path("/tmp")) as processes:
+        environment = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.2"}
+        out, _ = processes.run("support.elastic_driver", [str(tmp_path)], timeout_s=500, environment=environment)
+    found = json.loads(out.strip().splitlines()[-1])
+    assert found["events"]["accepted"]
+    epoch, step = found["events"]["middle"]
+    assert epoch < 6
+    assert step > 0
+    history, data = found["history"], elastic_driver.data()
+    alone = fit(small_config(**elastic_driver.SETTINGS), data.train, data.validation, data.prompts["3x3-plain"]).history
+    assert [past["epoch"] for past in history] == [1, 2, 3, 4, 5, 6]
+    for found_epoch, expected in zip(history, alone, strict=True):
+        assert found_epoch == pytest.approx(expected, abs=0.01)  # the global batch is the same with one and with two
 
 
 def test_storage_that_cannot_be_written_is_told_before_any_work(tmp_path):

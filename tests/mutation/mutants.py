@@ -271,6 +271,13 @@ MUTANTS = (
         ("test_fit_options.py",),
     ),
     Mutant(
+        "each worker's own CCC instead of the whole batch's",
+        "losses.py",
+        "sums = sum_over_workers(torch.cat(",
+        "sums = identity(torch.cat(",
+        ("test_losses.py",),
+    ),
+    Mutant(
         "workers' sums carry no gradient",
         "losses.py",
         "reshape(1)]))",

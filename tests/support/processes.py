@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -24,27 +24,37 @@ class Family:
         self.tmp = tmp
         self.mark = uuid.uuid4().hex
 
-    def start(self, module: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    def start(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """Start ``python -m module``; its Ray lives under a short folder."""
-        return self._start([sys.executable, "-m", module, *arguments])
+        return self._start([sys.executable, "-m", module, *arguments], environment)
 
     def start_job(self, job: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
         """Start ``python jobs/JOB.py``, as a user does."""
         return self._start([sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *arguments])
 
-    def _start(self, command: list[str]) -> subprocess.Popen[str]:
+    def _start(self, command: list[str], more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         roots = [str(REPOSITORY / "platform"), str(REPOSITORY / "tests")]
         environment = {
             **os.environ,
             _MARK: self.mark,
             "PYTHONPATH": os.pathsep.join(roots),
             "RAY_TMPDIR": str(self.tmp),
+            **(more or {}),
         }
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def run(self, module: str, arguments: Sequence[str], *, timeout_s: float = 240) -> tuple[str, str]:
+    def run(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        timeout_s: float = 240,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[str, str]:
         """Start and wait; returns what it wrote to stdout and stderr, and fails if it failed."""
-        process = self.start(module, arguments)
+        process = self.start(module, arguments, environment)
         out, err = process.communicate(timeout=timeout_s)
         assert process.returncode == 0, err[-4000:]
         return out, err

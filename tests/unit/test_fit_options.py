@@ -93,6 +93,25 @@ def test_the_run_goes_on_in_the_same_bits_from_every_epoch_and_from_the_middle_o
         assert same_weights(resumed.model, result.model), place.name
 
 
+def test_each_worker_takes_up_its_own_random_numbers(data, tmp_path):
+    """The second of two workers, alone in this process: of what it gathers only its own part is not zero."""
+    second = Workers(rank=1, count=2, gather=lambda own: [torch.zeros_like(own), own])
+    config = small_config(optim__epochs=2, model__modality_dropout=0.3)
+    asked = iter(range(100))
+
+    def report(metrics, save):
+        if "step" in metrics:
+            save(tmp_path / "middle")
+
+    unbroken = run(config, data, workers=second, report=report, pause=lambda: next(asked) == 1)
+    middle = load_checkpoint(tmp_path / "middle")
+    assert run(config, data, workers=second, resume=middle).history == unbroken.history
+    # another number of workers: their numbers are drawn anew, and the run goes on
+    alone = run(config, data, resume=middle)
+    assert len(alone.history) == 2
+    assert alone.history != unbroken.history
+
+
 def test_looking_for_a_pause_and_saving_in_it_changes_nothing(whole, data):
     result, _ = whole
     assert run(small_config(**EVERYTHING), data).history == result.history

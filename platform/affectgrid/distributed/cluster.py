@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +57,20 @@ def connect(address: str | None = None, *, num_cpus: int | None = None, quiet: b
             options["_temp_dir"] = folder
         if quiet:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
-        ray.init(target, runtime_env=runtime_env(), **options)
+        with _own_sigterm_handler():
+            ray.init(target, runtime_env=runtime_env(), **options)
         stack.callback(ray.shutdown)
         _protect_token()
         yield
+
+
+@contextlib.contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM: Ray puts one in its place that prints a stack and aborts (status -6)."""
+    own = signal.getsignal(signal.SIGTERM)
+    yield
+    if own is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, own)
 
 
 def runtime_env() -> dict[str, Any]:

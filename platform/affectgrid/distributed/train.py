@@ -76,16 +76,16 @@ def train(
     done = _finished(folder)
     if done is not None:
         return done
-    fewest, most = (num_workers, num_workers) if isinstance(num_workers, int) else num_workers
+    fewest = num_workers if isinstance(num_workers, int) else num_workers[0]
     gpu = num_gpus() >= fewest if use_gpu is None else use_gpu
-    counts = str(most) if fewest == most else f"{fewest}-{most}"
-    manifest = collect(data=data.fingerprint, device=f"{counts} x {'GPU' if gpu else 'CPU'}")
+    scaling = ScalingConfig(num_workers=num_workers, use_gpu=gpu, elastic_resize_monitor_interval_s=resize_interval_s)
+    manifest = collect(data=data.fingerprint, device=_device(scaling))
     run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
     try:
         state = run_workers(
             Job(config, ray.put((data.train, data.validation)), prompts),
             folder,
-            ScalingConfig(num_workers=num_workers, use_gpu=gpu, elastic_resize_monitor_interval_s=resize_interval_s),
+            scaling,
             max_failures=max_failures,
             callbacks=[_EpochLog(run, on_epoch)] if run or on_epoch else [],
         )
@@ -96,10 +96,7 @@ def train(
             run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     if run:
-        _log_missing(run, result.history)
-        run.metrics({f"best/{metric}": value for metric, value in result.best.items()}, int(result.best["epoch"]))
-        run.artifact(result.package, "model")
-        run.finish()
+        _log_result(run, result)
     return result
 
 
@@ -121,12 +118,15 @@ class _EpochLog(UserCallback):  # type: ignore[misc]
             self.on_epoch(metrics[0])
 
 
-def _log_missing(run: RunLog, history: tuple[Metrics, ...]) -> None:
-    """Epochs whose checkpoint was saved in the moment before a kill, and whose metrics were not logged any more."""
+def _log_result(run: RunLog, result: TrainResult) -> None:
+    """The best epoch and the model; before them what a kill in the moment after a checkpoint kept from the log."""
     known = run.steps("epoch")
-    missing = [metrics for metrics in history if known is not None and int(metrics["epoch"]) not in known]
+    missing = [metrics for metrics in result.history if known is not None and int(metrics["epoch"]) not in known]
     for metrics in missing:
         run.metrics(metrics, step=int(metrics["epoch"]))
+    run.metrics({f"best/{metric}": value for metric, value in result.best.items()}, int(result.best["epoch"]))
+    run.artifact(result.package, "model")
+    run.finish()
 
 
 def _claim(folder: Path, identity: str) -> Path:
@@ -181,6 +181,12 @@ def _finished(folder: Path) -> TrainResult | None:
             return None  # somebody took it away; the last checkpoint makes it again
         return TrainResult(folder, folder / "model", result["best"], tuple(result["history"]))
     return None
+
+
+def _device(scaling: ScalingConfig) -> str:
+    """For example ``2 x GPU``, or ``1-4 x CPU`` of an elastic run."""
+    counts = "-".join(str(count) for count in sorted({scaling.min_workers, scaling.max_workers}))
+    return f"{counts} x {'GPU' if scaling.use_gpu else 'CPU'}"
 
 
 def _flat(config: TrainConfig) -> dict[str, object]:

@@ -72,7 +72,9 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
             save_file(_contiguous(state.average), partial / _AVERAGE)
         rest = {"optimizer": state.optimizer, "history": state.history, "terms": state.terms, "random": state.random}
         torch.save(rest, partial / "optimizer.pt")
-        seal = {"version": _VERSION, "identity": state.identity, "epoch": state.epoch, "sha256": _digests(partial)}
+        step = 0 if state.terms is None else len(state.terms)
+        seal = {"version": _VERSION, "identity": state.identity, "epoch": state.epoch, "step": step}
+        seal["sha256"] = _digests(partial)
         (partial / _SEAL).write_text(json.dumps(seal, indent=2) + "\n")
         _sync(partial)
         if folder.exists():
