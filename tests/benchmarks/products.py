@@ -45,7 +45,6 @@ def of_step(
     heads: int,
     depth: int,
     regions: int,
-    text: int,
 ) -> dict[str, float]:
     """Seconds of the bare products of each part of a step of the default model in float32."""
     rows, streams, width = num_windows * num_frames, len(dims), hidden // 2

@@ -89,7 +89,7 @@ def test_train_bf16(say, data: PreparedData, hidden_dim: int) -> None:
         p = {
             precision: [
                 fit(
-                    config_of(seed=seed, optim={"epochs": 6, "precision": precision}),
+                    config_of(seed=seed, optim={"epochs": 4, "precision": precision}),
                     data.train,
                     data.validation,
                     data.prompts_for(TrainConfig()),

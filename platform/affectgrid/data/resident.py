@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from affectgrid.data.annotations import Annotation, read_annotation
@@ -142,6 +143,7 @@ class SplitPlan:
             stream: str(self.store.read_metadata(stream, print_, self.tracks[0].id).get("encoder", "unknown"))
             for stream, print_ in (("visual", self.visual_fp), ("audio", self.audio_fp))
         }
+        pa.default_memory_pool().release_unused()  # what reading a track took
         names = tuple(track.id for track in self.tracks)
         return Split(name=self.name, track_ids=names, offsets=self.offsets, encoders=encoders, **columns)
 
