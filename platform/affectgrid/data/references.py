@@ -17,7 +17,7 @@ from affectgrid.data.streams import AudioStream, VisualStream
 from affectgrid.settings import Settings
 
 # What studies, runs, evaluations and model packages say of their data is JSON. Features and videos are no results.
-_NO_RESULTS = frozenset({"features", "corpora", "data"})
+_NO_RESULTS = frozenset({"features", "corpora", "data", "mapped"})
 _NAMES = re.compile(r"\b[0-9a-f]{16}\b")
 _STREAMS: dict[str, type[Settings]] = {"visual": VisualStream, "audio": AudioStream}
 

@@ -185,7 +185,7 @@ class FeatureStore:
         """Write and remove a small file, before any work depends on it. Raises StoreError (STO-WRITE, STO-FULL)."""
         path = self._at(f".write-test-{uuid.uuid4().hex}")
         self._publish(path, b"affectgrid")
-        with _write_errors(path):
+        with write_errors(path):
             self._fs.delete_file(path)
 
     def streams(self) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ class FeatureStore:
 
     def remove_fingerprint(self, stream: str, fingerprint: str) -> None:
         """Delete a fingerprint's folder with all its tracks. Raises StoreError (STO-WRITE)."""
-        with _write_errors(self._at(stream, fingerprint)):
+        with write_errors(self._at(stream, fingerprint)):
             self._fs.delete_dir(self._at(_safe(stream), _safe(fingerprint)))
 
     def sweep(self, stream: str, fingerprint: str) -> None:
@@ -257,7 +257,7 @@ class FeatureStore:
         """Delete the files that ``verify`` named, so that the next run makes them again. Raises StoreError."""
         for problem in problems:
             if problem.code == "STO-DAMAGED":
-                with _write_errors(problem.where):
+                with write_errors(problem.where):
                     self._fs.delete_file(problem.where)
 
     def _folders(self, folder: str) -> tuple[str, ...]:
@@ -273,7 +273,7 @@ class FeatureStore:
         return [i.path for i in found if i.type == pafs.FileType.File and not i.base_name.startswith(".")]
 
     def _publish(self, path: str, data: bytes) -> None:
-        with _write_errors(path):
+        with write_errors(path):
             self._fs.create_dir(posixpath.dirname(path), recursive=True)
             if self._local:
                 _write_atomically(Path(path), data)
@@ -281,20 +281,37 @@ class FeatureStore:
                 with self._fs.open_output_stream(path) as stream:
                     stream.write(data)
 
+    def extent(self, stream: str, fingerprint: str, track: str) -> tuple[int, int]:
+        """A finished track's last frame_index (0 without a row) and the length of one feature; reads no feature.
+
+        Only ``read`` checks the checksum. Raises StoreError: STO-MISSING, STO-DAMAGED.
+        """
+        path = self.track_path(stream, fingerprint, track)
+        with _read_errors(path), self._fs.open_input_file(path) as file, pq.ParquetFile(file) as stored:
+            dim = stored.schema_arrow.field("feature").type.list_size
+            index = stored.read(columns=["frame_index"], use_threads=False).column(0)
+            return int(index[-1].as_py()) if len(index) else 0, int(dim)
+
     def _read(self, path: str) -> tuple[FeatureTable, dict[str, Any]]:
-        mend = "remove it and encode this track again; only this track is affected"
-        try:
+        with _read_errors(path):
             with self._fs.open_input_file(path) as file:
                 data = file.read_buffer()
             return _from_bytes(data)
-        except FileNotFoundError:
-            raise StoreError(Problem("STO-MISSING", path, "no such file", "a finished track", "encode it")) from None
-        except PermissionError as error:
-            raise StoreError(Problem("STO-READ", path, str(error), "a readable file", "allow reading it")) from error
-        # damage can surface anywhere in the parser
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
-            found = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise StoreError(Problem("STO-DAMAGED", path, found, "the file as it was written", mend)) from error
+
+
+@contextlib.contextmanager
+def _read_errors(path: str) -> Iterator[None]:
+    mend = "remove it and encode this track again; only this track is affected"
+    try:
+        yield
+    except FileNotFoundError:
+        raise StoreError(Problem("STO-MISSING", path, "no such file", "a finished track", "encode it")) from None
+    except PermissionError as error:
+        raise StoreError(Problem("STO-READ", path, str(error), "a readable file", "allow reading it")) from error
+    # damage can surface anywhere in the parser
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StoreError(Problem("STO-DAMAGED", path, found, "the file as it was written", mend)) from error
 
 
 def _open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -400,7 +417,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _write_errors(path: str) -> Iterator[None]:
+def write_errors(path: str) -> Iterator[None]:
+    """Turn what goes wrong when `path` is written into a StoreError: STO-FULL or STO-WRITE."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:

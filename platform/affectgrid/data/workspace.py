@@ -36,6 +36,11 @@ class Workspace:
         return self.root / "features"
 
     @property
+    def mapped(self) -> Path:
+        """Splits as files that processes map; a cache, to be removed at will."""
+        return self.root / "mapped"
+
+    @property
     def studies(self) -> Path:
         """One folder per search."""
         return self.root / "studies"

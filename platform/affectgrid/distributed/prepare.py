@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import Field
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.feed import FeedOptions, feed
 from affectgrid.data.references import write_data_record
-from affectgrid.data.resident import Split, load_split
+from affectgrid.data.resident import Split, SplitPlan, plan_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream
 from affectgrid.data.workspace import Workspace
@@ -39,6 +40,7 @@ class DataOptions(Settings):
     store: str | None = Field(
         None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"
     )
+    feed: FeedOptions = FeedOptions()
 
     @classmethod
     def for_package(cls, data: str, encoders: dict[str, str]) -> DataOptions:
@@ -65,7 +67,11 @@ class Encoded:
     config: EncodeConfig
 
     def split(self, name: str) -> Split:
-        """Resident arrays of a split, without the tracks in quarantine. Raises CatalogError (CAT-SPLIT) if empty."""
+        """Resident arrays of a split, as ``plan`` has it."""
+        return dataclasses.replace(self.plan(name).fill(), encoders=self.encoders)
+
+    def plan(self, name: str) -> SplitPlan:
+        """A split without the tracks in quarantine; no feature is read. Raises CatalogError (CAT-SPLIT) if empty."""
         lost = {failure.track for failure in self.report.quarantined}
         tracks = [track for track in self.catalog.split(name) if track.id not in lost]
         if not tracks:
@@ -79,10 +85,9 @@ class Encoded:
                 )
             )
         fingerprints = self.report.fingerprints
-        split = load_split(
+        return plan_split(
             self.store, tracks, visual_fp=fingerprints["visual"], audio_fp=fingerprints["audio"], name=name
         )
-        return dataclasses.replace(split, encoders=self.encoders)
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -128,9 +133,13 @@ def prepare(
     prompts = encode_prompts(prompt_files, visual, workspace.features, modes=prompt_modes)
     del visual
     encoded = encode_data(options, workspace)
+    plans = [encoded.plan(name) for name in ("train", "validation")]
+    train, validation = (
+        dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
+    )
     return PreparedData(
-        train=encoded.split("train"),
-        validation=encoded.split("validation"),
+        train=train,
+        validation=validation,
         prompts=prompts,
         fingerprint=encoded.fingerprint,
     )

@@ -48,8 +48,11 @@ class _GruLoop(torch.autograd.Function):
         width = weight.shape[1]
         reset_update = gates.new_empty(*gates.shape[:-1], 2 * width)
         hidden_new = gates.new_empty(*gates.shape[:-1], width)
-        new, states = torch.empty_like(hidden_new), torch.empty_like(hidden_new)
-        state = states.new_zeros(states[:, 0].shape)
+        new = torch.empty_like(hidden_new)
+        num_grus, num_frames, num_windows, _ = gates.shape
+        # one state more than frames: the backward pass reads those before and after each frame without a copy
+        padded = gates.new_empty(num_grus, num_frames + 1, num_windows, width)
+        state, states = padded[:, 0].zero_(), padded[:, 1:]
         mixed = gates.new_empty(gates[:, 0].shape)
         mixed_gates, mixed_new = mixed[..., : 2 * width], mixed[..., 2 * width :]
         steps = zip(
@@ -63,7 +66,7 @@ class _GruLoop(torch.autograd.Function):
             torch.add(mixed_new, bias, out=from_hidden)
             torch.addcmul(new_input, reset, from_hidden, out=candidate).tanh_()
             state = torch.lerp(candidate, state, update, out=out)
-        ctx.save_for_backward(weight, reset_update, hidden_new, new, states)
+        ctx.save_for_backward(weight, reset_update, hidden_new, new, padded)
         return states
 
     @staticmethod
@@ -71,14 +74,17 @@ class _GruLoop(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         (grad_states,) = grad_outputs
-        weight, reset_update, hidden_new, new, states = ctx.saved_tensors
+        weight, reset_update, hidden_new, new, padded = ctx.saved_tensors
         reset, update = reset_update.chunk(2, -1)
-        before = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], 1)
-        # dh' to the candidate's pre-activation, and from there to all of h W: known before the loop
-        to_new = (1 - update) * (1 - new.square())
-        slopes = torch.stack(
-            [to_new * hidden_new * reset * (1 - reset), (before - new) * update * (1 - update), to_new * reset], -2
-        )
+        before = padded[:, :-1]
+        # dh' to the candidate's pre-activation, and from there to all of h W: known before the loop. Written where it
+        # is needed: fresh memory costs as much as the arithmetic.
+        to_new = (1 - update).mul_(1 - new.square())
+        slopes = new.new_empty(*new.shape[:-1], 3, new.shape[-1])
+        to_reset, to_update, to_hidden = slopes.unbind(-2)
+        torch.mul(to_new, hidden_new, out=to_reset).mul_(reset).mul_(1 - reset)
+        torch.sub(before, new, out=to_update).mul_(update).mul_(1 - update)
+        torch.mul(to_new, reset, out=to_hidden)
         grad_mixed = torch.empty_like(slopes)
         grad_state = grad_states.contiguous().clone()  # of every h', in place: the loop adds what comes from later
         steps = [part.unbind(1) for part in (grad_state, slopes, grad_mixed, grad_mixed.flatten(-2), update)]
@@ -88,7 +94,7 @@ class _GruLoop(torch.autograd.Function):
             torch.mul(own.unsqueeze(-2), slope, out=grad)
             if step:
                 steps[0][step - 1].addcmul_(own, keep).baddbmm_(grad_flat, weight_back)
-        flat = grad_mixed.flatten(-2)
-        grad_gates = torch.cat([flat[..., : 2 * weight.shape[1]], grad_state * to_new], -1)
-        grad_weight = before.flatten(1, 2).mT @ flat.flatten(1, 2)
-        return grad_gates, grad_weight, grad_mixed[..., 2, :].sum((1, 2)).unsqueeze(1)
+        grad_weight = before.flatten(1, 2).mT @ grad_mixed.flatten(-2).flatten(1, 2)
+        grad_bias = grad_mixed[..., 2, :].sum((1, 2)).unsqueeze(1)
+        torch.mul(grad_state, to_new, out=grad_mixed[..., 2, :])  # the candidate's input skips the reset gate
+        return grad_mixed.flatten(-2), grad_weight, grad_bias

@@ -38,8 +38,9 @@ class StreamInput(nn.Module):
     ) -> Float[Tensor, "batch frame hidden"]:
         """Features of any float type; those of absent frames are never read, NaN included."""
         keep = present.unsqueeze(-1)
-        known = torch.where(keep, features, 0).to(self.project.weight.dtype)
-        states = self.project((known - self.mean) * self.scale)
+        # in one piece of memory: at some thousand frames a step each copy of all features costs as much as a layer
+        known = features.to(self.project.weight.dtype, copy=True).masked_fill_(~keep, 0)
+        states = self.project(known.sub_(self.mean).mul_(self.scale))
         filled: Tensor = self.dropout(torch.where(keep, states, self.absent.to(states.dtype)))
         return filled
 

@@ -19,7 +19,9 @@ from affectgrid.training.package import ModelPackage
 
 def caveat(encoders: Mapping[str, str], data: str = "") -> str:
     """What must stand beside every score that was made with untrained encoders or drawn faces."""
-    words = ["untrained `tiny` encoders"] if "tiny" in (encoders.get("visual"), encoders.get("audio")) else []
+    used = (encoders.get("visual"), encoders.get("audio"))
+    words = ["untrained `tiny` encoders"] if "tiny" in used else []
+    words += ["synthetic features"] if "synthetic" in used else []
     words += ["the rendered corpus"] if data == "rendered" else []
     return f"Made with {' on '.join(words)}: it shows that the platform works, not how people feel." if words else ""
 

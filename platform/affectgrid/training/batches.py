@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,11 @@ from affectgrid.data.resident import Split
 from affectgrid.model.config import Stream
 from affectgrid.windows import WindowIndex
 
-_BLOCK_ROWS = 65_536
+Statistics = dict[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]
+_BLOCK_ROWS = 1024  # in float64 these stay in the cache
+_DEVICE_SHARE = 0.5  # of an accelerator's free memory that a split may take
+# One process trains many models on one split. Nobody writes to a split once it is being trained on.
+_STATISTICS: weakref.WeakKeyDictionary[Split, Statistics] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +47,21 @@ class Batch:
 
 
 class Resident:
-    """A split's arrays as tensors on one device. On the CPU they are the split's own memory."""
+    """A split's arrays as tensors on one device. On the CPU they are the split's own memory, or its maps of files.
 
-    def __init__(self, split: Split, device: torch.device | str = "cpu") -> None:
+    A split that would crowd an accelerator stays in the host's memory, and its batches travel (`on_host`; None: where
+    it takes more than half of what is free there).
+    """
+
+    def __init__(self, split: Split, device: torch.device | str = "cpu", *, on_host: bool | None = None) -> None:
+        self.split = split
         self.device = torch.device(device)
-        self.visual = _tensor(split.visual, self.device)
-        self.visual_present = _tensor(split.visual_present, self.device)
-        self.audio = _tensor(split.audio, self.device)
-        self.audio_present = _tensor(split.audio_present, self.device)
+        host = _crowds(split, self.device) if on_host is None else on_host
+        self.storage = torch.device("cpu") if host else self.device
+        self.visual = _tensor(split.visual, self.storage)
+        self.visual_present = _tensor(split.visual_present, self.storage)
+        self.audio = _tensor(split.audio, self.storage)
+        self.audio_present = _tensor(split.audio_present, self.storage)
         self.va = _tensor(split.va, self.device)
         self.labelled = _tensor(split.labelled, self.device)
 
@@ -60,26 +72,30 @@ class Resident:
         start, stop = index.start[windows], index.stop[windows]
         rows = start[:, None] + torch.arange(int((stop - start).max()))
         mask = rows < stop[:, None]
-        rows = torch.minimum(rows, stop[:, None] - 1).to(self.device)  # padding repeats the window's last row
+        rows = torch.minimum(rows, stop[:, None] - 1)  # padding repeats the window's last row
         labelled = mask if counted is None else mask & counted[:, None]
+        stored, rows = rows.to(self.storage), rows.to(self.device)
         mask, labelled = mask.to(self.device), labelled.to(self.device) & self.labelled[rows]
         return Batch(
-            visual=self.visual[rows],
-            visual_present=self.visual_present[rows] & mask,
-            audio=self.audio[rows],
-            audio_present=self.audio_present[rows] & mask,
+            visual=_rows(self.visual, stored).to(self.device),
+            visual_present=self.visual_present[stored].to(self.device) & mask,
+            audio=_rows(self.audio, stored).to(self.device),
+            audio_present=self.audio_present[stored].to(self.device) & mask,
             frame_mask=mask,
             va=self.va[rows],
             labelled=labelled,
         )
 
-    def statistics(self) -> dict[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]:
+    def statistics(self) -> Statistics:
         """Mean and standard deviation of every feature of each stream, over the rows that have it; 0 without any."""
-        streams: tuple[tuple[Stream, Tensor, Tensor], ...] = (
-            ("visual", self.visual, self.visual_present),
-            ("audio", self.audio, self.audio_present),
-        )
-        return {stream: _mean_and_deviation(features, present) for stream, features, present in streams}
+        known = _STATISTICS.get(self.split)
+        if known is None:
+            known = {
+                "visual": _mean_and_deviation(self.visual, self.visual_present),
+                "audio": _mean_and_deviation(self.audio, self.audio_present),
+            }
+            _STATISTICS[self.split] = known
+        return {stream: (mean.to(self.device), spread.to(self.device)) for stream, (mean, spread) in known.items()}
 
     def with_labels(self, index: WindowIndex) -> WindowIndex:
         """The windows that hold at least one labelled frame."""
@@ -87,17 +103,40 @@ class Resident:
         return take(index, before[index.stop] > before[index.start])
 
 
+def _crowds(split: Split, device: torch.device) -> bool:
+    """Whether a split's features would take more of an accelerator than is good for training beside them."""
+    if device.type != "cuda":
+        return False
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return split.visual.nbytes + split.audio.nbytes > _DEVICE_SHARE * free_bytes
+
+
+def _rows(features: Float[Tensor, "row dim"], rows: Int[Tensor, "window frame"]) -> Float[Tensor, "window frame dim"]:
+    """index_select copies whole rows; indexing by a matrix is slower on a CPU."""
+    return features.index_select(0, rows.flatten()).view(*rows.shape, features.shape[1])
+
+
 def _mean_and_deviation(features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """In blocks, two passes: the split may be larger than what is free, and one pass would cancel."""
-    blocks = [slice(first, first + _BLOCK_ROWS) for first in range(0, len(features), _BLOCK_ROWS)]
-    count = present.sum().clamp(min=1)
+    """One pass in blocks, whose moments are joined as Chan et al. (1979) do: the features may lie on a disk.
+
+    Sums of squares would cancel; the squared distances from each block's own mean do not.
+    """
+    count = 0
     mean = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
-    for block in blocks:
-        mean += features[block][present[block]].double().sum(0) / count
-    variance = torch.zeros_like(mean)
-    for block in blocks:
-        variance += (features[block][present[block]].double() - mean).square().sum(0) / count
-    return mean.float(), variance.sqrt().float()
+    scatter = torch.zeros_like(mean)
+    for first in range(0, len(features), _BLOCK_ROWS):
+        here = present[first : first + _BLOCK_ROWS]
+        block = features[first : first + _BLOCK_ROWS][here].float().double()  # in two steps, both vectorised
+        if not len(block):
+            continue
+        own_mean = block.sum(0) / len(block)
+        own_scatter = block.sub_(own_mean).square_().sum(0)
+        total = count + len(block)
+        shift = own_mean - mean
+        mean += shift * (len(block) / total)
+        scatter += own_scatter + shift.square() * (count * len(block) / total)
+        count = total
+    return mean.float(), (scatter / max(count, 1)).sqrt().float()
 
 
 def take(index: WindowIndex, windows: Int[Tensor, " taken"] | Bool[Tensor, " window"]) -> WindowIndex:

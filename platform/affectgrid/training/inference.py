@@ -19,7 +19,9 @@ from affectgrid.training.batches import Resident
 from affectgrid.training.config import WindowConfig
 from affectgrid.windows import WindowIndex, merge_windows, smooth
 
-_BATCH_FRAMES = 32_768  # frames of one forward pass
+# Frames of one forward pass: on a CPU more are no faster, and take as much memory as a hundred tracks.
+_BATCH_FRAMES = {"cpu": 8_192}
+_BATCH_FRAMES_ELSEWHERE = 32_768
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ def predict_tracks(
         return torch.zeros(0, 2, device=resident.device)
     longest, first, last = int((index.stop - index.start).max()), int(bounds[0]), int(bounds[-1])
     outputs: list[Tensor] = []
-    size = max(1, _BATCH_FRAMES // longest)
+    size = max(1, _BATCH_FRAMES.get(resident.device.type, _BATCH_FRAMES_ELSEWHERE) // longest)
     for number in range(0, len(index), size):
         batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
         va = model(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask).va

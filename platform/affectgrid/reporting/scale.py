@@ -1,0 +1,40 @@
+"""What a scale test took, for a person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from affectgrid.reporting.scores import caveat
+from affectgrid.reporting.tables import Table
+from affectgrid.training.manifest import collect
+from affectgrid.training.scale import ScaleReport
+
+
+def print_scale(report: ScaleReport, folder: Path, *, console: Console | None = None) -> None:
+    """A table on the terminal, and ``scale.json`` beside the corpus with the same figures and where they were taken."""
+    console = console or Console()
+    best = report.best
+    frames = sum(report.num_frames.values())
+    figures = {
+        "tracks": " + ".join(str(count) for count in report.num_tracks.values()),
+        "frames": f"{frames:,}",
+        "windows in an epoch": f"{report.num_windows:,}",
+        "features": f"{report.feature_bytes / 1e9:.2f} GB, {report.feed}",
+        "loading": f"{report.load_s:.1f} s",
+        "statistics": f"{report.statistics_s:.1f} s, once",
+        "epochs": ", ".join(f"{seconds:.1f} s" for seconds in report.epoch_s),
+        "of which validation": f"{report.validation_s:.1f} s",
+        "training": f"{report.windows_per_s:.1f} windows/s",
+        "peak memory": f"{report.peak_bytes / 1e9:.2f} GB, {report.memory_ratio:.2f} x the features "
+        f"({report.base_bytes / 1e9:.2f} GB before loading)",
+        "P, planted relation": f"{best['val/p']:.3f} (valence {best['val/ccc_valence']:.3f}, "
+        f"arousal {best['val/ccc_arousal']:.3f})",
+    }
+    rows = [{"": name, "value": value} for name, value in figures.items()]
+    note = caveat({"visual": "synthetic", "audio": "synthetic"})
+    console.print(Table.of("Scale test on a SYNTHETIC corpus of Aff-Wild2's shape", rows, note=note).rich())
+    facts = {"synthetic": True, "device": collect(data="synthetic", device="cpu").tags(), "figures": figures}
+    (folder / "scale.json").write_text(json.dumps(facts, indent=2) + "\n")

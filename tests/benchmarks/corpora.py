@@ -1,0 +1,30 @@
+"""Synthetic corpora of Aff-Wild2's shape for the benchmarks of training, written once and kept beside their models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from affectgrid.data.feed import FeedOptions
+from affectgrid.data.scale_corpus import ScaleConfig, ScaleCorpus, write_corpus
+from affectgrid.data.store import FeatureStore
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.prepared import PreparedData
+from affectgrid.training.scale import prepare_scale
+
+CACHE = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affectgrid")) / "benchmarks"
+SMALL = 0.02  # of Aff-Wild2's frames: 41 thousand
+FULL = float(os.environ.get("AFFECTGRID_BENCH_SCALE", "1"))  # of the benchmark of memory
+
+
+def corpus(scale: float) -> ScaleCorpus:
+    """The corpus of that size."""
+    config = ScaleConfig(scale=scale)
+    root = CACHE / "scale" / config.fingerprint("visual")
+    return write_corpus(root, FeatureStore(CACHE / "scale" / "features"), config)
+
+
+def prepared(scale: float, mode: str = "resident") -> PreparedData:
+    """Its splits and prompts."""
+    options = FeedOptions.model_validate({"mode": mode})
+    return prepare_scale(corpus(scale), TrainConfig(), options, CACHE / "scale" / "mapped")

@@ -1,0 +1,100 @@
+"""Where a training step spends its time, beside the bare matrix products that it cannot do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from affectgrid.losses import objective
+from affectgrid.model.fusion import FusionOutput
+from affectgrid.model.temporal import FrameOrder
+from affectgrid.regions import RegionGrid, soft_labels
+from affectgrid.training.assemble import build_model
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.prompts import EncodedPrompts
+from benchmarks.products import of_step
+from benchmarks.timing import seconds
+
+WINDOWS, FRAMES, DIMS, TEXT = 16, 300, (512, 768), 512
+
+
+def both_ways(work: Callable[[], Tensor | tuple[Tensor, ...]], parameters: list[nn.Parameter]) -> float:
+    """Seconds of a forward and a backward pass."""
+    made = work()
+    grads = [torch.randn_like(tensor) for tensor in (made if isinstance(made, tuple) else (made,))]
+
+    def run() -> None:
+        out = work()
+        torch.autograd.backward(out if isinstance(out, tuple) else (out,), grads)
+        for parameter in parameters:
+            parameter.grad = None
+
+    return seconds(run, least_s=1.0)
+
+
+@pytest.mark.parametrize("hidden", [64, 256])
+def test_train_step(say, hidden: int) -> None:
+    """Time of each part of a step, forwards and backwards, over its matrix products alone; float32, one thread."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = TrainConfig.model_validate({"model": {"hidden_dim": hidden}})
+    prompts = drawn_prompts()
+    model = build_model(config, visual_dim=DIMS[0], audio_dim=DIMS[1], prompts=prompts).train()
+    mask = torch.ones(WINDOWS, FRAMES, dtype=torch.bool)
+    features = [torch.randn(WINDOWS, FRAMES, dim).half() for dim in DIMS]
+    streams = [torch.randn(WINDOWS, FRAMES, hidden, requires_grad=True) for _ in DIMS]
+    va = torch.rand(WINDOWS, FRAMES, 2) * 2 - 1
+    centres = prompts.grid.centres_tensor()
+
+    def loss_of(output: FusionOutput) -> Tensor:
+        soft = soft_labels(va, centres, sigma=0.33)
+        return objective(output, va, mask, soft, mse_weight=0.0, prompt_weight=0.5).total
+
+    def inputs() -> tuple[Tensor, ...]:
+        return tuple(model.inputs[s](f, mask) for s, f in zip(config.model.streams, features, strict=True))
+
+    def attention() -> Tensor:
+        visual, audio = streams
+        for block in model.blocks:
+            visual, audio, fused, *_ = block(visual, audio, None)
+        return fused
+
+    def heads() -> tuple[Tensor, ...]:
+        fused = model.dropout(model.norm(streams[0]))
+        return torch.tanh(model.va_head(fused)), model.prompt_head(fused)
+
+    def loss() -> Tensor:
+        return loss_of(FusionOutput(guess, logits, None))
+
+    guess, logits = (torch.rand(WINDOWS, FRAMES, n, requires_grad=True) for n in (2, prompts.grid.num_regions))
+    learnt = list(model.parameters())
+    works = {
+        "inputs": inputs,
+        "gru": lambda: model.temporal(torch.stack(streams), FrameOrder.of(mask)),
+        "attention": attention,
+        "heads": heads,
+        "loss": loss,
+    }
+    took = {name: both_ways(work, learnt) for name, work in works.items()}
+    optimizer = torch.optim.AdamW(learnt, fused=True)
+    for parameter in learnt:
+        parameter.grad = torch.randn_like(parameter)
+    took["optimizer"] = seconds(lambda: (nn.utils.clip_grad_norm_(learnt, 1.0), optimizer.step()))
+    whole = both_ways(lambda: loss_of(model(features[0], mask, features[1], mask, mask)), learnt) + took["optimizer"]
+    bare = of_step(
+        num_windows=WINDOWS, num_frames=FRAMES, dims=DIMS, hidden=hidden, heads=config.model.num_heads,
+        depth=config.model.fusion_depth, regions=prompts.grid.num_regions,
+    )  # fmt: skip
+    parts = [
+        f"{name} {took[name] * 1e3:.1f}" + (f" over {bare[name] * 1e3:.1f}" if name in bare else "") for name in took
+    ]
+    figures = f"width {hidden}, {whole * 1e3:.0f} over {sum(bare.values()) * 1e3:.0f} ms; {', '.join(parts)}"
+    say("train_step", whole / sum(bare.values()), figures, "told, not set")
+
+
+def drawn_prompts() -> EncodedPrompts:
+    """Nine regions with drawn text features."""
+    return EncodedPrompts("3x3-plain", RegionGrid.square(3), tuple(torch.randn(1, TEXT) for _ in range(9)))
