@@ -25,26 +25,33 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked)
+        goals = ledger.space.objective
+        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked, lessons=ledger.lessons)
+        # Ray reports epochs to Optuna for one objective; Optuna knows no intermediate values of several.
+        several = len(goals) > 1
         super().__init__(
             space=proposer(ledger.space),
-            metric=OBJECTIVE,
-            mode="max",
+            metric=[goal.metric for goal in goals] if several else OBJECTIVE,
+            mode=["max" if goal.maximise else "min" for goal in goals] if several else "max",
             sampler=sampler,
             study_name=ledger.space.name,
             storage=ledger.study._storage,
         )
         ledger.study.sampler = sampler
         self._ot_study = ledger.study
+        self._ledger = ledger
         self._orphans = ledger.orphans()
         self._num_left = ledger.num_left
         self._reported = {(trial.number, step) for trial in self._orphans for step in _steps(trial)}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial's number and proposal."""
+        """The next trial's number and proposal; after the time budget only those that were interrupted."""
         if self._num_left == 0:
             return str(Searcher.FINISHED)
-        self._num_left -= 1
+        if not self._orphans and self._ledger.out_of_time:
+            self._ledger.note_time_spent()
+            return str(Searcher.FINISHED)
+        self._num_left = None if self._num_left is None else self._num_left - 1
         if self._orphans:
             self._ot_trials[trial_id] = self._orphans.pop(0)
         proposal = super().suggest(trial_id)
