@@ -46,6 +46,7 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial's number and proposal; after the time budget only those that were interrupted."""
+        self._ledger.start_clock()
         if self._num_left == 0:
             return str(Searcher.FINISHED)
         if not self._orphans and self._ledger.out_of_time:

@@ -48,7 +48,7 @@ class Ledger:
             self._progress["spent_s"],
             busy_s((record.started, record.duration_s) for record in self.records.values() if record.started),
         )
-        self._opened = time.monotonic()
+        self._clock_began: float | None = None
         for trial in self._running():
             if trial.number in self.records:
                 self._tell(self.records[trial.number])
@@ -73,7 +73,8 @@ class Ledger:
         """What is left of the time budget over all sessions; None without one. Gaps between sessions are free."""
         if self.space.time_budget_s is None:
             return None
-        return max(0.0, self.space.time_budget_s - self._worked_before_s - (time.monotonic() - self._opened))
+        now_s = 0.0 if self._clock_began is None else time.monotonic() - self._clock_began
+        return max(0.0, self.space.time_budget_s - self._worked_before_s - now_s)
 
     @property
     def out_of_time(self) -> bool:
@@ -84,6 +85,10 @@ class Ledger:
     def done(self) -> bool:
         """Whether nothing is left to do: no trial was interrupted, and no other may begin."""
         return self.num_left == 0 or (self.out_of_time and not self.orphans())
+
+    def start_clock(self) -> None:
+        """This session asks for its first trial: from now on its time counts. A second call changes nothing."""
+        self._clock_began = time.monotonic() if self._clock_began is None else self._clock_began
 
     def note_time_spent(self) -> None:
         """The budget is spent to its end: a later session finds no seconds left of it."""
