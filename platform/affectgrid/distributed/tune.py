@@ -90,7 +90,7 @@ def tune(
                 taken = resources or TrialResources()
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=taken, said=said)
             summary = _summarise(ledger, data, facts, time.monotonic() - began)
-            if worked or not (folder / "report.html").exists():
+            if worked or _is_stale(folder / "report.html", ledger):
                 _report(summary, ledger, data, log)
             ledger.settle()
             status = "FINISHED"
@@ -180,6 +180,12 @@ def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Stud
             _log.warning("the best model cannot be drawn: %s", error)
     report = write_report(summary, drawn)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
+
+
+def _is_stale(report: Path, ledger: Ledger) -> bool:
+    """Whether a kill came between the last trial and the report."""
+    ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
+    return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
 
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:

@@ -84,7 +84,7 @@ class Ledger:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do: no trial was interrupted, and no other may begin."""
-        return self.num_left == 0 or (self.out_of_time and not self.orphans())
+        return self.num_left == 0 or (self.out_of_time and not self._interrupted())
 
     def start_clock(self) -> None:
         """This session asks for its first trial: from now on its time counts. A second call changes nothing."""
@@ -92,7 +92,7 @@ class Ledger:
 
     def note_time_spent(self) -> None:
         """The budget is spent to its end: a later session finds no seconds left of it."""
-        self._note_progress(spent_s=self.space.time_budget_s or 0.0)
+        self._note_progress(spent_s=max(self._progress["spent_s"], self.space.time_budget_s or 0.0))
 
     def extend(self, num_trials: int) -> None:
         """Add trials to a study that is done; one that is not goes on as it is, so the same command can be repeated.
@@ -139,8 +139,7 @@ class Ledger:
 
     def orphans(self) -> list[optuna.Trial]:
         """Proposals whose trial was interrupted; each goes on as itself, with the values that it has."""
-        left = [trial for trial in self._running() if trial.number not in self.records]
-        return [optuna.Trial(self.study, trial._trial_id) for trial in left]
+        return [optuna.Trial(self.study, trial._trial_id) for trial in self._interrupted()]
 
     def folder_of(self, number: int) -> Path:
         """Where a trial keeps its files."""
@@ -176,6 +175,9 @@ class Ledger:
 
     def _running(self) -> list[Any]:
         return [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+
+    def _interrupted(self) -> list[Any]:
+        return [trial for trial in self._running() if trial.number not in self.records]
 
 
 @contextlib.contextmanager
