@@ -25,14 +25,11 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        goals = ledger.space.objective
         sampler = make_sampler(ledger.space, num_asked=ledger.num_asked, lessons=ledger.lessons)
-        # Ray reports epochs to Optuna for one objective; Optuna knows no intermediate values of several.
-        several = len(goals) > 1
         super().__init__(
             space=proposer(ledger.space),
-            metric=[goal.metric for goal in goals] if several else OBJECTIVE,
-            mode=["max" if goal.maximise else "min" for goal in goals] if several else "max",
+            metric=OBJECTIVE,  # what every report holds; with several objectives the ledger tells Optuna all of them
+            mode="max",
             sampler=sampler,
             study_name=ledger.space.name,
             storage=ledger.study._storage,
@@ -59,7 +56,12 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         return {"number": self._ot_trials[trial_id].number, "proposal": proposal}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an epoch's objective, for the dashboard; a trial that is tried again reports its epochs once."""
+        """Report an epoch's objective, for the dashboard; a trial that is tried again reports its epochs once.
+
+        Of several objectives Optuna knows no values but the last.
+        """
+        if len(self._ledger.space.objective) > 1:
+            return
         step = (self._ot_trials[trial_id].number, result["training_iteration"])
         if step not in self._reported and math.isfinite(result[OBJECTIVE]):
             self._reported.add(step)
