@@ -16,7 +16,9 @@ from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, prepare
 from affectgrid.distributed.tune import tune
 from affectgrid.reporting.study import print_study
+from affectgrid.search.json_schema import schema_text
 from affectgrid.search.space import load_space
+from affectgrid.search.warm_start import find_study
 from affectgrid.tracking import open_tracker
 
 
@@ -26,20 +28,37 @@ class Tune(DataOptions):
     space: Path = Field(ROOT / "search_spaces" / "smoke.yaml", description="the search space")
     name: str | None = Field(None, description="name of the study; by default the space's own")
     trials: int | None = Field(None, gt=0, description="number of trials, instead of the space's own")
+    time_budget: str | None = Field(None, description="no trial begins after it, e.g. 2h or 90min; running ones end")
+    extend: int = Field(0, ge=0, description="add so many trials to a study that is done")
+    warm_start: str | None = Field(
+        None, description="name or folder of an older study: its trials that fit teach the sampler, and are not counted"
+    )
     out: Path = Field(ROOT / "outputs", description="folder of features, studies and the MLflow database")
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
+    print_schema: bool = Field(False, description="print the JSON schema of search-space files, and do nothing else")
 
 
 def main(options: Tune) -> int:
-    space = load_space(options.space).with_overrides(name=options.name, trials=options.trials)
+    if options.print_schema:
+        print(schema_text(), end="")
+        return 0
+    given = {"name": options.name, "trials": options.trials, "time_budget": options.time_budget}
+    space = load_space(options.space, **given)
     workspace = Workspace.open(options.out)
+    older = find_study(options.warm_start, workspace.studies) if options.warm_start else None
     tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
     with connect(options.address):
         modes = space.values_of("prompt.mode")
         prepared = prepare(options, workspace, prompt_files=space.prompt_files(), prompt_modes=modes)
         summary = tune(
-            space, prepared, storage=workspace.studies, tracker=tracker, max_concurrent=options.max_concurrent
+            space,
+            prepared,
+            storage=workspace.studies,
+            tracker=tracker,
+            max_concurrent=options.max_concurrent,
+            extend=options.extend,
+            warm_start=older,
         )
     print_study(summary, tracker, workspace.root)
     return 1 if summary.failed else 0

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
+from ray.cluster_utils import Cluster
 
 from support.processes import Family, family, wait_until
 
@@ -110,6 +113,70 @@ def test_two_drivers_on_one_study(short_tmp: Path):
         assert "STUDY-BUSY" in err
         _, err = first.communicate(timeout=240)
         assert first.returncode == 0, err[-4000:]
+    check_whole(storage, 6)
+
+
+@contextlib.contextmanager
+def cluster_of(group: Family, monkeypatch: pytest.MonkeyPatch, num_nodes: int) -> Iterator[Cluster]:
+    """A head without cores and some nodes with one core each, whose processes belong to the family."""
+    with monkeypatch.context() as patch:
+        for name, value in group.environment().items():
+            patch.setenv(name, value)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(num_nodes):
+            cluster.add_node(num_cpus=1)
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+LONG_TRIALS = {"model.hidden_dim": 32, "window.length": 24, "window.stride": 8, "optim.epochs": 60}
+
+
+@pytest.mark.long
+def test_loss_of_a_node_in_the_middle_of_a_trial(short_tmp: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = short_tmp / "s"
+    changes = json.dumps({"trials": 4, "constants": LONG_TRIALS})
+    with family(short_tmp / "r") as group, cluster_of(group, monkeypatch, 2) as cluster:
+        driver = group.start(DRIVER, [str(storage), "--space", changes, "--address", cluster.address])
+        wait_until(lambda: len(group.members("ImplicitFunc.train")) == 2, alive=driver)  # one on each node
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        out, err = driver.communicate(timeout=240)
+        assert driver.returncode == 0, err[-4000:]
+    check_whole(storage, 4)
+    assert "4 of 4 trials" in out
+    assert sorted(int(str(record["attempts"])) for record in records(storage)) == [1, 1, 1, 2]
+
+
+@pytest.mark.long
+def test_loss_of_the_whole_cluster_and_the_same_command_on_another(short_tmp: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = short_tmp / "s"
+    arguments = [str(storage), "--space", json.dumps({"trials": 5, "constants": LONG_TRIALS}), "--address"]
+    with family(short_tmp / "r") as group:
+        with cluster_of(group, monkeypatch, 2) as cluster:
+            driver = group.start(DRIVER, [*arguments, cluster.address])
+            wait_until(lambda: len(records(storage)) >= 1, alive=driver)
+        driver.communicate(timeout=240)  # it ends by itself: its cluster is gone
+        assert driver.returncode != 0
+        group.end()
+        before = records(storage)
+        assert 0 < len(before) < 5
+        with cluster_of(group, monkeypatch, 2) as cluster:
+            group.run(DRIVER, [*arguments, cluster.address])
+    check_whole(storage, 5)
+    assert [record for record in records(storage) if record in before] == before
+
+
+@pytest.mark.long
+def test_an_extension_survives_a_kill_and_is_added_once(short_tmp: Path):
+    storage = short_tmp / "s"
+    arguments = [str(storage), "--space", json.dumps({"trials": 3}), "--extend", "3"]
+    with family(short_tmp / "r") as group:
+        group.run(DRIVER, arguments)  # nothing was done yet: the study, without its extension
+        check_whole(storage, 3)
+        kill_driver(group, storage, arguments, num_ended=4, after_s=0)
+        group.run(DRIVER, arguments)
     check_whole(storage, 6)
 
 

@@ -74,6 +74,29 @@ def test_storage_that_cannot_be_written_fails_before_any_work(repository: Path, 
     assert "--out" in done.stderr
 
 
+@pytest.mark.long
+def test_a_failed_trial_says_why_at_once_and_the_exit_status_tells(
+    repository: Path, rendered: Path, tmp_path: Path
+) -> None:
+    space = tmp_path / "bad.yaml"
+    space.write_text(
+        "name: bad\n"
+        "base: {optim.epochs: 2, model.hidden_dim: 16, window.length: 40, window.stride: 40}\n"
+        "arms:\n- {name: fine}\n- {name: diverges, set: {optim.lr: 1.0e+30, optim.clip_norm: 1.0e+30}}\n"
+    )
+    done = job(repository, "tune", "--data", rendered, "--out", tmp_path / "out", "--space", space)
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    (failed,) = [line for line in lines if line.startswith("[") and "FAILED" in line]
+    assert "TRAIN-NAN" in failed
+    assert "worker-hours" in failed
+    (headline,) = [number for number, line in enumerate(lines) if line.startswith("bad: 2 of 2 trials, 1 failed")]
+    assert lines.index(failed) < headline
+    again = job(repository, "tune", "--data", rendered, "--out", tmp_path / "out", "--space", space)
+    assert again.returncode == 1  # it is done, and still has a failed trial
+    assert "[" not in again.stdout.splitlines()[0]
+
+
 def test_validate_reports_everything_at_once(repository: Path, rendered: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(rendered, corpus)

@@ -191,6 +191,50 @@ def test_arms_run_with_each_seed_and_bad_ones_fail_alone(study: Study, capsys: p
     assert (summary.folder / "trials" / "00002" / "error.txt").exists()
 
 
+def test_a_front_between_p_and_the_costs_of_every_width(study: Study):
+    goals = [{"maximise": "val/p_best"}, {"minimise": "parameters"}, {"minimise": "latency_ms"}]
+    widths = {"model.hidden_dim": {"int": [4, 12], "step": 4}}
+    constants = {name: value for name, value in SMALL.items() if name != "model.hidden_dim"}
+    changes = {"space": widths, "constants": constants, "points": [], "trials": None}
+    summary = study.run(name="fronted", sampler="grid", objective=goals, **changes)
+    assert sorted(trial.params["model.hidden_dim"] for trial in summary.trials) == [4, 8, 12]
+    sizes = {trial.params["model.hidden_dim"]: trial.costs["parameters"] for trial in summary.trials}
+    assert sizes[4] < sizes[8] < sizes[12]
+    stored = optuna.load_study(study_name="fronted", storage=f"sqlite:///{summary.folder}/study.db")
+    assert {point.trial for point in summary.pareto} == {trial.number for trial in stored.best_trials}
+    smallest = next(trial for trial in summary.trials if trial.params["model.hidden_dim"] == 4)
+    assert smallest.number in {point.trial for point in summary.pareto}
+    pictures = study.artifacts(study.root("fronted").info.run_id, "figures")
+    assert {"pareto-parameters.png", "pareto-latency-ms.png"} <= pictures
+
+
+def test_a_time_budget_ends_a_study_and_a_larger_one_goes_on(study: Study):
+    short = study.run(name="timed", trials=None, time_budget="0.5s")  # the first trial begins in any case
+    num_ended = len(short.trials)
+    assert short.finished
+    assert num_ended >= 1
+    assert {trial.state for trial in short.trials} == {"complete"}
+    assert study.run(name="timed", trials=None, time_budget="0.5s").trials == short.trials
+    longer = study.run(name="timed", trials=num_ended + 1, time_budget="1h")
+    assert longer.trials[:num_ended] == short.trials
+    assert (len(longer.trials), longer.out_of_time) == (num_ended + 1, False)
+
+
+def test_an_older_study_teaches_and_a_finished_one_is_extended(study: Study, capsys: pytest.CaptureFixture[str]):
+    space = parse_space(SPACE | {"name": "taught", "trials": 2, "pruner": "median"})
+    options = {"storage": study.storage, "tracker": study.tracker}
+    older = study.run(name="teacher", trials=3)
+    first = tune(space, planted_data(), warm_start=older.folder, **options)
+    assert "warm start from teacher: 3 of 3 trials fit" in capsys.readouterr().out
+    assert [trial.number for trial in first.trials] == [0, 1]
+    more = tune(space, planted_data(), warm_start=older.folder, extend=1, **options)
+    assert more.trials[:2] == first.trials
+    assert (len(more.trials), more.num_planned) == (3, 3)
+    databases = f"sqlite:///{first.folder}/study.db"
+    assert sorted(optuna.get_all_study_names(databases)) == ["taught", "taught: warm start"]
+    assert len(optuna.load_study(study_name="taught: warm start", storage=databases).trials) == 3
+
+
 def test_asha_ends_weak_trials_early_and_never_the_winner(study: Study):
     dimension = {"optim.lr": {"float": [1e-6, 3e-2], "log": True}}
     changes = {"space": dimension, "constants": {**SMALL, "optim.epochs": 9}, "sampler": "random"}

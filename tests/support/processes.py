@@ -35,15 +35,13 @@ class Family:
         return self._start([sys.executable, str(REPOSITORY / "jobs" / f"{job}.py"), *arguments])
 
     def _start(self, command: list[str], more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        roots = [str(REPOSITORY / "platform"), str(REPOSITORY / "tests")]
-        environment = {
-            **os.environ,
-            _MARK: self.mark,
-            "PYTHONPATH": os.pathsep.join(roots),
-            "RAY_TMPDIR": str(self.tmp),
-            **(more or {}),
-        }
+        environment = {**os.environ, **self.environment(), **(more or {})}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def environment(self) -> dict[str, str]:
+        """What makes a process, and all that it starts, one of the family."""
+        roots = [str(REPOSITORY / "platform"), str(REPOSITORY / "tests")]
+        return {_MARK: self.mark, "PYTHONPATH": os.pathsep.join(roots), "RAY_TMPDIR": str(self.tmp)}
 
     def run(
         self,

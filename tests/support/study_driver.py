@@ -30,10 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("storage", type=Path)
     parser.add_argument("--space", type=json.loads, default={})
+    parser.add_argument("--address", default="local")
+    parser.add_argument("--extend", type=int, default=0)
     options = parser.parse_args()
     tracker = open_tracker(f"sqlite:///{options.storage / 'mlflow.db'}", "planted")
-    with connect("local", num_cpus=2):
-        summary = tune(parse_space(SPACE | options.space), planted_data(), storage=options.storage, tracker=tracker)
+    with connect(options.address, num_cpus=2 if options.address == "local" else None):
+        space = parse_space(SPACE | options.space)
+        summary = tune(space, planted_data(), storage=options.storage, tracker=tracker, extend=options.extend)
     print(summary.headline())
 
 

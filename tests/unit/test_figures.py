@@ -77,6 +77,15 @@ def test_the_course_of_a_search_never_falls():
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), [0.2, 0.5, 0.5])
 
 
+def test_a_front_is_joined_from_the_cheapest_to_the_dearest():
+    points = {0: (300.0, 0.7), 1: (10.0, 0.4), 2: (200.0, 0.5), 3: (100.0, 0.6)}
+    axes = figures.pareto(points, [0, 3, 1], labels=("parameters", "P"), log=True).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [300, 10, 200, 100])
+    np.testing.assert_allclose(np.transpose(axes.lines[1].get_data()), [(10, 0.4), (100, 0.6), (300, 0.7)])
+    assert [text.get_text() for text in axes.texts] == ["0", "3", "1"]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == ("parameters", "P", "log")
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_files_are_written_in_every_format(tmp_path: Path, suffix: str):
     path = figures.save(figures.search_course([0, 1], [0.2, 0.5]), tmp_path / "new" / f"course.{suffix}")

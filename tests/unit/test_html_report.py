@@ -12,9 +12,9 @@ from rich.console import Console
 
 from affectgrid.reporting import html
 from affectgrid.reporting.figures import save, search_course
-from affectgrid.reporting.study import draw_best, print_study, write_report
+from affectgrid.reporting.study import add_front, draw_best, print_study, write_report
 from affectgrid.reporting.tables import Table
-from affectgrid.search.summary import SeedRecord, StudySummary, TrialRecord
+from affectgrid.search.summary import ParetoPoint, SeedRecord, StudySummary, TrialRecord
 from affectgrid.training.loop import fit
 from affectgrid.training.package import load_package, save_package
 from support.planted import planted_data, small_config
@@ -120,6 +120,25 @@ def test_the_report_of_a_study_shows_its_best_model(summary: StudySummary):
     for part in ("it broke", "abc123", "tune.py", "tiny visual encoders", "bootstrap", *package.grid.names):
         assert part in page.text
     assert (summary.folder / "report.html").stat().st_size < 2_000_000
+
+
+def test_a_front_is_a_table_and_a_figure_for_each_cost(summary: StudySummary, tmp_path: Path):
+    values = {"val/p_best": 0.5, "parameters": 1234.0, "latency_ms": 1.5}
+    best = summary.trials[0].model_copy(update={"costs": {"parameters": 1234.0, "latency_ms": 1.5}})
+    changes = {
+        "trials": (best, summary.trials[1]),
+        "pareto": (ParetoPoint(trial=0, values=values),),
+        "folder": tmp_path,
+    }
+    fronted = summary.model_copy(update=changes)
+    package, data = load_package(summary.folder / "model"), planted_data()
+    drawn = draw_best(package, data.validation, tmp_path / "best", histories={}, course={0: 0.5})
+    drawn = add_front(drawn, tmp_path / "best", fronted.cost_points(), [0])
+    assert {picture.path.name for picture in drawn.pictures[4:]} == {"pareto-parameters.png", "pareto-latency-ms.png"}
+    page = Page(write_report(fronted, drawn).read_text())
+    assert len(page.images) == 6
+    for part in ("Pareto front", "1234", "1.500", "it broke"):
+        assert part in page.text
 
 
 def test_a_study_without_a_success_has_a_report_too(summary: StudySummary, tmp_path: Path):

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from affectgrid.errors import ConfigError
 from affectgrid.search.ledger import Ledger, differences, open_ledger
 from affectgrid.search.optuna_glue import propose
+from affectgrid.search.schema import SearchSpace
 from affectgrid.search.space import parse_space
 from affectgrid.search.summary import SeedRecord, TrialRecord
 
@@ -137,6 +138,87 @@ def test_more_trials_may_be_asked_of_a_study(tmp_path: Path):
         assert ledger.num_left == 4
     with open_ledger(tmp_path, SPACE.with_overrides(trials=9), data="d") as ledger:
         assert ledger.num_left == 9
+
+
+def test_an_extension_is_added_once_however_often_its_session_is_killed(tmp_path: Path):
+    def session(*, killed: bool = False, trials: int = 9) -> int:
+        with open_ledger(tmp_path, SPACE, data="d") as ledger:
+            ledger.extend(3)
+            for _ in range(min(trials, ledger.num_left or 0)):
+                ledger.finish(record(ask(ledger)[0]))
+            if not killed:
+                ledger.settle()
+            return len(ledger.records)
+
+    assert session(killed=True, trials=2) == 2  # not done: nothing is added
+    assert session() == 4
+    assert session(killed=True, trials=1) == 5  # done: three more
+    assert session(killed=True) == 7  # killed after the last trial, before the summary
+    assert session() == 7
+    assert session() == 10  # done again
+    with open_ledger(tmp_path, SPACE, data="d") as ledger:  # without --extend
+        assert (ledger.num_planned, ledger.num_left, ledger.done) == (10, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "limit"),
+    [
+        ({"arms": [{"name": "a"}]}, "its list of arms"),
+        ({"space": {"optim.epochs": {"int": [1, 1]}}, "sampler": "grid"}, "its grid"),
+    ],
+)
+def test_what_ends_by_itself_cannot_be_extended(tmp_path: Path, content: dict[str, object], limit: str):
+    with open_ledger(tmp_path, parse_space({"name": "t", **content}), data="d") as ledger:
+        ledger.finish(record(ledger.study.ask().number))
+        with pytest.raises(ConfigError, match=f"STUDY-EXTEND .*{limit}"):
+            ledger.extend(1)
+
+
+def timed(**others: object) -> SearchSpace:
+    return parse_space({"name": "t", "space": {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}, **others})
+
+
+def test_a_time_budget_counts_the_trials_of_all_sessions_and_no_gaps(tmp_path: Path):
+    space = timed(time_budget="100s")
+    with open_ledger(tmp_path, space, data="d") as ledger:
+        assert (ledger.num_planned, ledger.num_left, ledger.time_left_s, ledger.done) == (None, None, 100, False)
+        ledger.finish(record(ask(ledger)[0], started="2026-01-01T10:00:00+00:00", duration_s=30.0))
+        ledger.finish(record(ask(ledger)[0], started="2026-01-01T11:00:00+00:00", duration_s=50.0))
+    with open_ledger(tmp_path, space, data="d") as ledger:
+        assert ledger.time_left_s == 20
+        ledger.finish(record(ask(ledger)[0], started="2026-01-01T12:00:00+00:00", duration_s=50.0))
+    with open_ledger(tmp_path, space, data="d") as ledger:
+        assert (ledger.time_left_s, ledger.out_of_time, ledger.done) == (0, True, True)
+        ask(ledger)  # as if it had been interrupted
+        assert not ledger.done
+        ledger.finish(record(3))
+        with pytest.raises(ConfigError, match="STUDY-EXTEND"):
+            ledger.extend(1)
+    with open_ledger(tmp_path, timed(time_budget="200s"), data="d") as ledger:
+        assert ledger.time_left_s == 70
+
+
+def test_a_budget_that_was_spent_stays_spent(tmp_path: Path):
+    with open_ledger(tmp_path, timed(time_budget="1h", trials=5), data="d") as ledger:
+        ledger.start_clock()
+        assert 0 < (ledger.time_left_s or 0) <= 3600
+        ledger.note_time_spent()  # in this session; its trials' own times say a little less
+    with open_ledger(tmp_path, timed(time_budget="1h", trials=5), data="d") as ledger:
+        assert ledger.done
+    with open_ledger(tmp_path, timed(time_budget="2h", trials=5), data="d") as ledger:
+        assert (ledger.time_left_s, ledger.num_left, ledger.done) == (3600, 5, False)
+
+
+def test_several_objectives_reach_the_database(tmp_path: Path):
+    space = timed(objective=[{"maximise": "val/p_best"}, {"minimise": "parameters"}, {"minimise": "latency_ms"}])
+    with open_ledger(tmp_path, space, data="d") as ledger:
+        costs = {"parameters": 12.0, "latency_ms": 0.5}
+        ledger.finish(record(ask(ledger)[0], 0.25, costs=costs))
+        kept = ledger.finish(record(ask(ledger)[0], 0.5, costs={"parameters": 3.0}))
+        assert (kept.state, kept.reason) == ("failed", "latency_ms is None")
+        stored = ledger.study.get_trials(deepcopy=False)[:2]
+        assert [trial.values for trial in stored] == [[0.25, 12.0, 0.5], None]
+        assert [way.name for way in ledger.study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):

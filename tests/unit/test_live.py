@@ -43,6 +43,40 @@ def test_on_a_terminal_the_best_the_running_and_the_failed_are_shown():
         assert part in text
 
 
+def test_the_cost_is_said_in_worker_hours_of_all_sessions():
+    file = io.StringIO()
+    before = (ended(0, 0.7, duration_s=3600.0),)
+    with SearchDisplay("s", 3, ended=before, num_workers=2, console=Console(file=file, width=40)) as display:
+        display.finished(ended(1, 0.5, duration_s=1800.0))
+        display.finished(ended(2, None, reason="it broke", duration_s=900.0))
+    lines = file.getvalue().splitlines()
+    assert ", 3.00 worker-hours (l1)" in lines[1]  # 2 x (1 h + 0.5 h)
+    assert ", 3.50 worker-hours (l2)" in lines[2]
+    assert display.worker_hours == 3.5
+
+
+def test_a_time_budget_limits_the_time_that_is_left_and_notes_come_first():
+    file = io.StringIO()
+    display = SearchDisplay(
+        "s", None, time_left_s=lambda: 90.0, notes=["careful"], console=Console(file=file, width=40)
+    )
+    with display:
+        display.finished(ended(0, 0.5))
+    lines = file.getvalue().splitlines()
+    assert lines[:2] == ["careful", "s: trials until the time is up, 0:01:30 to begin them"]
+    assert lines[2].startswith("[1] trial 0: P 0.500, best 0.500, 1.5 s, 0:01:30 left")
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, record=True)
+    console.print(display._render())
+    assert "1 trials, 0:01:30 left" in console.export_text()
+
+
+def test_costs_are_shown_where_they_are_objectives():
+    file = io.StringIO()
+    with SearchDisplay("s", 2, show_costs=True, console=Console(file=file, width=40)) as display:
+        display.finished(ended(0, 0.5, costs={"parameters": 12345.0, "latency_ms": 1.5}))
+    assert "P 0.500, 12,345 parameters, 1.50 ms, best" in file.getvalue()
+
+
 def test_the_time_that_is_left_is_unknown_before_the_first_trial_has_ended():
     display = SearchDisplay("s", 2, ended=(ended(0, 0.5),), console=Console(file=io.StringIO()))
     assert display.remaining_s() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from affectgrid.search.space import load_space, parse_space
 from affectgrid.training.config import TrainConfig
 
 SIGMA = {"float": [0.2, 1.0], "log": True}
+LR = {"optim.lr": {"float": [1e-4, 1e-2]}}
+MODE = {"choice": ["ensemble", "fixed", "none"]}
+WEIGHT = {"prompt.weight": {"float": [0, 1], "when": "prompt.mode != none"}}
+TWO = [{"maximise": "val/p_best"}, {"minimise": "parameters"}]
 
 
 def space_of(dimensions: dict[str, Any], **others: Any) -> SearchSpace:
@@ -28,12 +33,13 @@ def problems_of(content: dict[str, Any]) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-@pytest.mark.parametrize("name", ["smoke", "fusion", "arms", "ablation"])
+@pytest.mark.parametrize("name", ["smoke", "fusion", "arms", "ablation", "final"])
 def test_every_space_loads_and_opens_with_command_time_and_score(repository: Path, name: str):
     path = repository / "search_spaces" / f"{name}.yaml"
     space = load_space(path)
     assert space.name == name
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert head[0] == "# yaml-language-server: $schema=schema.json"  # editors complete and check it
     assert any(line.startswith("# command:") and "jobs/tune.py" in line for line in head)
     assert any(line.startswith("# expected:") for line in head)
 
@@ -85,6 +91,51 @@ def test_points_are_completed_with_defaults_that_can_be_sampled():
         {"optim.lr": 1e-3, "prompt.mode": "ensemble", "prompt.sigma_ratio": 0.5},
         {"optim.lr": 1e-3, "prompt.mode": "none", "model.hidden_dim": 128},
     ]
+
+
+def test_the_default_comes_first_where_no_point_is_equal_to_it():
+    space = space_of({**LR, "prompt.mode": MODE}, points=[{"prompt.mode": "none"}])
+    assert space.first_points() == [
+        {"optim.lr": 1e-3, "prompt.mode": "ensemble"},
+        {"optim.lr": 1e-3, "prompt.mode": "none"},
+    ]
+    spelt_out = space_of(LR, points=[{"optim.lr": 5e-3}, {"optim.lr": 1e-3}])
+    assert spelt_out.first_points() == [{"optim.lr": 5e-3}, {"optim.lr": 1e-3}]  # it is there: the order is the user's
+
+
+def test_trials_and_time_are_two_limits():
+    assert space_of(LR).num_trials == 20
+    assert space_of(LR, trials=7, time_budget="2h").num_trials == 7
+    timed = space_of(LR, time_budget="1h 30min")
+    assert (timed.num_trials, timed.time_budget_s) == (None, 5400)
+    assert timed.identity() == space_of(LR, time_budget=5).identity() == space_of(LR).identity()
+
+
+def test_one_objective_reads_as_before_and_several_are_part_of_the_identity():
+    assert space_of(LR).identity()["objective"] == "val/p_best"
+    assert space_of(LR, objective=TWO).identity()["objective"] == TWO
+    assert space_of(LR, objective=[TWO[0]]).identity() == space_of(LR).identity()
+
+
+def test_a_condition_may_exclude_a_value_that_is_not_searched():
+    space = space_of({"prompt.mode": {"choice": ["ensemble", "fixed"]}, **WEIGHT})
+    assert "prompt.weight" in space.first_points()[0]
+
+
+def test_a_file_is_checked_with_the_values_that_replace_its_own(tmp_path: Path):
+    path = tmp_path / "space.yaml"
+    path.write_text("name: t\nsampler: grid\nspace: {optim.epochs: {int: [1, 5]}}\n")
+    assert load_space(path, name="other", trials=None).name == "other"
+    with pytest.raises(ConfigError, match="SPACE-FIT"):
+        load_space(path, trials=4)
+
+
+def test_cmaes_names_its_package_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)  # an import of it fails
+    found = problems_of({"space": {**LR, "model.dropout": {"float": [0, 0.5]}}, "sampler": "cmaes"})
+    assert len(found) == 1
+    assert "SPACE-PACKAGE" in found[0]
+    assert "pip install 'affectgrid[cmaes]'" in found[0]
 
 
 def test_prompt_files_are_all_that_a_trial_may_ask_for():
@@ -170,6 +221,54 @@ def test_a_condition_that_cannot_be_read_says_what_can(text: str):
         ),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "points": [{"optim.lr": 0.1}]}, "SPACE-POINT", "not searched"),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "objective": "val/f1"}, "SPACE-VALUE", "val/p_best"),
+        ({"space": LR, "objective": [{"maximise": "val/p_best"}, {"minimise": "params"}]}, "SPACE-VALUE", "parameters"),
+        ({"space": LR, "objective": [{"maximize": "val/p_best"}]}, "SPACE-KEY", "did you mean 'maximise'"),
+        ({"space": LR, "objective": [{"minimise": "val/p_best"}]}, "SPACE-VALUE", "'parameters'"),
+        ({"space": LR, "objective": [{"minimise": "parameters"}]}, "SPACE-VALUE", "val/p_best once"),
+        ({"space": LR, "objective": [{}]}, "SPACE-VALUE", "either maximise or minimise"),
+        ({"space": LR, "objective": []}, "SPACE-VALUE", "at least 1"),
+        ({"space": LR, "sampler": "tpee"}, "SPACE-VALUE", "did you mean 'tpe'"),
+        ({"space": LR, "pruner": "meadian"}, "SPACE-VALUE", "did you mean 'median'"),
+        ({"space": LR, "time_budget": "2 hours"}, "SPACE-VALUE", "write 2h"),
+        ({"space": LR, "time_budget": 0}, "SPACE-VALUE", "leaves no time"),
+        ({"space": LR, "time_budgt": "2h"}, "SPACE-KEY", "did you mean 'time_budget'"),
+        ({"space": LR, "objective": TWO, "pruner": "asha"}, "SPACE-FIT", "drop pruner"),
+        ({"space": LR, "objective": TWO, "pruner": "median"}, "SPACE-FIT", "pruner median with 2 objectives"),
+        ({"space": LR, "objective": TWO, "sampler": "cmaes"}, "SPACE-FIT", "take tpe or gp"),
+        ({"arms": [{"name": "a"}], "objective": TWO}, "SPACE-FIT", "arms with several objectives"),
+        ({"arms": [{"name": "a"}], "sampler": "gp"}, "SPACE-FIT", "arms are run as they are"),
+        ({"space": LR, "sampler": "grid"}, "SPACE-FIT", "optim.lr is continuous"),
+        ({"space": {"optim.epochs": {"int": [1, 5]}}, "sampler": "grid", "trials": 4}, "SPACE-FIT", "5 combinations"),
+        ({"space": {"optim.epochs": {"int": [1, 20_000]}}, "sampler": "grid"}, "SPACE-FIT", "more than 10000"),
+        ({"space": LR, "sampler": "cmaes"}, "SPACE-FIT", "cmaes with 1 numbers"),
+        (
+            {"space": {"prompt.mode": MODE, "prompt.file": {"choice": ["a", "b"]}}, "sampler": "cmaes"},
+            "SPACE-FIT",
+            "at least 2",
+        ),
+        ({"space": {**LR, "prompt.mode": MODE, **WEIGHT}, "sampler": "cmaes"}, "SPACE-FIT", "prompt.weight, which not"),
+        (
+            {"space": {"prompt.weight": {"float": [0, 1], "when": "prompt.mode != none"}}, "sampler": "gp"}
+            | {"constants": {"prompt.mode": "fixed"}},
+            "SPACE-FIT",
+            "take tpe",
+        ),
+        ({"space": {"model.dropout": {"float": [0.1, 0.4], "step": 0.2}}}, "SPACE-VALUE", "end at 0.3"),
+        (
+            {"space": {"model.dropout": {"float": [0.0, 0.4], "step": 0.2}}, "points": [{"model.dropout": 0.3}]},
+            "SPACE-POINT",
+            "outside the space",
+        ),
+        (
+            {"space": {"prompt.mode": MODE, "prompt.weight": {"float": [0, 1], "when": "prompt.mode == fixd"}}},
+            "SPACE-WHEN",
+            "did you mean 'fixed'",
+        ),
+        (
+            {"space": {"prompt.mode": MODE, "prompt.weight": {"float": [0, 1], "when": "prompt.mode == learned"}}},
+            "SPACE-WHEN",
+            "prompt.mode == learned is never true",
+        ),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "trials": 0}, "SPACE-VALUE", "greater than 0"),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "arms": [{"name": "a"}]}, "SPACE-VALUE", "either space or arms"),
         ({"arms": [{"name": "a"}, {"name": "a"}]}, "SPACE-VALUE", "one name"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from affectgrid.search.summary import SeedRecord, StudySummary, TrialRecord, settings, spread
+from affectgrid.search.objective import Goal
+from affectgrid.search.summary import SeedRecord, StudySummary, TrialRecord, front, settings, spread
 
 
 def seed(number: int, *scores: tuple[float, float]) -> SeedRecord:
@@ -87,6 +88,35 @@ def test_arms_have_mean_and_standard_deviation_of_a_sample(tmp_path: Path):
         "s": "3",
     }
     assert (rows[1]["seeds"], rows[1]["P"]) == ("1", "0.300")  # the one that failed is not a seed
+
+
+TWO = (Goal(maximise="val/p_best"), Goal(minimise="parameters"))
+
+
+def test_a_front_is_kept_shown_and_drawn(tmp_path: Path):
+    sizes = {0: 100.0, 1: 100.0, 2: 40.0, 3: 10.0}
+    trials = [trial(n, p, costs={"parameters": sizes[n]}) for n, p in enumerate([0.5, 0.6, 0.3])]
+    trials.append(trial(3, 0.9, "pruned", costs={"parameters": 10.0}))
+    summary = study(tmp_path, *trials, pareto=front(trials, TWO))
+    assert [(point.trial, point.values) for point in summary.pareto] == [
+        (1, {"val/p_best": 0.6, "parameters": 100.0}),
+        (2, {"val/p_best": 0.3, "parameters": 40.0}),
+    ]
+    assert summary.pareto_table() == [
+        {"trial": "1", "P": "0.600", "parameters": "100", "settings": "lr 0.001"},
+        {"trial": "2", "P": "0.300", "parameters": "40", "settings": "lr 0.002"},
+    ]
+    assert summary.cost_points() == {"parameters": {0: (100.0, 0.5), 1: (100.0, 0.6), 2: (40.0, 0.3)}}
+    kept = json.loads(summary.write().read_text())["pareto"]
+    assert kept[1] == {"trial": 2, "values": {"val/p_best": 0.3, "parameters": 40.0}}
+    assert front(trials, TWO[:1]) == ()
+    assert study(tmp_path, trial(0, 0.5)).cost_points() == {}
+
+
+def test_a_spent_time_budget_finishes_a_study(tmp_path: Path):
+    summary = study(tmp_path, trial(0, 0.5), out_of_time=True)
+    assert summary.finished
+    assert summary.headline() == "s: 1 of 4 trials, time budget spent, 12 s"
 
 
 def test_spread_of_nothing_and_of_one():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ray import tune as ray_tune
@@ -55,17 +56,27 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         if "failure" in result:
             self._end(trial, "failed", reason=result["failure"])
         elif OBJECTIVE in result:  # otherwise it never ran
-            self._end(trial, "complete" if result.get("finished") else "pruned", objective=result[OBJECTIVE])
+            state: State = "complete" if result.get("finished") else "pruned"
+            self._end(trial, state, objective=result[OBJECTIVE], costs=result.get("costs"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial, "failed", reason=_death(trial))
 
-    def _end(self, trial: Trial, state: State, *, objective: float | None = None, reason: str | None = None) -> None:
+    def _end(
+        self,
+        trial: Trial,
+        state: State,
+        *,
+        objective: float | None = None,
+        costs: Mapping[str, float] | None = None,
+        reason: str | None = None,
+    ) -> None:
         running = self.running.pop(trial.config["number"], None)
         if running is None:
             return
         duration_s = (trial.last_result or {}).get("duration_s", time.monotonic() - running.began)
-        record = self.ledger.finish(running.record(state, objective, reason, round(duration_s, 3)))
+        record = running.record(state, objective, reason, round(duration_s, 3))
+        record = self.ledger.finish(record.model_copy(update={"costs": dict(costs or {})}))
         self.log.finished(record)
         self.display.finished(ended(record))
 
@@ -100,7 +111,7 @@ class _Running:
 def ended(record: TrialRecord) -> Ended:
     """What the display shows of a trial that ended."""
     score = None if record.state == "failed" else record.objective
-    return Ended(record.number, record.label, record.state, score, record.duration_s, record.reason)
+    return Ended(record.number, record.label, record.state, score, record.duration_s, record.reason, record.costs)
 
 
 def _death(trial: Trial) -> str:

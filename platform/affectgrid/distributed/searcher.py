@@ -25,10 +25,10 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked)
+        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked, lessons=ledger.lessons)
         super().__init__(
             space=proposer(ledger.space),
-            metric=OBJECTIVE,
+            metric=OBJECTIVE,  # what every report holds; with several objectives the ledger tells Optuna all of them
             mode="max",
             sampler=sampler,
             study_name=ledger.space.name,
@@ -36,22 +36,32 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         )
         ledger.study.sampler = sampler
         self._ot_study = ledger.study
+        self._ledger = ledger
         self._orphans = ledger.orphans()
         self._num_left = ledger.num_left
         self._reported = {(trial.number, step) for trial in self._orphans for step in _steps(trial)}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial's number and proposal."""
+        """The next trial's number and proposal; after the time budget only those that were interrupted."""
+        self._ledger.start_clock()
         if self._num_left == 0:
             return str(Searcher.FINISHED)
-        self._num_left -= 1
+        if not self._orphans and self._ledger.out_of_time:
+            self._ledger.note_time_spent()
+            return str(Searcher.FINISHED)
+        self._num_left = None if self._num_left is None else self._num_left - 1
         if self._orphans:
             self._ot_trials[trial_id] = self._orphans.pop(0)
         proposal = super().suggest(trial_id)
         return {"number": self._ot_trials[trial_id].number, "proposal": proposal}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an epoch's objective, for the dashboard; a trial that is tried again reports its epochs once."""
+        """Report an epoch's objective, for the dashboard; a trial that is tried again reports its epochs once.
+
+        Of several objectives Optuna knows no values but the last.
+        """
+        if len(self._ledger.space.objective) > 1:
+            return
         step = (self._ot_trials[trial_id].number, result["training_iteration"])
         if step not in self._reported and math.isfinite(result[OBJECTIVE]):
             self._reported.add(step)

@@ -31,7 +31,8 @@ class StudyLog:
     def __init__(self, tracker: Tracker, ledger: Ledger, manifest: Manifest) -> None:
         self.tracker, self.ledger, self.space = tracker, ledger, ledger.space
         self.tags = manifest.tags()
-        self.run = tracker.study(self.space.name, self.space.identity(), {**self.tags, "trials": self.space.num_trials})
+        planned = ledger.num_planned or f"as many as fit into {self.space.time_budget}"
+        self.run = tracker.study(self.space.name, self.space.identity(), {**self.tags, "trials": planned})
         self.trials: dict[int, RunLog] = {}
         self._seed_runs: dict[tuple[int, int], RunLog] = {}
         self._unsent: dict[int, list[tuple[int, Metrics]]] = {}
@@ -127,7 +128,7 @@ class StudyLog:
             names = sorted(record.seeds[0].best.keys() - {"epoch", "lr", "val/p_best"})
             best = {f"best/{name.rpartition('/')[2]}": record.score(name) for name in names if name.startswith("val/")}
             epoch = int(record.seeds[0].best["epoch"])
-            run.metrics({**best, "duration_s": record.duration_s}, epoch)
+            run.metrics({**best, **record.costs, "duration_s": record.duration_s}, epoch)
         run.tags({"state": record.state, **({"reason": record.reason} if record.reason else {})})
         status: Any = _STATUS[record.state]
         for (number, _seed), seed_run in self._seed_runs.items():

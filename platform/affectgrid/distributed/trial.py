@@ -13,9 +13,11 @@ from ray import tune
 
 from affectgrid.distributed.searcher import OBJECTIVE
 from affectgrid.search.ledger import trial_folder
+from affectgrid.search.objective import LATENCY_MS
 from affectgrid.search.optuna_glue import Assignment, assignment
 from affectgrid.search.schema import SearchSpace
 from affectgrid.training.checkpoint import CheckpointFolder, Save
+from affectgrid.training.cost import model_costs
 from affectgrid.training.loop import Metrics, Report, fit
 from affectgrid.training.package import save_package
 from affectgrid.training.prepared import PreparedData
@@ -35,20 +37,24 @@ def run_trial(config: dict[str, Any], *, space: SearchSpace, data: PreparedData,
     folder = trial_folder(Path(study), assigned.number)
     began = time.monotonic()
     try:
-        objective = _run_seeds(assigned, space, data, folder)
+        objective, costs = _run_seeds(assigned, space, data, folder)
     except Exception as error:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.txt").write_text(traceback.format_exc())
         failure = f"{type(error).__name__}: {error}"
         tune.report({OBJECTIVE: WORST, "failure": failure, "duration_s": time.monotonic() - began})
     else:
-        tune.report({OBJECTIVE: objective, "finished": True, "duration_s": time.monotonic() - began})
+        duration_s = time.monotonic() - began
+        tune.report({OBJECTIVE: objective, "costs": costs, "finished": True, "duration_s": duration_s})
 
 
-def _run_seeds(assigned: Assignment, space: SearchSpace, data: PreparedData, folder: Path) -> float:
-    """The mean over the seeds of the best P."""
+def _run_seeds(
+    assigned: Assignment, space: SearchSpace, data: PreparedData, folder: Path
+) -> tuple[float, dict[str, float]]:
+    """The mean over the seeds of the best P, and what a model of this shape costs."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     best: list[float] = []
+    costs: dict[str, float] = {}
     for seed in assigned.seeds:
         config = space.resolve(assigned.values, seed=seed)
         prompts = data.prompts[config.prompt.file]
@@ -67,8 +73,15 @@ def _run_seeds(assigned: Assignment, space: SearchSpace, data: PreparedData, fol
             package_folder(folder, seed), result.model, config, prompts.grid, encoders=encoders, metrics=result.best
         )
         best.append(result.best["val/p"])
+        costs = costs or model_costs(
+            result.model.to(device),
+            data.validation,
+            config.window,
+            device=device,
+            latency=any(goal.metric == LATENCY_MS for goal in space.objective),
+        )
         shutil.rmtree(checkpoints.root, ignore_errors=True)
-    return sum(best) / len(best)
+    return sum(best) / len(best), costs
 
 
 def package_folder(trial: Path, seed: int) -> Path:

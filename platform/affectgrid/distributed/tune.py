@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ray
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from affectgrid.distributed import cluster
 from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
@@ -22,10 +23,12 @@ from affectgrid.distributed.study_log import StudyLog
 from affectgrid.distributed.trial import package_folder, run_trial
 from affectgrid.errors import ModelError
 from affectgrid.reporting.live import SearchDisplay
-from affectgrid.reporting.study import BestModel, draw_best, write_report
+from affectgrid.reporting.study import BestModel, add_front, draw_best, write_report
+from affectgrid.search.fits import notes
 from affectgrid.search.ledger import Ledger, open_ledger
 from affectgrid.search.schema import SearchSpace
-from affectgrid.search.summary import StudySummary, TrialRecord
+from affectgrid.search.summary import StudySummary, TrialRecord, front
+from affectgrid.search.warm_start import read_lessons
 from affectgrid.settings import Settings
 from affectgrid.tracking import Tracker
 from affectgrid.training import manifest
@@ -57,24 +60,39 @@ def tune(
     tracker: Tracker,
     max_concurrent: int | None = None,
     resources: TrialResources | None = None,
+    extend: int = 0,
+    warm_start: Path | None = None,
 ) -> StudySummary:
     """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
 
-    Ray must be connected, and every node must see `storage`. Raises what `open_ledger` raises.
+    Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
+    `read_lessons` raise.
+
+    Args:
+        extend: trials that are added to a study that is done.
+        warm_start: folder of an older study that the sampler learns from.
     """
     folder = storage / space.name
     began = time.monotonic()
     with open_ledger(folder, space, data=data.fingerprint) as ledger:
+        lessons = read_lessons(warm_start, space, data=data.fingerprint) if warm_start else None
+        if lessons is not None:
+            ledger.learn(lessons)
+        if extend:
+            ledger.extend(extend)
         facts = manifest.collect(data=data.fingerprint, device=_device())
         log = StudyLog(tracker, ledger, facts)
         status = "KILLED"
         try:
-            worked = ledger.num_left > 0
+            worked = not ledger.done
             if worked:
-                _search(ledger, data, log, max_concurrent=max_concurrent, resources=resources or TrialResources())
+                said = [*notes(space), *([lessons.describe()] if lessons else [])]
+                taken = resources or TrialResources()
+                _search(ledger, data, log, max_concurrent=max_concurrent, resources=taken, said=said)
             summary = _summarise(ledger, data, facts, time.monotonic() - began)
-            if worked or not (folder / "report.html").exists():
+            if worked or _is_stale(folder / "report.html", ledger):
                 _report(summary, ledger, data, log)
+            ledger.settle()
             status = "FINISHED"
         finally:
             log.close(status)
@@ -82,12 +100,27 @@ def tune(
 
 
 def _search(
-    ledger: Ledger, data: PreparedData, log: StudyLog, *, max_concurrent: int | None, resources: TrialResources
+    ledger: Ledger,
+    data: PreparedData,
+    log: StudyLog,
+    *,
+    max_concurrent: int | None,
+    resources: TrialResources,
+    said: Sequence[str] = (),
 ) -> None:
     space = ledger.space
     shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
-    with SearchDisplay(space.name, space.num_trials, ended=before) as display, _quiet():
+    clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
+    shown = SearchDisplay(
+        space.name,
+        ledger.num_planned,
+        ended=before,
+        time_left_s=clock,
+        show_costs=len(space.objective) > 1,
+        notes=said,
+    )
+    with shown as display, _quiet():
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
             run_trial, space=space, data=data, study=str(ledger.folder), num_threads=max(1, int(resources.cpus))
         )
@@ -96,7 +129,7 @@ def _search(
             tune_config=ray_tune.TuneConfig(
                 metric=OBJECTIVE,
                 mode="max",
-                num_samples=ledger.num_left,
+                num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: as long as it proposes
                 search_alg=GuardedOptunaSearch(ledger),
                 scheduler=_scheduler(space),
                 max_concurrent_trials=max_concurrent,
@@ -116,6 +149,7 @@ def _search(
 
 
 def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
+    records = tuple(record for _, record in sorted(ledger.records.items()))
     summary = StudySummary(
         name=ledger.space.name,
         description=ledger.space.description,
@@ -123,8 +157,10 @@ def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wal
         data=data.fingerprint,
         encoders=data.train.encoders,
         rendered=all(track.startswith("rendered-") for track in data.validation.track_ids),
-        num_planned=ledger.space.num_trials,
-        trials=tuple(record for _, record in sorted(ledger.records.items())),
+        num_planned=len(records) if ledger.num_planned is None else ledger.num_planned,
+        trials=records,
+        pareto=front(records, ledger.space.objective),
+        out_of_time=ledger.num_left != 0 and ledger.out_of_time,
         wall_s=wall_s,
         folder=ledger.folder,
         commit=facts.commit,
@@ -146,6 +182,12 @@ def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Stud
     log.artifacts([report, ledger.folder / "summary.json"], "report")
 
 
+def _is_stale(report: Path, ledger: Ledger) -> bool:
+    """Whether a kill came between the last trial and the report."""
+    ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
+    return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
+
+
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
     seed = max(best.seeds, key=lambda record: record.best["val/p"])
     package = package_folder(ledger.folder_of(best.number), seed.seed)
@@ -159,6 +201,9 @@ def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: Prepar
         histories={f"seed {record.seed}": record.history for record in best.seeds},
         course={trial.number: trial.objective for trial in summary.trials if trial.objective is not None},
     )
+    if summary.pareto:
+        numbers = [point.trial for point in summary.pareto]
+        drawn = add_front(drawn, ledger.folder / "best", summary.cost_points(), numbers)
     pictures = [picture.path for picture in drawn.pictures]
     log.artifacts(pictures, "figures")
     log.artifacts(pictures, "figures", trial=best.number)
@@ -174,7 +219,11 @@ def _scheduler(space: SearchSpace) -> TrialScheduler:
     dimension = space.space.get("optim.epochs")
     most = max(dimension.extremes()) if dimension else space.resolve({}, seed=0).optim.epochs
     longest = int(most) * len(space.seeds) + 1  # the last report says that the trial is finished
-    return ASHAScheduler(max_t=longest, grace_period=max(1, longest // 9), reduction_factor=3)
+    grace = max(1, longest // 9)
+    if space.pruner == "median":  # a trial ends where its best so far is below the median of the others' running means
+        never = math.inf  # or it would pause trials, and one without a checkpoint would begin again
+        return MedianStoppingRule(time_attr="training_iteration", grace_period=grace, min_time_slice=never)
+    return ASHAScheduler(max_t=longest, grace_period=grace, reduction_factor=3)
 
 
 def _bundle(resources: TrialResources) -> dict[str, float]:

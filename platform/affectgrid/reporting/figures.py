@@ -158,6 +158,32 @@ def search_course(numbers: Sequence[int], objectives: Sequence[float], *, label:
     return figure
 
 
+def pareto(
+    points: Mapping[int, tuple[float, float]], front: Sequence[int], *, labels: tuple[str, str], log: bool = False
+) -> Figure:
+    """Trials by what they cost and what they reach, those of the front joined and numbered.
+
+    Args:
+        points: cost and score of each trial, by its number.
+        front: numbers of the trials that no other beats.
+        labels: of cost and score.
+        log: whether the cost spans decades.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = _figure(3.4, 2.4)
+        axes = figure.subplots()
+        axes.plot(*np.transpose(list(points.values())), "o", color=_GRID, markersize=3, label="trial")
+        best = np.array(sorted(points[number] for number in front))
+        axes.plot(*best.T, "o-", color=_ACCENT, markersize=4, label="Pareto front")
+        for number in front:
+            axes.annotate(str(number), points[number], xytext=(3, -8), textcoords="offset points", fontsize=6)
+        if log:
+            axes.set_xscale("log")
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.legend(loc="lower right")
+    return figure
+
+
 def _figure(width_in: float, height_in: float) -> Figure:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: it would keep every figure alive

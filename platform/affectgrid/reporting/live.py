@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -15,11 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 _NUM_BEST = 5
+_COSTS = {"parameters": "{:,.0f} parameters", "latency_ms": "{:.2f} ms"}
 
 
 @dataclasses.dataclass
 class _Running:
     label: str
+    began: float
     epoch: int = 0
     num_epochs: int = 0
     best: float = math.nan
@@ -27,7 +30,7 @@ class _Running:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a trial ended; `score` is None where it failed, and `reason` says why."""
+    """How a trial ended; `score` is None where it failed, and `reason` says why. `costs` are shown where given."""
 
     number: int
     label: str
@@ -35,28 +38,54 @@ class Ended:
     score: float | None
     duration_s: float
     reason: str | None = None
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class SearchDisplay:
-    """Shows what it is told. Use it as a context; `console` decides between the two ways."""
+    """Shows what it is told. Use it as a context; `console` decides between the two ways.
+
+    Args:
+        title: of the study.
+        num_trials: that it has when it is done; None where only the time limits it.
+        ended: trials of earlier sessions.
+        time_left_s: tells what is left of a time budget.
+        num_workers: of each trial; its time counts as often in the worker-hours.
+        show_costs: whether a trial's costs are shown beside its score.
+        notes: lines that are said at the start.
+        console: where it is shown.
+    """
 
     def __init__(
-        self, title: str, num_trials: int, *, ended: tuple[Ended, ...] = (), console: Console | None = None
+        self,
+        title: str,
+        num_trials: int | None,
+        *,
+        ended: tuple[Ended, ...] = (),
+        time_left_s: Callable[[], float] | None = None,
+        num_workers: int = 1,
+        show_costs: bool = False,
+        notes: Sequence[str] = (),
+        console: Console | None = None,
     ) -> None:
         self.title, self.num_trials = title, num_trials
         self.console = console or Console()
         self.ended = list(ended)
         self.running: dict[int, _Running] = {}
+        self.time_left_s, self.num_workers, self.show_costs, self.notes = time_left_s, num_workers, show_costs, notes
         self._num_before = len(ended)
         self._since = time.monotonic()
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> SearchDisplay:
+        for note in self.notes:
+            self._say(note)
         if self.console.is_terminal:
             self._live.start()
         else:
             gone_on = f", {self._num_before} done before" if self._num_before else ""
-            self._say(f"{self.title}: {self.num_trials} trials{gone_on}")
+            number = "trials until the time is up" if self.num_trials is None else f"{self.num_trials} trials"
+            time_left = f", {_clock(self.time_left_s())} to begin them" if self.time_left_s else ""
+            self._say(f"{self.title}: {number}{gone_on}{time_left}")
         return self
 
     def __exit__(
@@ -67,7 +96,7 @@ class SearchDisplay:
 
     def started(self, number: int, label: str, num_epochs: int) -> None:
         """A trial begins, or begins again."""
-        self.running[number] = _Running(label, num_epochs=num_epochs)
+        self.running[number] = _Running(label, time.monotonic(), num_epochs=num_epochs)
 
     def progressed(self, number: int, epoch: int, best: float) -> None:
         """An epoch is done."""
@@ -88,29 +117,53 @@ class SearchDisplay:
         complete = [trial for trial in self.ended if trial.state == "complete" and trial.score is not None]
         return max(complete, key=lambda trial: trial.score or 0.0, default=None)
 
+    @property
+    def worker_hours(self) -> float:
+        """What the trials have cost, over all sessions: their time, times the workers of each."""
+        now = time.monotonic()
+        ended_s = sum(trial.duration_s for trial in self.ended)
+        return self.num_workers * (ended_s + sum(now - trial.began for trial in self.running.values())) / 3600
+
     def remaining_s(self) -> float | None:
-        """Time to the end at the rate of this session; None before the first trial has ended."""
+        """Time to the end at the rate of this session; None before the first trial has ended.
+
+        A time budget that ends sooner says how long other trials may begin.
+        """
+        limit = self.time_left_s() if self.time_left_s is not None else None
         done = len(self.ended) - self._num_before
-        return (self.num_trials - len(self.ended)) * (time.monotonic() - self._since) / done if done else None
+        if not done or self.num_trials is None:
+            return limit
+        left = (self.num_trials - len(self.ended)) * (time.monotonic() - self._since) / done
+        return left if limit is None else min(left, limit)
+
+    def _count(self) -> str:
+        return str(len(self.ended)) if self.num_trials is None else f"{len(self.ended)}/{self.num_trials}"
 
     def _line(self, ended: Ended) -> str:
-        count = f"[{len(self.ended)}/{self.num_trials}]"
         score = f"P {ended.score:.3f}" if ended.score is not None else f"FAILED: {ended.reason}"
         early = ", ended early" if ended.state == "pruned" else ""
         best = f", best {self.best.score:.3f}" if self.best is not None else ""
-        times = f"{ended.duration_s:.1f} s, {self._left()}"
-        return f"{count} trial {ended.number}: {score}{early}{best}, {times} ({ended.label})"
+        facts = [f"{ended.duration_s:.1f} s", self._left(), self._cost()]
+        result = f"{score}{self._costs(ended)}{early}{best}"
+        return f"[{self._count()}] trial {ended.number}: {result}, {', '.join(filter(None, facts))} ({ended.label})"
+
+    def _costs(self, ended: Ended) -> str:
+        shown = [_COSTS[name].format(value) for name, value in ended.costs.items() if name in _COSTS]
+        return "".join(f", {cost}" for cost in shown) if self.show_costs else ""
+
+    def _cost(self) -> str:
+        return f"{self.worker_hours:.2f} worker-hours"
 
     def _left(self) -> str:
         left = self.remaining_s()
-        return "" if left is None else f"{datetime.timedelta(seconds=round(left))} left"
+        return "" if left is None else f"{_clock(left)} left"
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
         failed = sum(trial.state == "failed" for trial in self.ended)
-        facts = [f"{len(self.ended)}/{self.num_trials} trials", self._left()]
+        facts = [f"{self._count()} trials", self._left(), self._cost()]
         facts += [f"best P {self.best.score:.3f}"] if self.best is not None else []
         facts += [f"{failed} failed"] if failed else []
         head = Table.grid(padding=(0, 2))
@@ -126,10 +179,15 @@ class SearchDisplay:
             )
         complete = [trial for trial in self.ended if trial.score is not None]
         for ended in sorted(complete, key=lambda trial: -(trial.score or 0.0))[:_NUM_BEST]:
-            table.add_row(str(ended.number), f"{ended.score:.3f}", f"{ended.duration_s:.1f} s", Text(ended.label))
+            facts = f"{ended.duration_s:.1f} s{self._costs(ended)}"
+            table.add_row(str(ended.number), f"{ended.score:.3f}", facts, Text(ended.label))
         for number, trial in sorted(self.running.items()):
             score = "" if math.isnan(trial.best) else f"{trial.best:.3f}"
             table.add_row(str(number), score, f"epoch {trial.epoch}/{trial.num_epochs}", Text(trial.label), style="dim")
         for failed in [trial for trial in self.ended if trial.state == "failed"][-3:]:
             table.add_row(str(failed.number), "", "failed", Text(failed.reason or ""), style="red")
         return table
+
+
+def _clock(duration_s: float) -> str:
+    return str(datetime.timedelta(seconds=round(duration_s)))

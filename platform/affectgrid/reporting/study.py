@@ -41,6 +41,7 @@ class StudyView(Protocol):
     def headline(self) -> str: ...
     def caveat(self) -> str: ...
     def leaderboard(self, top: int = 10) -> Sequence[Row]: ...
+    def pareto_table(self) -> Sequence[Row]: ...
     def arms_table(self) -> Sequence[Row]: ...
     def failures(self) -> Sequence[Row]: ...
 
@@ -61,7 +62,7 @@ class BestModel:
 
 
 def study_tables(study: StudyView) -> list[Table]:
-    """Arms where there are some, else the best trials; then the failures."""
+    """The Pareto front or the arms where there are some, else the best trials; then the failures."""
     arms, caveat = study.arms_table(), study.caveat()
     spread = "mean ± standard deviation over the seeds"
     main = (
@@ -69,6 +70,10 @@ def study_tables(study: StudyView) -> list[Table]:
         if arms
         else Table.of("Best trials", study.leaderboard(), note=caveat)
     )
+    front = study.pareto_table()
+    if front:
+        note = "no other trial is at least as good in every objective and better in one"
+        main = Table.of("Pareto front", front, note=f"{note}; {caveat}" if caveat else note)
     failures = study.failures()
     return [main, *([Table.of("Failed trials", failures)] if failures else [])]
 
@@ -141,6 +146,30 @@ def _fusion_figure(package: ModelPackage, validation: Split, scores: Scores) -> 
         return {}
     view = look_inside(package.model, validation, ranked[len(ranked) // 2][1], package.config.window)
     return {} if view is None else {"fusion": figures.fusion(view)}
+
+
+def add_front(
+    best: BestModel,
+    folder: Path,
+    points: Mapping[str, Mapping[int, tuple[float, float]]],
+    front: Sequence[int],
+) -> BestModel:
+    """Draw the Pareto front, once for each cost.
+
+    Args:
+        best: what is drawn already.
+        folder: where the PNG files go.
+        points: name of a cost -> trial -> its cost and its score.
+        front: numbers of the trials that no other beats.
+    """
+    pictures = []
+    for cost, places in points.items():
+        costs = [place[0] for place in places.values()]
+        figure = figures.pareto(places, front, labels=(cost, "validation P"), log=max(costs) > 10 * min(costs))
+        words = f"Validation P of each trial over its {cost}; no other trial beats those that are joined"
+        name = f"pareto-{cost.replace(' ', '-')}.png"
+        pictures.append(html.Picture(figures.save(figure, folder / name), words, words))
+    return dataclasses.replace(best, pictures=(*best.pictures, *pictures))
 
 
 def write_report(study: StudyView, best: BestModel | None) -> Path:

@@ -34,6 +34,10 @@ class Condition:
             raise ValueError(f"{text!r}: 'in' takes a list, '==' and '!=' take one value")
         return cls(match["parent"], match["operator"], value)  # type: ignore[arg-type]  # the pattern has only these
 
+    def __str__(self) -> str:
+        value = ", ".join(map(str, self.value)) if isinstance(self.value, list) else self.value
+        return f"{self.parent} {self.operator} {f'[{value}]' if self.operator == 'in' else value}"
+
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it holds for `values`; a parent that is itself inactive makes it false."""
         if self.parent not in values:

@@ -5,6 +5,9 @@ first and the database is told afterwards, so a trial is finished exactly when i
 missed is told to it when the study is opened again. A proposal without a file was being worked on: it is taken up
 again under its own number. So no trial is lost, none runs under two numbers, and none is left RUNNING. Snapshots that
 the scheduler takes of itself have no part in it: they are always some seconds behind the database.
+
+Trials of older studies that the sampler may learn from stand in a second study of the same database: they have no part
+in the numbers, the count and the best trial of this one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import fcntl
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +26,12 @@ import optuna
 from optuna.trial import TrialState
 
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.search.budget import busy_s
+from affectgrid.search.objective import SCORE
 from affectgrid.search.optuna_glue import first_proposals
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import TrialRecord
+from affectgrid.search.warm_start import WARM_START, Lessons
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -36,6 +43,12 @@ class Ledger:
         self.folder, self.space = folder, space
         self.study = optuna.load_study(study_name=space.name, storage=_storage(folder / "study.db"))
         self.records = {record.number: record for record in _read_records(folder)}
+        self._progress = _read_progress(folder)
+        self._worked_before_s: float = max(
+            self._progress["spent_s"],
+            busy_s((record.started, record.duration_s) for record in self.records.values() if record.started),
+        )
+        self._clock_began: float | None = None
         for trial in self._running():
             if trial.number in self.records:
                 self._tell(self.records[trial.number])
@@ -46,14 +59,87 @@ class Ledger:
         return sum(trial.state != TrialState.WAITING for trial in self._trials())
 
     @property
-    def num_left(self) -> int:
-        """Trials that still have to end."""
-        return max(0, self.space.num_trials - len(self.records))
+    def num_planned(self) -> int | None:
+        """Trials that the study has when it is done, with those that `extend` added; None: only the time limits it."""
+        return None if self.space.num_trials is None else max(self.space.num_trials, self._progress["trials"])
+
+    @property
+    def num_left(self) -> int | None:
+        """Trials that still have to end; None where only the time limits them."""
+        return None if self.num_planned is None else max(0, self.num_planned - len(self.records))
+
+    @property
+    def time_left_s(self) -> float | None:
+        """What is left of the time budget over all sessions; None without one. Gaps between sessions are free."""
+        if self.space.time_budget_s is None:
+            return None
+        now_s = 0.0 if self._clock_began is None else time.monotonic() - self._clock_began
+        return max(0.0, self.space.time_budget_s - self._worked_before_s - now_s)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time budget is spent."""
+        return self.time_left_s is not None and self.time_left_s <= 0
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do: no trial was interrupted, and no other may begin."""
+        return self.num_left == 0 or (self.out_of_time and not self._interrupted())
+
+    def start_clock(self) -> None:
+        """This session asks for its first trial: from now on its time counts. A second call changes nothing."""
+        self._clock_began = time.monotonic() if self._clock_began is None else self._clock_began
+
+    def note_time_spent(self) -> None:
+        """The budget is spent to its end: a later session finds no seconds left of it."""
+        self._note_progress(spent_s=max(self._progress["spent_s"], self.space.time_budget_s or 0.0))
+
+    def extend(self, num_trials: int) -> None:
+        """Add trials to a study that is done; one that is not goes on as it is, so the same command can be repeated.
+
+        What is added counts as not done until `settle`, so that a kill after the last trial adds no others either.
+        Raises ConfigError (STUDY-EXTEND) where the number of trials is not what limits the study.
+        """
+        if not self.done or self._progress["extending"]:
+            return
+        limit = "its time budget" if self.out_of_time or self.num_planned is None else ""
+        limit = "its list of arms" if self.space.arms else "its grid" if self.space.sampler == "grid" else limit
+        if limit:
+            found, mend = f"the study ends with {limit}", "give a larger time budget, or another space and name"
+            raise ConfigError(Problem("STUDY-EXTEND", str(self.folder), found, "one that ends with its trials", mend))
+        self._note_progress(trials=(self.num_planned or 0) + num_trials, extending=True)
+
+    def settle(self) -> None:
+        """The session has ended as it should."""
+        if self._progress["extending"]:
+            self._note_progress(extending=False)
+
+    def learn(self, lessons: Lessons) -> None:
+        """Keep trials of another study for the sampler; those that are here already are not added again."""
+        name = self._lessons_name
+        directions = [goal.direction for goal in self.space.objective]
+        storage = self.study._storage
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        known = [trial.user_attrs[WARM_START] for trial in study.get_trials(deepcopy=False)]
+        for trial in lessons.trials:
+            if trial.user_attrs[WARM_START] not in known:
+                study.add_trial(trial)
+
+    @property
+    def lessons(self) -> list[Any]:
+        """Trials of other studies that the sampler may learn from."""
+        storage = self.study._storage
+        if self._lessons_name not in optuna.get_all_study_names(storage):
+            return []
+        return list(optuna.load_study(study_name=self._lessons_name, storage=storage).get_trials(deepcopy=False))
+
+    @property
+    def _lessons_name(self) -> str:
+        return f"{self.space.name}: warm start"
 
     def orphans(self) -> list[optuna.Trial]:
         """Proposals whose trial was interrupted; each goes on as itself, with the values that it has."""
-        left = [trial for trial in self._running() if trial.number not in self.records]
-        return [optuna.Trial(self.study, trial._trial_id) for trial in left]
+        return [optuna.Trial(self.study, trial._trial_id) for trial in self._interrupted()]
 
     def folder_of(self, number: int) -> Path:
         """Where a trial keeps its files."""
@@ -63,9 +149,11 @@ class Ledger:
         """Note how a trial ended; only then is the database told. A second end of the same trial changes nothing."""
         if record.number in self.records:
             return self.records[record.number]
-        if record.state != "failed" and not math.isfinite(_number(record.objective)):
-            reason = f"the objective is {record.objective}"  # Optuna would refuse it and leave the trial RUNNING
-            record = record.model_copy(update={"state": "failed", "objective": None, "reason": reason})
+        for goal in self.space.objective if record.state != "failed" else ():
+            value = record.value(goal.metric)
+            if not math.isfinite(_number(value)):  # Optuna would refuse it and leave the trial RUNNING
+                reason = f"{'the objective' if goal.metric == SCORE else goal.metric} is {value}"
+                record = record.model_copy(update={"state": "failed", "objective": None, "reason": reason})
         write_json(self.folder_of(record.number) / "trial.json", record.model_dump(mode="json"))
         self.records[record.number] = record
         self._tell(record)
@@ -75,14 +163,21 @@ class Ledger:
         if record.reason:
             trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, record.number)
             self.study._storage.set_trial_user_attr(trial_id, "reason", record.reason)
-        values = record.objective if record.state == "complete" else None
+        values = [record.value(goal.metric) for goal in self.space.objective] if record.state == "complete" else None
         self.study.tell(record.number, values, state=_STATES[record.state], skip_if_finished=True)
+
+    def _note_progress(self, **changes: float) -> None:
+        self._progress |= changes
+        write_json(self.folder / "progress.json", self._progress)
 
     def _trials(self) -> list[Any]:
         return list(self.study.get_trials(deepcopy=False))
 
     def _running(self) -> list[Any]:
         return [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+
+    def _interrupted(self) -> list[Any]:
+        return [trial for trial in self._running() if trial.number not in self.records]
 
 
 @contextlib.contextmanager
@@ -157,7 +252,8 @@ def _create_database(path: Path, space: SearchSpace) -> None:
         return
     partial = path.with_name("study.db.partial")
     partial.unlink(missing_ok=True)
-    study = optuna.create_study(study_name=space.name, storage=_storage(partial), direction="maximize")
+    directions = [goal.direction for goal in space.objective]
+    study = optuna.create_study(study_name=space.name, storage=_storage(partial), directions=directions)
     for values in first_proposals(space):
         study.enqueue_trial(values)
     study._storage.remove_session()
@@ -171,6 +267,12 @@ def _storage(path: Path) -> optuna.storages.RDBStorage:
 def _read_records(folder: Path) -> Iterator[TrialRecord]:
     for path in sorted((folder / "trials").glob("*/trial.json")):
         yield TrialRecord.model_validate_json(path.read_text())
+
+
+def _read_progress(folder: Path) -> dict[str, Any]:
+    """What `Ledger.extend` asked for, and the seconds of a time budget that was spent to its end."""
+    path = folder / "progress.json"
+    return {"trials": 0, "extending": False, "spent_s": 0.0, **(json.loads(path.read_text()) if path.exists() else {})}
 
 
 def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

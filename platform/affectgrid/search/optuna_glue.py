@@ -6,11 +6,13 @@ import dataclasses
 import functools
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import optuna
 
+from affectgrid.search.grid import combinations
+from affectgrid.search.samplers import GridSampler, TaughtSampler
 from affectgrid.search.schema import Dimension, SearchSpace, Values
 from affectgrid.search.summary import settings
 
@@ -74,25 +76,76 @@ def assignment(space: SearchSpace, number: int, proposal: Values) -> Assignment:
 
 
 def first_proposals(space: SearchSpace) -> list[Values]:
-    """What is tried before the sampler has a say, in Optuna's terms: the points, or every arm with every seed."""
+    """What is queued before the sampler has a say, in Optuna's terms: the points, or every arm with every seed."""
     if space.arms:
         return [{ARM: arm.name, SEED: seed} for seed in space.seeds for arm in space.arms]
-    return [{name: _encode(value) for name, value in point.items()} for point in space.first_points()]
+    if space.sampler == "grid":
+        return []  # its sampler knows the order
+    return [encoded(point) for point in space.first_points()]
 
 
-def make_sampler(space: SearchSpace, *, num_asked: int) -> optuna.samplers.BaseSampler:
-    """The sampler. One that goes on after `num_asked` proposals must not repeat its first random ones."""
+def make_sampler(space: SearchSpace, *, num_asked: int, lessons: Sequence[Any] = ()) -> optuna.samplers.BaseSampler:
+    """The sampler. One that goes on after `num_asked` proposals must not repeat its first random ones.
+
+    Args:
+        space: what is searched.
+        num_asked: proposals that were made before.
+        lessons: finished trials of other studies, as Optuna's FrozenTrial, that it may learn from.
+    """
     seed = (space.sampler_seed * _SEED_STRIDE + num_asked) % 2**32
     if space.arms or space.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    if space.sampler == "grid":
+        return GridSampler([encoded(values) for values in combinations(space)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            n_startup_trials=max(4, min(10, space.trials // 4)),  # of 12 trials, ten at random would be no search
-            multivariate=True,
-            group=any(dimension.when for dimension in space.space.values()),  # conditional parameters
+        if space.sampler == "cmaes":
+            return _cmaes(seed, lessons)
+        # Of 12 trials, ten at random would be no search.
+        startup = 10 if space.num_trials is None else max(4, min(10, space.num_trials // 4))
+        sampler: optuna.samplers.BaseSampler
+        if space.sampler == "gp":
+            sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        else:
+            sampler = optuna.samplers.TPESampler(
+                seed=seed,
+                n_startup_trials=startup,
+                multivariate=True,
+                group=any(dimension.when for dimension in space.space.values()),  # conditional parameters
+            )
+    return TaughtSampler(sampler, lessons) if lessons else sampler
+
+
+def encoded(values: Mapping[str, Any]) -> Values:
+    """Plain values in Optuna's terms."""
+    return {name: _encode(value) for name, value in values.items()}
+
+
+def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
+    """What Optuna calls a dimension."""
+    if dimension.float_ is not None:
+        return optuna.distributions.FloatDistribution(*dimension.float_, step=dimension.step, log=dimension.log)
+    if dimension.int_ is not None:
+        return optuna.distributions.IntDistribution(*dimension.int_, step=int(dimension.step or 1), log=dimension.log)
+    return optuna.distributions.CategoricalDistribution([_encode(value) for value in dimension.choice or ()])
+
+
+def _cmaes(seed: int, lessons: Sequence[Any]) -> optuna.samplers.BaseSampler:
+    numbers = [
+        optuna.trial.create_trial(
+            value=trial.value,
+            params={name: trial.params[name] for name in kept},
+            distributions={name: trial.distributions[name] for name in kept},
         )
+        for trial in lessons
+        # CMA-ES starts from trials that have its own parameters and no others.
+        for kept in [[name for name, kind in trial.distributions.items() if _is_range(kind)]]
+    ]
+    return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=numbers or None)
+
+
+def _is_range(kind: optuna.distributions.BaseDistribution) -> bool:
+    return not isinstance(kind, optuna.distributions.CategoricalDistribution) and not kind.single()
 
 
 def _suggest(trial: Suggests, name: str, dimension: Dimension) -> Any:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, JsonValue, model_validator
+from pydantic import AliasChoices, Field, JsonValue, field_validator, model_validator
 
+from affectgrid.search import budget, grid
 from affectgrid.search.condition import Condition
+from affectgrid.search.objective import BEST_SCORE, SCORE, Goal
 from affectgrid.settings import Settings
 from affectgrid.training.config import TrainConfig
 
 Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
 PROMPT_FILE = "prompt.file"
+_DEFAULT_TRIALS = 20
+# What may change under a study that goes on: words, and how long it goes on.
+_NO_IDENTITY = {"name", "description", "trials", "time_budget"}
 
 
 class Dimension(Settings):
@@ -45,6 +51,9 @@ class Dimension(Settings):
             raise ValueError("log and step exclude each other; drop one")
         if self.int_ is not None and self.step is not None and self.step != int(self.step):
             raise ValueError(f"an int takes whole steps, not {self.step:g}")
+        if self.step is not None and not _whole((high - low) / self.step):
+            reached = low + self.step * math.floor((high - low) / self.step)
+            raise ValueError(f"steps of {self.step:g} from {low:g} do not reach {high:g}; end at {reached:g}")
         if self.when is not None:
             Condition.parse(self.when)
         return self
@@ -68,7 +77,27 @@ class Dimension(Settings):
         if self.choice is not None:
             return value in self.choice
         low, high = self.bounds or (0.0, 0.0)
-        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            return False
+        return self._distance is None or _whole((value - low) / self._distance)
+
+    def steps(self) -> tuple[Any, ...] | None:
+        """Every value, in order; None for a continuous dimension."""
+        if self.choice is not None:
+            return self.choice
+        low, high = self.bounds or (0.0, 0.0)
+        if low == high:
+            return (low,)
+        if self._distance is None:
+            return None
+        kind = int if self.int_ is not None else float
+        count = round((high - low) / self._distance) + 1
+        return tuple(kind(round(low + number * self._distance, 12)) for number in range(count))
+
+    @property
+    def _distance(self) -> float | None:
+        """Of neighbouring values; None for a continuous dimension."""
+        return 1.0 if self.int_ is not None and self.step is None else self.step
 
 
 class Arm(Settings):
@@ -86,20 +115,49 @@ class SearchSpace(Settings):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64, description="of the study and of its folder")
     description: str = ""
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler")
+    sampler: Literal["tpe", "gp", "cmaes", "random", "grid"] = Field(
+        "tpe",
+        description="tpe for most spaces; gp for few parameters and costly trials; cmaes for numbers; grid for all",
+    )
     sampler_seed: int = Field(0, ge=0, description="of the sampler")
-    pruner: Literal["asha", "none"] = Field("none", description="whether weak trials end early")
-    trials: int = Field(20, gt=0, description="number of trials; arms need none")
+    pruner: Literal["asha", "median", "none"] = Field("none", description="whether weak trials end early")
+    trials: int | None = Field(
+        None,
+        gt=0,
+        description=f"number of trials; without it {_DEFAULT_TRIALS}, or as many as fit into time_budget; arms and a "
+        "grid need none",
+    )
+    time_budget: float | str | None = Field(
+        None, description="no trial begins after it: a number of minutes, or text such as 2h, 90min, 1h 30min"
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="each trial's runs; the objective is their mean")
-    objective: Literal["val/p_best"] = Field("val/p_best", description="what is maximised")
+    objective: tuple[Goal, ...] = Field(
+        BEST_SCORE,
+        min_length=1,
+        description="val/p_best, or a list of {maximise: val/p_best} and what is minimised: a Pareto front",
+    )
     constants: dict[str, JsonValue] = Field(
         {}, validation_alias=AliasChoices("constants", "base"), description="fixed settings"
     )
     space: dict[str, Dimension] = Field({}, description="searched settings by dotted name")
     points: tuple[dict[str, JsonValue], ...] = Field(
-        ({},), description="tried first; a parameter that a point leaves out has its default value"
+        ({},),
+        description="tried first; a parameter that a point leaves out has its default value. The point of all defaults "
+        "is put before them where it is missing",
     )
     arms: tuple[Arm, ...] = Field((), description="run each of these with each seed, instead of sampling")
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _read_objective(cls, value: Any) -> Any:
+        return ({"maximise": value},) if isinstance(value, str) else value
+
+    @field_validator("time_budget")
+    @classmethod
+    def _read_time(cls, value: float | str | None) -> float | str | None:
+        if value is not None:
+            budget.seconds(value)
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> SearchSpace:
@@ -109,16 +167,33 @@ class SearchSpace(Settings):
             raise ValueError("two arms have one name")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("a seed is there twice")
+        metrics = [goal.metric for goal in self.objective]
+        if SCORE not in metrics or len(set(metrics)) != len(metrics):
+            raise ValueError(f"objective names {SCORE} once, and nothing twice; it names {', '.join(metrics)}")
         return self
 
     @property
-    def num_trials(self) -> int:
-        """How many trials the study has when it is done; with arms one for each arm and seed."""
-        return len(self.arms) * len(self.seeds) if self.arms else self.trials
+    def num_trials(self) -> int | None:
+        """How many trials the study has when it is done; None where only the time limits it.
 
-    def with_overrides(self, *, name: str | None = None, trials: int | None = None) -> SearchSpace:
-        """A copy with another name or number of trials, where given."""
-        changes = {"name": name, "trials": trials}
+        With arms one for each arm and seed, with a grid one for each combination.
+        """
+        if self.arms:
+            return len(self.arms) * len(self.seeds)
+        if self.sampler == "grid":
+            return len(grid.combinations(self))
+        return self.trials or (None if self.time_budget is not None else _DEFAULT_TRIALS)
+
+    @property
+    def time_budget_s(self) -> float | None:
+        """`time_budget` in seconds."""
+        return None if self.time_budget is None else budget.seconds(self.time_budget)
+
+    def with_overrides(
+        self, *, name: str | None = None, trials: int | None = None, time_budget: float | str | None = None
+    ) -> SearchSpace:
+        """A copy with another name, number of trials or time, where given."""
+        changes = {"name": name, "trials": trials, "time_budget": time_budget}
         given = {field: value for field, value in changes.items() if value is not None}
         return SearchSpace.model_validate(self.model_dump(by_alias=True) | given)
 
@@ -137,8 +212,13 @@ class SearchSpace(Settings):
         return TrainConfig.model_validate(nest({**self.constants, **values, "seed": seed}))
 
     def first_points(self) -> list[Values]:
-        """`points`, with the default of every parameter that they leave out, as long as the space holds it."""
-        return [self._completed(point) for point in self.points]
+        """`points`, with the default of every parameter that they leave out, as long as the space holds it.
+
+        The point of all defaults comes first where no point is equal to it: every search shows what it is worth.
+        """
+        points = [self._completed(point) for point in self.points]
+        default = self._completed({})
+        return points if default in points else [default, *points]
 
     def _completed(self, point: Mapping[str, Any]) -> Values:
         default = self.resolve(point, seed=0)
@@ -165,7 +245,9 @@ class SearchSpace(Settings):
 
     def identity(self) -> dict[str, Any]:
         """What may not change under a study that goes on. A name, words and a larger number of trials may."""
-        fields = self.model_dump(mode="json", by_alias=True, exclude={"name", "description", "trials"})
+        fields = self.model_dump(mode="json", by_alias=True, exclude=_NO_IDENTITY)
+        goals = [{way: metric for way, metric in goal.items() if metric} for goal in fields["objective"]]
+        fields["objective"] = SCORE if self.objective == BEST_SCORE else goals
         return {name: value for name, value in fields.items() if value not in ({}, [])}
 
 
@@ -200,3 +282,8 @@ def field_names() -> tuple[str, ...]:
                 yield f"{prefix}{name}"
 
     return tuple(name for name in walk(TrainConfig().model_dump(mode="json"), "") if name != "seed")
+
+
+def _whole(number: float) -> bool:
+    """Whether it is an integer but for rounding: 0.3 / 0.1 is not quite 3."""
+    return abs(number - round(number)) < 1e-9

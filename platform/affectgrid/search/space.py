@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,23 @@ import yaml
 from pydantic import ValidationError
 
 from affectgrid.errors import ConfigError, Problem, nearest
+from affectgrid.search.condition import Condition
+from affectgrid.search.fits import misfits
+from affectgrid.search.objective import Goal
 from affectgrid.search.schema import Arm, Dimension, SearchSpace, Values, field_names
 from affectgrid.settings import Settings
 
 __all__ = ["SearchSpace", "load_space", "parse_space"]
-_SECTIONS: dict[str, type[Settings]] = {"arms": Arm, "space": Dimension}
+_SECTIONS: dict[str, type[Settings]] = {"arms": Arm, "space": Dimension, "objective": Goal}
 
 
-def load_space(path: Path) -> SearchSpace:
-    """Read a search-space file. Raises ConfigError with every problem that it has."""
+def load_space(path: Path, **overrides: object) -> SearchSpace:
+    """Read a search-space file. Raises ConfigError with every problem that it has.
+
+    Args:
+        path: the file.
+        overrides: values that replace the file's own; None leaves what the file says.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -29,7 +38,8 @@ def load_space(path: Path) -> SearchSpace:
     if not isinstance(content, dict):
         found = f"a {type(content).__name__}"
         raise ConfigError(Problem("SPACE-YAML", str(path), found, "keys and values", "see search_spaces/smoke.yaml"))
-    return parse_space(content, where=str(path))
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return parse_space(content | given, where=str(path))
 
 
 def parse_space(content: Mapping[str, Any], *, where: str = "search space") -> SearchSpace:
@@ -41,6 +51,8 @@ def parse_space(content: Mapping[str, Any], *, where: str = "search space") -> S
     problems = [*_name_problems(space, where)]
     if not problems:  # values can only be tried under names that exist
         problems = [*_condition_problems(space, where), *_value_problems(space, where)]
+    if not problems:  # only a sound space can be walked
+        problems = [*misfits(space, where)]
     if problems:
         raise ConfigError(*problems)
     return space
@@ -57,7 +69,14 @@ def _schema_problems(error: ValidationError, where: str) -> Iterator[Problem]:
         else:
             found = f"{place} is {item['input']!r}" if item["type"] != "missing" else f"{place} is missing"
             message = item["msg"].removeprefix("Value error, ")
-            yield Problem("SPACE-VALUE", where, found, message, "see search_spaces/smoke.yaml for a whole one")
+            yield Problem("SPACE-VALUE", where, found, message, _mend(item))
+
+
+def _mend(item: Any) -> str:
+    """The nearest of the values that are allowed; where any value of a kind is, an example."""
+    if item["type"] == "literal_error" and isinstance(item["input"], str):
+        return nearest(item["input"], re.findall("'([^']+)'", item["ctx"]["expected"]))
+    return "see search_spaces/smoke.yaml for a whole one"
 
 
 def _name_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
@@ -90,10 +109,28 @@ def _condition_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
             yield Problem(
                 "SPACE-WHEN", f"{where}:space.{name}", found, "another parameter", nearest(condition.parent, known)
             )
+        elif condition is not None:
+            yield from _condition_value_problems(space, name, condition, where)
     try:
         list(space.active_order())
     except ValueError as error:
         yield Problem("SPACE-WHEN", where, str(error), "no circle", "let one of them stand without when")
+
+
+def _condition_value_problems(space: SearchSpace, name: str, condition: Condition, where: str) -> Iterator[Problem]:
+    """A value that the parent can never have is a slip: the parameter would be always, or never, active."""
+    place, parent = f"{where}:space.{name}", space.space.get(condition.parent)
+    values = condition.value if condition.operator == "in" else [condition.value]
+    for value in values:
+        try:
+            space.resolve({condition.parent: value}, seed=0)
+        except ValidationError as error:
+            message = f"{value!r} is no value of {condition.parent}: {error.errors()[0]['msg']}"
+            yield Problem("SPACE-WHEN", place, message, "one that the setting can have", _mend(error.errors()[0]))
+    if parent is not None and condition.operator != "!=" and not any(parent.holds(value) for value in values):
+        found = f"{condition} is never true: the space does not hold the value"
+        known = [str(value) for value in parent.choice or parent.bounds or ()]
+        yield Problem("SPACE-WHEN", place, found, "a value that is searched", nearest(str(values[0]), known))
 
 
 def _value_problems(space: SearchSpace, where: str) -> Iterator[Problem]:

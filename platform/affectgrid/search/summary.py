@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.search.objective import HEADINGS, SCORE, Goal, pareto_front
 from affectgrid.settings import Settings
 
 Metrics = dict[str, float]
@@ -36,6 +37,7 @@ class TrialRecord(Settings):
     """One trial, as its folder keeps it.
 
     `objective` is the mean over the seeds of ``val/p_best``; None where the trial failed, and `reason` says why.
+    `costs` holds what else was measured of the model: ``parameters``, ``latency_ms``.
     """
 
     number: int
@@ -44,15 +46,27 @@ class TrialRecord(Settings):
     params: dict[str, JsonValue]
     arm: str | None = None
     objective: float | None = None
+    costs: dict[str, float] = Field({})
     reason: str | None = None
     seeds: tuple[SeedRecord, ...] = ()
     started: str = ""
     duration_s: float = 0.0
     attempts: int = 1
 
+    def value(self, metric: str) -> float | None:
+        """What the trial reached in one of the study's objectives."""
+        return self.objective if metric == SCORE else self.costs.get(metric)
+
     def score(self, metric: str) -> float:
         """Mean over the seeds of a metric at their best epochs. NaN for a trial without a result."""
         return statistics.fmean(seed.best[metric] for seed in self.seeds) if self.seeds else math.nan
+
+
+class ParetoPoint(Settings):
+    """A trial that no other beats in every objective, and what it reached in each."""
+
+    trial: int
+    values: dict[str, float]
 
 
 class StudySummary(Settings):
@@ -63,8 +77,10 @@ class StudySummary(Settings):
         data: fingerprint of the data.
         encoders: of each stream; ``tiny`` ones are random, and every table says so.
         rendered: whether the videos are the rendered ones, which every table says too.
-        num_planned: trials that the study has when it is done.
+        num_planned: trials that the study has when it is done; with a time budget, at most.
         trials: the finished ones, by number.
+        pareto: the front, the highest P first, where the study has several objectives.
+        out_of_time: whether the time budget is spent, so that no other trial begins.
         wall_s: time of the session that ended last; a study that went on after a kill has had others.
         folder: where all of it lies.
     """
@@ -77,6 +93,8 @@ class StudySummary(Settings):
     rendered: bool = False
     num_planned: int
     trials: tuple[TrialRecord, ...]
+    pareto: tuple[ParetoPoint, ...] = ()
+    out_of_time: bool = False
     wall_s: float
     folder: Path
     commit: str = "unknown"
@@ -106,7 +124,7 @@ class StudySummary(Settings):
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return len(self.trials) >= self.num_planned
+        return self.out_of_time or len(self.trials) >= self.num_planned
 
     @property
     def arms(self) -> dict[str, list[TrialRecord]]:
@@ -142,6 +160,7 @@ class StudySummary(Settings):
     def headline(self) -> str:
         """One line: how many trials, how they ended, how long it took."""
         parts = [f"{len(self.trials)} of {self.num_planned} trials"]
+        parts += ["time budget spent"] if self.out_of_time else []
         parts += [f"{len(self.pruned)} ended early"] if self.pruned else []
         parts += [f"{len(self.failed)} failed"] if self.failed else []
         return f"{self.name}: {', '.join(parts)}, {self.wall_s:.0f} s"
@@ -163,6 +182,27 @@ class StudySummary(Settings):
             for trial in self.complete[:top]
         ]
 
+    def pareto_table(self) -> list[dict[str, str]]:
+        """The Pareto front: what each of its trials reached in every objective, and its settings."""
+        records = {trial.number: trial for trial in self.trials}
+        names = varied([records[point.trial] for point in self.pareto])
+        return [
+            {"trial": str(point.trial)}
+            | {HEADINGS[metric]: f"{value:.3f}".removesuffix(".000") for metric, value in point.values.items()}
+            | {"settings": settings(records[point.trial].params, names)}
+            for point in self.pareto
+        ]
+
+    def cost_points(self) -> dict[str, dict[int, tuple[float, float]]]:
+        """Each cost by its heading -> trial -> the cost and P, of the complete trials of a study with a front."""
+        metrics = [metric for metric in (self.pareto[0].values if self.pareto else ()) if metric != SCORE]
+        return {
+            HEADINGS[metric]: {
+                trial.number: (trial.costs[metric], trial.objective or 0.0) for trial in reversed(self.complete)
+            }
+            for metric in metrics
+        }
+
     def arms_table(self) -> list[dict[str, str]]:
         """Mean and standard deviation over the seeds of every arm."""
         rows = []
@@ -179,6 +219,15 @@ class StudySummary(Settings):
             {"trial": str(trial.number), "what": trial.label, "reason": trial.reason or "unknown"}
             for trial in self.failed
         ]
+
+
+def front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> tuple[ParetoPoint, ...]:
+    """The Pareto front of the complete trials; empty for one objective, which has a best trial instead."""
+    complete = [trial for trial in trials if trial.state == "complete"] if len(goals) > 1 else []
+    metrics = [goal.metric for goal in goals]
+    points = [{metric: trial.value(metric) or 0.0 for metric in metrics} for trial in complete]
+    kept = pareto_front([list(point.values()) for point in points], goals)
+    return tuple(ParetoPoint(trial=complete[position].number, values=points[position]) for position in kept)
 
 
 def spread(values: Sequence[float]) -> str:

@@ -1,0 +1,81 @@
+"""Two samplers that Optuna lacks: a grid that a kill cannot disturb, and one that learns from other studies."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+
+class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
+    """Gives the trial with number n the n-th combination, whatever the moment of a kill or the number of workers.
+
+    Optuna's own looks for combinations that no one has taken, so trials side by side may get the same one.
+    """
+
+    def __init__(self, encoded: Sequence[Mapping[str, Any]]) -> None:
+        self.encoded = encoded
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        """None: every value comes from its combination."""
+        return {}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        """The value in the trial's combination."""
+        return self.encoded[trial.number][param_name]
+
+
+class TaughtSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
+    """Hands `inner` a view of the study in which the lessons, trials of other studies, stand before its own.
+
+    The study itself stays without them: its numbers, its count and its best trial are its own.
+    """
+
+    def __init__(self, inner: optuna.samplers.BaseSampler, lessons: Sequence[FrozenTrial]) -> None:
+        self.inner, self.lessons = inner, list(lessons)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        """Of the lessons and the study."""
+        return dict(self.inner.infer_relative_search_space(_View(study, self.lessons), trial))
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        """As `inner` does."""
+        return dict(self.inner.sample_relative(_View(study, self.lessons), trial, search_space))
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        """As `inner` does."""
+        return self.inner.sample_independent(_View(study, self.lessons), trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """As `inner` does."""
+        self.inner.before_trial(study, trial)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """As `inner` does."""
+        self.inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """As `inner` does."""
+        self.inner.reseed_rng()
+
+
+class _View(optuna.Study):  # type: ignore[misc]
+    """The same study, with more trials to look at. What is written goes to the study."""
+
+    def __init__(self, study: optuna.Study, lessons: list[FrozenTrial]) -> None:
+        self.__dict__.update(study.__dict__)
+        self._lessons = lessons
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        lessons = [trial for trial in self._lessons if states is None or trial.state in states]
+        return [*lessons, *super()._get_trials(deepcopy, states, use_cache)]
