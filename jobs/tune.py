@@ -14,7 +14,7 @@ from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, prepare
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune import TrialResources, tune
 from affectgrid.reporting.study import print_study
 from affectgrid.search.space import load_space
 from affectgrid.tracking import open_tracker
@@ -29,6 +29,8 @@ class Tune(DataOptions):
     out: Path = Field(ROOT / "outputs", description="folder of features, studies and the MLflow database")
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
+    workers_per_trial: int = Field(1, gt=0, description="processes that train one trial together, by Ray Train")
+    confirm: int = Field(0, ge=0, description="fresh seeds with which the winner and the default are trained again")
 
 
 def main(options: Tune) -> int:
@@ -38,10 +40,16 @@ def main(options: Tune) -> int:
     with connect(options.address):
         prepared = prepare(options, workspace, prompt_files=space.prompt_files())
         summary = tune(
-            space, prepared, storage=workspace.studies, tracker=tracker, max_concurrent=options.max_concurrent
+            space,
+            prepared,
+            storage=workspace.studies,
+            tracker=tracker,
+            max_concurrent=options.max_concurrent,
+            resources=TrialResources(workers=options.workers_per_trial),
+            num_confirm=options.confirm,
         )
     print_study(summary, tracker, workspace.root)
-    return 1 if summary.failed else 0
+    return 1 if summary.failures() else 0
 
 
 if __name__ == "__main__":

@@ -11,18 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from pydantic import Field
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from affectgrid.distributed import cluster
+from affectgrid.distributed.confirm import confirm
 from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.searcher import OBJECTIVE, GuardedOptunaSearch
 from affectgrid.distributed.study_log import StudyLog
 from affectgrid.distributed.trial import package_folder, run_trial
-from affectgrid.errors import ModelError
+from affectgrid.distributed.warm import WarmUp, num_slots
+from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.live import SearchDisplay
-from affectgrid.reporting.study import BestModel, draw_best, write_report
+from affectgrid.reporting.study import BestModel, SearchFigures, draw_best, draw_search, write_report
+from affectgrid.search.effects import effects, sigma_by_grid
+from affectgrid.search.importance import Importance, importance
 from affectgrid.search.ledger import Ledger, open_ledger
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import StudySummary, TrialRecord
@@ -43,10 +48,14 @@ _ENVIRONMENT = {
 
 
 class TrialResources(Settings):
-    """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none."""
+    """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none.
+
+    With several `workers` a trial is trained by Ray Train: each worker takes `cpus`, and a whole GPU where there are.
+    """
 
     cpus: float = 1.0
     gpus: float | None = None
+    workers: int = Field(1, gt=0)
 
 
 def tune(
@@ -57,23 +66,31 @@ def tune(
     tracker: Tracker,
     max_concurrent: int | None = None,
     resources: TrialResources | None = None,
+    num_confirm: int = 0,
 ) -> StudySummary:
     """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
 
+    With `num_confirm` the winner and the default are trained again with so many fresh seeds, and compared.
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger` raises.
     """
     folder = storage / space.name
     began = time.monotonic()
+    placed = resources or TrialResources()
     with open_ledger(folder, space, data=data.fingerprint) as ledger:
+        warm = WarmUp(_bundle(placed), most=max_concurrent) if ledger.num_left else None
         facts = manifest.collect(data=data.fingerprint, device=_device())
         log = StudyLog(tracker, ledger, facts)
         status = "KILLED"
         try:
-            worked = ledger.num_left > 0
-            if worked:
-                _search(ledger, data, log, max_concurrent=max_concurrent, resources=resources or TrialResources())
+            known, worked = _confirmed_before(folder), ledger.num_left > 0
+            if warm:
+                warm.wait()
+                _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed)
             summary = _summarise(ledger, data, facts, time.monotonic() - began)
-            if worked or not (folder / "report.html").exists():
+            confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=_bundle(placed))
+            summary = summary.model_copy(update={"confirmation": confirmation, "wall_s": time.monotonic() - began})
+            summary.write()
+            if worked or summary.confirmation_tables() != known or not (folder / "report.html").exists():
                 _report(summary, ledger, data, log)
             status = "FINISHED"
         finally:
@@ -87,19 +104,26 @@ def _search(
     space = ledger.space
     shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
+    nested = resources.workers > 1
     with SearchDisplay(space.name, space.num_trials, ended=before) as display, _quiet():
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
-            run_trial, space=space, data=data, study=str(ledger.folder), num_threads=max(1, int(resources.cpus))
+            run_trial,
+            space=space,
+            data=data,
+            study=str(ledger.folder),
+            num_threads=max(1, int(resources.cpus)),
+            num_workers=resources.workers,
+            use_gpu=bool(cluster.num_gpus()),
         )
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(trainable, _bundle(resources)),
+            ray_tune.with_resources(trainable, _coordinator() if nested else _bundle(resources)),
             tune_config=ray_tune.TuneConfig(
                 metric=OBJECTIVE,
                 mode="max",
                 num_samples=ledger.num_left,
                 search_alg=GuardedOptunaSearch(ledger),
                 scheduler=_scheduler(space),
-                max_concurrent_trials=max_concurrent,
+                max_concurrent_trials=max_concurrent or (_num_nested(resources) if nested else None),
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
                 trial_name_creator=_trial_name,
@@ -113,6 +137,12 @@ def _search(
             ),
         )
         tuner.fit()
+
+
+def _confirmed_before(folder: Path) -> list[list[dict[str, str]]]:
+    with contextlib.suppress(ConfigError):
+        return StudySummary.read(folder).confirmation_tables()
+    return []
 
 
 def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
@@ -129,9 +159,16 @@ def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wal
         folder=ledger.folder,
         commit=facts.commit,
         command=facts.command,
+        importance=None if ledger.space.arms else _importance(ledger),
     )
     summary.write()
     return summary
+
+
+def _importance(ledger: Ledger) -> Importance:
+    complete = {number: record for number, record in ledger.records.items() if record.state == "complete"}
+    scores = {number: record.objective for number, record in complete.items() if record.objective is not None}
+    return importance(ledger.study.get_trials(deepcopy=False), scores)
 
 
 def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
@@ -142,8 +179,23 @@ def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Stud
             drawn = _draw(summary, summary.best, ledger, data, log)
         except ModelError as error:  # made by another version of the code, before a kill: the scores still hold
             _log.warning("the best model cannot be drawn: %s", error)
-    report = write_report(summary, drawn)
+    searched = _draw_search(summary, ledger, log)
+    report = write_report(summary, drawn, searched)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
+
+
+def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> SearchFigures | None:
+    if summary.importance is None:
+        return None
+    points = sigma_by_grid(ledger.space, summary.trials)
+    drawn = draw_search(
+        ledger.folder / "search",
+        summary.importance.parameters,
+        effects(ledger.space, summary.trials),
+        points if isinstance(points, str) else (points.sigma, points.grid, points.scores),
+    )
+    log.artifacts([picture.path for picture in drawn.pictures], "figures")
+    return drawn
 
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
@@ -183,6 +235,17 @@ def _bundle(resources: TrialResources) -> dict[str, float]:
         share = cluster.num_gpus() * resources.cpus / cluster.num_cpus()
         gpus = min(1.0, max(share, 1 / _MOST_TRIALS_ON_A_GPU)) if share else 0.0
     return {"CPU": resources.cpus, "GPU": gpus} if gpus else {"CPU": resources.cpus}
+
+
+def _coordinator() -> dict[str, float]:
+    """What a trial itself takes whose workers are Ray Train's: next to nothing, and no share of a core of theirs."""
+    return {"CPU": 0, "memory": 64 * 2**20}
+
+
+def _num_nested(resources: TrialResources) -> int:
+    """Trials of several workers that the cluster holds now. More would hold their place and wait for each other."""
+    worker = {"CPU": resources.cpus} | ({"GPU": 1.0} if cluster.num_gpus() else {})
+    return max(1, num_slots(worker) // resources.workers)
 
 
 def _device() -> str:
