@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo results test test-long media lint format bench bench-encode cluster cluster-stop ui dashboard clean
+.PHONY: help install demo results test test-long media lint format bench bench-encode bench-search cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench: $(READY) ## speed, as ratios against a rival or a limit in the same run
 
 bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k encode
+
+bench-search: $(READY) ## the speed of a search, and what it finds (about 15 minutes on 2 cores)
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k search
 
 cluster: $(READY) ## start a local Ray head from this folder: `ray job submit -- python jobs/tune.py`
 	@bash .ci/local_cluster.sh start
