@@ -12,7 +12,7 @@ from affectgrid.distributed.tune import tune
 from affectgrid.tracking import open_tracker
 from benchmarks import search_work
 
-NUM_TRIALS, NUM_RIVALS = 64, 16
+NUM_TRIALS, NUM_RIVALS = 64, 8
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -21,7 +21,7 @@ def test_search_vs_optuna(say, short_tmp: Path) -> None:
     """64 equal trials through `tune` on a Ray that is up, over `study.optimize`, the better of one and two threads.
 
     All of `tune` counts: starting its workers, the ledger, MLflow, the figures and the report. The loop's 16 trials
-    stand for 64: it has no start-up and its trials are equal. They are run before and after ours.
+    stand for 64: it has no start-up and its trials are equal. Half of them are run before ours, half after.
     """
     epochs = search_work.equal_epochs()
     study = search_work.space("equal", trials=NUM_TRIALS, epochs=epochs)
