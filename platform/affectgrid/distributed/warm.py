@@ -32,9 +32,9 @@ class WarmUp:
 
     def wait(self) -> None:
         """Until they are there; a cluster that is busy with other work is not waited for for ever."""
+        # Never cancelled: Ray 2.60 ends the driver ("Tried to complete task that was not pending") where a task
+        # completes while it is being cancelled. One that is late imports beside the first trials.
         ray.wait(self._tasks, num_returns=len(self._tasks), timeout=_PATIENCE_S)
-        for task in self._tasks:
-            ray.cancel(task, force=False)
 
 
 def trial_environment() -> dict[str, Any]:
