@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo results test test-long mutants golden media lint format bench bench-encode bench-train cluster cluster-stop ui dashboard clean
+.PHONY: help install demo results test test-long mutants golden media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -65,6 +65,8 @@ bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cor
 
 bench-train: $(READY) ## the speed and memory of training alone (about 25 minutes on 2 cores, 8 GB of disk)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k train
+bench-search: $(READY) ## the speed of a search, and what it finds (about 15 minutes on 2 cores)
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k search
 
 cluster: $(READY) ## start a local Ray head from this folder: `ray job submit -- python jobs/tune.py`
 	@bash .ci/local_cluster.sh start

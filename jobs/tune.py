@@ -14,7 +14,7 @@ from affectgrid.cli import run
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.prepare import DataOptions, prepare
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune import TrialResources, tune
 from affectgrid.reporting.study import print_study
 from affectgrid.search.json_schema import schema_text
 from affectgrid.search.space import load_space
@@ -37,6 +37,8 @@ class Tune(DataOptions):
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
     print_schema: bool = Field(False, description="print the JSON schema of search-space files, and do nothing else")
+    workers_per_trial: int = Field(1, gt=0, description="processes that train one trial together, by Ray Train")
+    confirm: int = Field(0, ge=0, description="fresh seeds with which the winner and the default are trained again")
 
 
 def main(options: Tune) -> int:
@@ -59,9 +61,11 @@ def main(options: Tune) -> int:
             max_concurrent=options.max_concurrent,
             extend=options.extend,
             warm_start=older,
+            resources=TrialResources(workers=options.workers_per_trial),
+            num_confirm=options.confirm,
         )
     print_study(summary, tracker, workspace.root)
-    return 1 if summary.failed else 0
+    return 1 if summary.failures() else 0
 
 
 if __name__ == "__main__":

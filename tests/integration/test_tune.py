@@ -11,11 +11,12 @@ from typing import Any
 
 import optuna
 import pytest
+import ray as ray_core
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from affectgrid.distributed import cluster
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune import TrialResources, tune
 from affectgrid.errors import ConfigError
 from affectgrid.search.space import parse_space
 from affectgrid.search.summary import StudySummary
@@ -94,7 +95,10 @@ def test_the_database_says_the_same(searched: StudySummary):
     assert [(trial.number, trial.state, trial.value) for trial in stored.trials] == [
         (trial.number, TrialState.COMPLETE, trial.objective) for trial in searched.trials
     ]
-    assert [len(trial.intermediate_values) for trial in stored.trials] == [SMALL["optim.epochs"] + 1] * 6
+    last = SMALL["optim.epochs"]
+    for trial in stored.trials:  # a value for each report of a worker: at least the last
+        assert trial.intermediate_values[last] == trial.value
+        assert set(trial.intermediate_values) <= set(range(1, last + 1))
 
 
 def test_the_kept_model_is_the_one_that_was_scored(searched: StudySummary):
@@ -128,7 +132,7 @@ def test_mlflow_has_a_run_for_the_study_and_a_child_for_each_trial(study: Study,
 def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: StudySummary):
     root = study.root("searched")
     figures = {"plane.png", "traces.png", "fusion.png", "learning-curves.png", "search.png"}
-    assert study.artifacts(root.info.run_id, "figures") == figures
+    assert study.artifacts(root.info.run_id, "figures") == figures | {"slices.png"}  # too few trials for importance
     assert study.artifacts(root.info.run_id, "report") == {"report.html", "summary.json"}
     assert searched.best is not None
     (best,) = [run for run in study.runs(root.info.run_id) if run.data.tags["trial"] == str(searched.best.number)]
@@ -262,3 +266,76 @@ def test_the_best_model_lies_under_a_name_that_stays(searched: StudySummary):
     assert searched.best is not None
     package = load_package(searched.folder / "best" / "model")
     assert package.metrics["val/p"] == searched.best.score("val/p")
+
+
+def test_the_winner_and_the_default_are_confirmed_with_fresh_seeds(study: Study, searched: StudySummary):
+    space = parse_space(SPACE | {"name": "searched", "trials": 8})
+
+    def confirm(count: int) -> StudySummary:
+        return tune(space, planted_data(), storage=study.storage, tracker=study.tracker, num_confirm=count)
+
+    first = confirm(2)
+    found = first.confirmation
+    assert found is not None
+    assert found.winner is not None
+    assert first.best is not None
+    assert found.winner.values == first.best.params
+    assert found.winner.seen == first.best.objective
+    assert found.default.seen == first.trials[0].objective
+    seeds = [run.seed for run in found.winner.runs]
+    assert seeds == [run.seed for run in found.default.runs]
+    assert len(seeds) == 2
+    assert 0 not in seeds  # the search's own
+    difference = found.over_tracks
+    assert difference is not None
+    assert difference.num_comparisons == 7
+    means = [sum(one.scores) / 2 for one in (found.winner, found.default)]
+    assert difference.estimate == pytest.approx(means[0] - means[1], abs=1e-6)  # moments and `fit` agree
+
+    files = sorted((first.folder / "confirm").glob("*/seed-*.json"))
+    before = {file: file.stat().st_mtime_ns for file in files}
+    files[0].unlink()  # as a kill leaves it
+    again = confirm(2)
+    assert again.confirmation_tables() == first.confirmation_tables()  # the same seed, the same run
+    assert {file for file in files if file.stat().st_mtime_ns != before[file]} == {files[0]}
+    assert study.run(name="searched", trials=8).confirmation_tables() == first.confirmation_tables()  # it is not lost
+    content = json.loads((first.folder / "summary.json").read_text())
+    assert content["confirmation"]["winner"]["seen"] == first.best.objective
+    assert "Confirmation" in (first.folder / "report.html").read_text()
+
+    parents = {run.info.run_name: run for run in study.runs(study.root("searched").info.run_id)}
+    for role in ("winner", "default"):
+        grandchildren = study.runs(parents[f"confirm: {role}"].info.run_id)
+        assert sorted(int(run.data.params["seed"]) for run in grandchildren) == sorted(seeds)
+        assert {run.info.status for run in grandchildren} == {"FINISHED"}
+
+
+def test_features_are_one_copy_in_shared_memory_that_nobody_can_write(ray: None):
+    def features_of(data: Any) -> tuple[bool, bool]:
+        """Whether they are memory of the process, and whether they can be written."""
+        return data.train.visual.flags.owndata, data.train.visual.flags.writeable
+
+    placed, reference = ray_core.remote(features_of), ray_core.put(planted_data())
+    assert ray_core.get([placed.remote(reference) for _ in range(2)]) == [(False, False)] * 2
+
+
+def test_every_trial_knows_its_worker_and_waits_are_counted(searched: StudySummary):
+    workers = {trial.worker for trial in searched.trials}
+    assert 1 <= len(workers) <= 2
+    waits = searched.waits_s()
+    assert len(waits) == len(searched.trials) - len(workers)
+    assert min(waits) >= -0.01  # two clocks: the trial's end is its beginning plus a duration
+
+
+@pytest.mark.long
+def test_a_trial_of_two_workers_is_the_trial_of_one(study: Study):
+    def run(name: str, workers: int) -> StudySummary:
+        space = parse_space(SPACE | {"name": name, "trials": 1})
+        placed = TrialResources(workers=workers)
+        return tune(space, planted_data(), storage=study.storage, tracker=study.tracker, resources=placed)
+
+    (one,), (two,) = run("alone", 1).trials, run("together", 2).trials
+    assert two.state == "complete", two.reason
+    assert [row["epoch"] for row in two.seeds[0].history] == [row["epoch"] for row in one.seeds[0].history]
+    assert two.objective == pytest.approx(one.objective, abs=0.02)  # one batch, summed in another order
+    assert load_package(study.storage / "together" / "trials" / "00000" / "seed-0").metrics["val/p"] == two.objective

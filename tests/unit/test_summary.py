@@ -130,6 +130,15 @@ def test_tiny_encoders_and_rendered_videos_are_said(tmp_path: Path):
     assert "tiny audio and visual encoders" in both
 
 
+def test_waits_are_between_neighbours_of_one_worker(tmp_path: Path):
+    ran = [("a", 100.0, 2.0), ("b", 101.0, 5.0), ("a", 102.25, 3.0), ("a", 106.0, 1.0), ("", 0.0, 9.0)]
+    trials = [
+        trial(number, 0.5, worker=worker, began_at=began, duration_s=duration)
+        for number, (worker, began, duration) in enumerate(ran)
+    ]
+    assert study(tmp_path, *trials).waits_s() == [0.25, 0.75]
+
+
 def test_settings_are_short_and_tell_apart():
     params = {"optim.lr": 0.00123456, "model.streams": ["visual", "audio"], "a.depth": 1, "b.depth": 2}
     assert settings(params) == "lr 0.00123, streams visual+audio, a.depth 1, b.depth 2"

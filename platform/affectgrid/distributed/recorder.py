@@ -45,11 +45,13 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if "metrics" in result:
-            number, metrics = trial.config["number"], result["metrics"]
-            self.running[number].histories.setdefault(result["seed"], []).append(metrics)
-            self.display.progressed(number, result["training_iteration"], result[OBJECTIVE])
-            self.log.progressed(number, result["seed"], metrics)
+        number = trial.config["number"]
+        for seed, metrics in result["rows"]:
+            epochs = self.running[number].histories.setdefault(seed, {})
+            if metrics["epoch"] not in epochs:  # what several workers train is told as it comes, and as a whole
+                epochs[metrics["epoch"]] = metrics
+                self.log.progressed(number, seed, metrics)
+        self.display.progressed(number, result["epochs"], result[OBJECTIVE])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result or {}
@@ -74,9 +76,11 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         running = self.running.pop(trial.config["number"], None)
         if running is None:
             return
-        duration_s = (trial.last_result or {}).get("duration_s", time.monotonic() - running.began)
-        record = running.record(state, objective, reason, round(duration_s, 3))
-        record = self.ledger.finish(record.model_copy(update={"costs": dict(costs or {})}))
+        last = trial.last_result or {}
+        duration_s = round(last.get("duration_s", time.monotonic() - running.began), 3)
+        record = running.record(state, objective, reason, duration_s)
+        where = {name: last[name] for name in ("worker", "began_at") if name in last}
+        record = self.ledger.finish(record.model_copy(update={"costs": dict(costs or {}), **where}))
         self.log.finished(record)
         self.display.finished(ended(record))
 
@@ -89,7 +93,7 @@ class _Running:
         self.attempts = 1
         self.began = time.monotonic()
         self.started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        self.histories: dict[int, list[Metrics]] = {}
+        self.histories: dict[int, dict[float, Metrics]] = {}
 
     def record(self, state: State, objective: float | None, reason: str | None, duration_s: float) -> TrialRecord:
         """What the ledger keeps."""
@@ -101,11 +105,15 @@ class _Running:
             arm=self.assigned.arm,
             objective=objective,
             reason=reason,
-            seeds=tuple(SeedRecord(seed=seed, history=tuple(rows)) for seed, rows in self.histories.items()),
+            seeds=tuple(SeedRecord(seed=seed, history=_in_order(rows)) for seed, rows in self.histories.items()),
             started=self.started,
             duration_s=duration_s,
             attempts=self.attempts,
         )
+
+
+def _in_order(epochs: dict[float, Metrics]) -> tuple[Metrics, ...]:
+    return tuple(metrics for _, metrics in sorted(epochs.items()))
 
 
 def ended(record: TrialRecord) -> Ended:

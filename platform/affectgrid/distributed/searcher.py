@@ -56,16 +56,17 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         return {"number": self._ot_trials[trial_id].number, "proposal": proposal}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an epoch's objective, for the dashboard; a trial that is tried again reports its epochs once.
+        """Note the objective after so many epochs, for the dashboard; a trial that is tried again notes each once.
 
-        Of several objectives Optuna knows no values but the last.
+        One value for each report of a worker: each costs a commit while that worker waits. Of several objectives Optuna
+        knows no values but the last.
         """
         if len(self._ledger.space.objective) > 1:
             return
-        step = (self._ot_trials[trial_id].number, result["training_iteration"])
-        if step not in self._reported and math.isfinite(result[OBJECTIVE]):
-            self._reported.add(step)
-            super().on_trial_result(trial_id, result)
+        trial, step = self._ot_trials[trial_id], int(result["epochs"])
+        if (trial.number, step) not in self._reported and math.isfinite(result[OBJECTIVE]):
+            self._reported.add((trial.number, step))
+            trial.report(result[OBJECTIVE], step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: see the class."""

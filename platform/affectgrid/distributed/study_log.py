@@ -68,6 +68,10 @@ class StudyLog:
         self._queue.put(lambda: self.run.metrics(metrics, 0))
         self._queue.put(lambda: self.run.tags(tags))
 
+    def later(self, task: Callable[[], None]) -> None:
+        """Write something else, after all that was told before."""
+        self._queue.put(task)
+
     def close(self, status: str) -> None:
         """Write what is left and close the study's run."""
         self._queue.put(lambda: self.run.finish(status))  # type: ignore[arg-type]

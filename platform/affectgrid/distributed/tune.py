@@ -7,24 +7,30 @@ import logging
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ray
+from pydantic import Field
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from affectgrid.distributed import cluster
+from affectgrid.distributed.confirm import confirm
 from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.searcher import OBJECTIVE, GuardedOptunaSearch
 from affectgrid.distributed.study_log import StudyLog
 from affectgrid.distributed.trial import package_folder, run_trial
-from affectgrid.errors import ModelError
+from affectgrid.distributed.warm import WarmUp, num_slots
+from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.live import SearchDisplay
-from affectgrid.reporting.study import BestModel, add_front, draw_best, write_report
+from affectgrid.reporting.study import BestModel, SearchFigures, add_front, draw_best, draw_search, write_report
+from affectgrid.search.effects import effects, sigma_by_grid
 from affectgrid.search.fits import notes
+from affectgrid.search.importance import Importance, importance
 from affectgrid.search.ledger import Ledger, open_ledger
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import StudySummary, TrialRecord, front
@@ -45,11 +51,20 @@ _ENVIRONMENT = {
 }
 
 
+# A trial's end wakes Tune's controller, for which a worker waits, and the thread that writes to MLflow, for which
+# nobody does. By Python's default the controller would wait 5 ms for its turn, a dozen times over.
+_SWITCH_S = 0.0005
+
+
 class TrialResources(Settings):
-    """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none."""
+    """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none.
+
+    With several `workers` a trial is trained by Ray Train: each worker takes `cpus`, and a whole GPU where there are.
+    """
 
     cpus: float = 1.0
     gpus: float | None = None
+    workers: int = Field(1, gt=0)
 
 
 def tune(
@@ -62,6 +77,7 @@ def tune(
     resources: TrialResources | None = None,
     extend: int = 0,
     warm_start: Path | None = None,
+    num_confirm: int = 0,
 ) -> StudySummary:
     """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
 
@@ -71,26 +87,33 @@ def tune(
     Args:
         extend: trials that are added to a study that is done.
         warm_start: folder of an older study that the sampler learns from.
+        num_confirm: fresh seeds with which the winner and the default are trained again and compared.
     """
     folder = storage / space.name
     began = time.monotonic()
+    placed = resources or TrialResources()
     with open_ledger(folder, space, data=data.fingerprint) as ledger:
         lessons = read_lessons(warm_start, space, data=data.fingerprint) if warm_start else None
         if lessons is not None:
             ledger.learn(lessons)
         if extend:
             ledger.extend(extend)
+        worked = not ledger.done
+        warm = WarmUp(_bundle(placed), most=max_concurrent) if worked else None
         facts = manifest.collect(data=data.fingerprint, device=_device())
         log = StudyLog(tracker, ledger, facts)
         status = "KILLED"
         try:
-            worked = not ledger.done
-            if worked:
+            known = _confirmed_before(folder)
+            if warm:
+                warm.wait()
                 said = [*notes(space), *([lessons.describe()] if lessons else [])]
-                taken = resources or TrialResources()
-                _search(ledger, data, log, max_concurrent=max_concurrent, resources=taken, said=said)
+                _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = _summarise(ledger, data, facts, time.monotonic() - began)
-            if worked or _is_stale(folder / "report.html", ledger):
+            confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=_bundle(placed))
+            summary = summary.model_copy(update={"confirmation": confirmation, "wall_s": time.monotonic() - began})
+            summary.write()
+            if worked or summary.confirmation_tables() != known or _is_stale(folder / "report.html", ledger):
                 _report(summary, ledger, data, log)
             ledger.settle()
             status = "FINISHED"
@@ -111,6 +134,7 @@ def _search(
     space = ledger.space
     shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
+    nested = resources.workers > 1
     clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
     shown = SearchDisplay(
         space.name,
@@ -122,17 +146,23 @@ def _search(
     )
     with shown as display, _quiet():
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
-            run_trial, space=space, data=data, study=str(ledger.folder), num_threads=max(1, int(resources.cpus))
+            run_trial,
+            space=space,
+            data=data,
+            study=str(ledger.folder),
+            num_threads=max(1, int(resources.cpus)),
+            num_workers=resources.workers,
+            use_gpu=bool(cluster.num_gpus()),
         )
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(trainable, _bundle(resources)),
+            ray_tune.with_resources(trainable, _coordinator() if nested else _bundle(resources)),
             tune_config=ray_tune.TuneConfig(
                 metric=OBJECTIVE,
                 mode="max",
                 num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: as long as it proposes
                 search_alg=GuardedOptunaSearch(ledger),
                 scheduler=_scheduler(space),
-                max_concurrent_trials=max_concurrent,
+                max_concurrent_trials=max_concurrent or (_num_nested(resources) if nested else None),
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
                 trial_name_creator=_trial_name,
@@ -146,6 +176,12 @@ def _search(
             ),
         )
         tuner.fit()
+
+
+def _confirmed_before(folder: Path) -> list[list[dict[str, str]]]:
+    with contextlib.suppress(ConfigError):
+        return StudySummary.read(folder).confirmation_tables()
+    return []
 
 
 def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
@@ -165,9 +201,16 @@ def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wal
         folder=ledger.folder,
         commit=facts.commit,
         command=facts.command,
+        importance=None if ledger.space.arms else _importance(ledger),
     )
     summary.write()
     return summary
+
+
+def _importance(ledger: Ledger) -> Importance:
+    complete = {number: record for number, record in ledger.records.items() if record.state == "complete"}
+    scores = {number: record.objective for number, record in complete.items() if record.objective is not None}
+    return importance(ledger.study.get_trials(deepcopy=False), scores)
 
 
 def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
@@ -178,7 +221,8 @@ def _report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Stud
             drawn = _draw(summary, summary.best, ledger, data, log)
         except ModelError as error:  # made by another version of the code, before a kill: the scores still hold
             _log.warning("the best model cannot be drawn: %s", error)
-    report = write_report(summary, drawn)
+    searched = _draw_search(summary, ledger, log)
+    report = write_report(summary, drawn, searched)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
 
 
@@ -186,6 +230,20 @@ def _is_stale(report: Path, ledger: Ledger) -> bool:
     """Whether a kill came between the last trial and the report."""
     ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
+
+
+def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> SearchFigures | None:
+    if summary.importance is None:
+        return None
+    points = sigma_by_grid(ledger.space, summary.trials)
+    drawn = draw_search(
+        ledger.folder / "search",
+        summary.importance.parameters,
+        effects(ledger.space, summary.trials),
+        points if isinstance(points, str) else (points.sigma, points.grid, points.scores),
+    )
+    log.artifacts([picture.path for picture in drawn.pictures], "figures")
+    return drawn
 
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
@@ -234,6 +292,17 @@ def _bundle(resources: TrialResources) -> dict[str, float]:
     return {"CPU": resources.cpus, "GPU": gpus} if gpus else {"CPU": resources.cpus}
 
 
+def _coordinator() -> dict[str, float]:
+    """What a trial itself takes whose workers are Ray Train's: next to nothing, and no share of a core of theirs."""
+    return {"CPU": 0, "memory": 64 * 2**20}
+
+
+def _num_nested(resources: TrialResources) -> int:
+    """Trials of several workers that the cluster holds now. More would hold their place and wait for each other."""
+    worker = {"CPU": resources.cpus} | ({"GPU": 1.0} if cluster.num_gpus() else {})
+    return max(1, num_slots(worker) // resources.workers)
+
+
 def _device() -> str:
     return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
 
@@ -251,9 +320,12 @@ def _quiet() -> Iterator[None]:
     os.environ.update(_ENVIRONMENT)
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
     try:
         yield
     finally:
+        sys.setswitchinterval(switch_s)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         for name, value in before.items():

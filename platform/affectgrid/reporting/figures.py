@@ -22,9 +22,9 @@ from affectgrid.training.explain import FusionView
 
 Array = np.ndarray[Any, Any]
 # Okabe and Ito's palette.
-_TRUE, _PREDICTED, _GRID, _ACCENT = "#000000", "#0072B2", "#999999", "#D55E00"
+_TRUE, BLUE, GREY, ACCENT = "#000000", "#0072B2", "#999999", "#D55E00"
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_STYLE = {
+STYLE = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.spines.top": False,
@@ -35,7 +35,7 @@ _STYLE = {
     "pdf.fonttype": 42,  # text that stays text
     "svg.fonttype": "none",
 }
-_SHADES = mpl.colors.LinearSegmentedColormap.from_list("shades", ["#c9dcef", "#08306b"])
+SHADES = mpl.colors.LinearSegmentedColormap.from_list("shades", ["#c9dcef", "#08306b"])
 _MOST_POINTS = 20_000  # more only blacken the plane
 
 
@@ -76,10 +76,10 @@ def plane(
     """Predicted against true on the valence-arousal plane, each with the regions drawn in; and per axis."""
     picked = _sample(np.flatnonzero(labelled))
     p, t = predicted[picked], true[picked]
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.2, 2.1)
+    with mpl.rc_context(STYLE):
+        figure = blank(7.2, 2.1)
         axes: dict[str, Any] = figure.subplot_mosaic([["true", "predicted", "valence", "arousal"]])
-        for name, points, colour in (("true", t, _TRUE), ("predicted", p, _PREDICTED)):
+        for name, points, colour in (("true", t, _TRUE), ("predicted", p, BLUE)):
             _draw_plane(axes[name], points, centres, colour, title=name)
         for axis, name in enumerate(("valence", "arousal")):
             score = None if scores is None else scores.get(name)
@@ -89,15 +89,15 @@ def plane(
 
 def traces(tracks: Sequence[Trace]) -> Figure:
     """Annotated and predicted valence and arousal over time, a row for each track; gaps where nothing is labelled."""
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.0, 1.35 * len(tracks) + 0.5)
+    with mpl.rc_context(STYLE):
+        figure = blank(7.0, 1.35 * len(tracks) + 0.5)
         axes = figure.subplots(len(tracks), 2, squeeze=False, sharey=True, sharex="row")
         for row, track in zip(axes, tracks, strict=True):
             for axis, name in enumerate(("valence", "arousal")):
                 shown = np.where(track.labelled, track.true[:, axis], np.nan)
                 row[axis].plot(track.time_s, shown, color=_TRUE, label="annotated")
-                row[axis].plot(track.time_s, track.predicted[:, axis], color=_PREDICTED, label="predicted")
-                row[axis].axhline(0, color=_GRID, linewidth=0.4)
+                row[axis].plot(track.time_s, track.predicted[:, axis], color=BLUE, label="predicted")
+                row[axis].axhline(0, color=GREY, linewidth=0.4)
                 row[axis].set(ylim=(-1, 1), yticks=(-1, 0, 1), title=f"{track.title}: {name}")
         for below in axes[-1]:
             below.set_xlabel("time (s)")
@@ -108,8 +108,8 @@ def traces(tracks: Sequence[Trace]) -> Figure:
 def fusion(view: FusionView) -> Figure:
     """Gates over time, a line for each block; and the last block's attention both ways, darker where it is more."""
     maps = view.attention[-1:].reshape(-1, *view.attention.shape[2:])
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.0, 2.2)
+    with mpl.rc_context(STYLE):
+        figure = blank(7.0, 2.2)
         axes = list(figure.subplots(1, int(len(view.gates) > 0) + len(maps), squeeze=False)[0])
         if len(view.gates):
             _draw_gates(axes.pop(0), view)
@@ -123,8 +123,8 @@ def fusion(view: FusionView) -> Figure:
 
 def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss, and CCC on the validation split, by epoch; a line for each run. The epoch that was kept is marked."""
-    with mpl.rc_context(_STYLE):
-        figure = _figure(7.0, 2.4)
+    with mpl.rc_context(STYLE):
+        figure = blank(7.0, 2.4)
         left, right = figure.subplots(1, 2)
         for number, (label, history) in enumerate(histories.items()):
             colour = _LINES[number % len(_LINES)]
@@ -147,11 +147,11 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
 
 def search_course(numbers: Sequence[int], objectives: Sequence[float], *, label: str = "P") -> Figure:
     """The objective of every finished trial in the order of their numbers, and the best so far."""
-    with mpl.rc_context(_STYLE):
-        figure = _figure(3.4, 2.4)
+    with mpl.rc_context(STYLE):
+        figure = blank(3.4, 2.4)
         axes = figure.subplots()
-        axes.plot(numbers, objectives, "o", color=_PREDICTED, markersize=3, label="trial")
-        axes.step(numbers, np.maximum.accumulate(objectives), where="post", color=_ACCENT, label="best so far")
+        axes.plot(numbers, objectives, "o", color=BLUE, markersize=3, label="trial")
+        axes.step(numbers, np.maximum.accumulate(objectives), where="post", color=ACCENT, label="best so far")
         axes.set(xlabel="trial", ylabel=f"validation {label}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right")
@@ -169,12 +169,12 @@ def pareto(
         labels: of cost and score.
         log: whether the cost spans decades.
     """
-    with mpl.rc_context(_STYLE):
-        figure = _figure(3.4, 2.4)
+    with mpl.rc_context(STYLE):
+        figure = blank(3.4, 2.4)
         axes = figure.subplots()
-        axes.plot(*np.transpose(list(points.values())), "o", color=_GRID, markersize=3, label="trial")
+        axes.plot(*np.transpose(list(points.values())), "o", color=GREY, markersize=3, label="trial")
         best = np.array(sorted(points[number] for number in front))
-        axes.plot(*best.T, "o-", color=_ACCENT, markersize=4, label="Pareto front")
+        axes.plot(*best.T, "o-", color=ACCENT, markersize=4, label="Pareto front")
         for number in front:
             axes.annotate(str(number), points[number], xytext=(3, -8), textcoords="offset points", fontsize=6)
         if log:
@@ -184,7 +184,8 @@ def pareto(
     return figure
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
+def blank(width_in: float, height_in: float) -> Figure:
+    """An empty figure of this size."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: it would keep every figure alive
     return figure
@@ -193,7 +194,7 @@ def _figure(width_in: float, height_in: float) -> Figure:
 def _draw_gates(axes: Any, view: FusionView) -> None:
     for block, gate in enumerate(view.gates):
         axes.plot(view.time_s, gate, color=_LINES[block % len(_LINES)], label=f"block {block + 1}")
-    axes.axhline(0.5, color=_GRID, linewidth=0.4)
+    axes.axhline(0.5, color=GREY, linewidth=0.4)
     axes.set(ylim=(0, 1), yticks=(0, 0.5, 1), xlabel="time (s)", title=f"{view.track}: gate")
     axes.set_ylabel("sound ← → picture")
     if len(view.gates) > 1:
@@ -204,7 +205,7 @@ def _draw_plane(axes: Any, points: Array, centres: Sequence[tuple[float, float]]
     _draw_regions(axes, centres)
     size, alpha = (1.5, 0.35) if len(points) < 5000 else (0.8, 0.12)
     axes.scatter(points[:, 0], points[:, 1], s=size, alpha=alpha, color=colour, linewidths=0, rasterized=True)
-    axes.plot(*np.transpose(centres), "+", color=_ACCENT, markersize=7, markeredgewidth=1.2)
+    axes.plot(*np.transpose(centres), "+", color=ACCENT, markersize=7, markeredgewidth=1.2)
     axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=title, xlabel="valence", ylabel="arousal")
     axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
 
@@ -216,12 +217,12 @@ def _draw_regions(axes: Any, centres: Sequence[tuple[float, float]]) -> None:
     away = (v[..., None] - np.array(centres)[:, 0]) ** 2 + (a[..., None] - np.array(centres)[:, 1]) ** 2
     nearest = away.argmin(-1)
     for region in range(len(centres)):
-        axes.contour(v, a, nearest == region, levels=[0.5], colors=_GRID, linewidths=0.5)
+        axes.contour(v, a, nearest == region, levels=[0.5], colors=GREY, linewidths=0.5)
 
 
 def _draw_agreement(axes: Any, true: Array, predicted: Array, title: str) -> None:
-    axes.hist2d(true, predicted, bins=40, range=[[-1, 1], [-1, 1]], cmap=_SHADES, cmin=1, norm="log")
-    axes.plot([-1, 1], [-1, 1], color=_ACCENT, linewidth=0.7)
+    axes.hist2d(true, predicted, bins=40, range=[[-1, 1], [-1, 1]], cmap=SHADES, cmin=1, norm="log")
+    axes.plot([-1, 1], [-1, 1], color=ACCENT, linewidth=0.7)
     axes.set(aspect="equal", title=title, xlabel="true", ylabel="predicted", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from affectgrid.data.resident import Split
-from affectgrid.reporting import figures, html
+from affectgrid.reporting import effects, figures, html
 from affectgrid.reporting.scores import region_table, score_table, telling_tracks
 from affectgrid.reporting.tables import Table
 from affectgrid.training.explain import look_inside
@@ -44,6 +44,10 @@ class StudyView(Protocol):
     def pareto_table(self) -> Sequence[Row]: ...
     def arms_table(self) -> Sequence[Row]: ...
     def failures(self) -> Sequence[Row]: ...
+    def confirmation_tables(self) -> Sequence[Sequence[Row]]: ...
+    def confirmation_sentences(self) -> Sequence[str]: ...
+    def importance_table(self) -> Sequence[Row]: ...
+    def importance_note(self) -> str: ...
 
 
 class Opens(Protocol):
@@ -59,6 +63,14 @@ class BestModel:
 
     scores: Scores
     pictures: tuple[html.Picture, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchFigures:
+    """What the search shows beside its best model; `words` say what is not drawn, and why."""
+
+    pictures: tuple[html.Picture, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def study_tables(study: StudyView) -> list[Table]:
@@ -78,6 +90,15 @@ def study_tables(study: StudyView) -> list[Table]:
     return [main, *([Table.of("Failed trials", failures)] if failures else [])]
 
 
+def confirmation_tables(study: StudyView) -> list[Table]:
+    """Winner and default with fresh seeds, and winner minus default; empty without a confirmation."""
+    titles = ("Confirmed with fresh seeds", "Winner minus default")
+    tables = study.confirmation_tables()
+    return [
+        Table.of(title, rows, note=note) for title, rows, note in zip(titles, tables, _CONFIRMED_NOTES, strict=False)
+    ]
+
+
 def print_study(study: StudyView, tracker: Opens, root: Path, *, console: Console | None = None) -> None:
     """Headline, tables, and where everything lies."""
     console = console or Console()
@@ -86,6 +107,10 @@ def print_study(study: StudyView, tracker: Opens, root: Path, *, console: Consol
     console.print(f"\n{study.headline()}", style="bold", highlight=False, markup=False)
     for table in study_tables(study):
         console.print(table.rich())
+    for table in confirmation_tables(study):
+        console.print(table.rich())
+    for sentence in study.confirmation_sentences():
+        console.print(sentence, highlight=False, markup=False)
     report = study.folder / "report.html"
     lines = [f"report   {report}"] if report.exists() else []
     lines += [f"files    {root}", f"MLflow   {tracker.open_command}"]
@@ -172,15 +197,61 @@ def add_front(
     return dataclasses.replace(best, pictures=(*best.pictures, *pictures))
 
 
-def write_report(study: StudyView, best: BestModel | None) -> Path:
+def draw_search(
+    folder: Path,
+    importances: Sequence[effects.Weighed],
+    points: Sequence[effects.Points],
+    sigma_by_grid: tuple[Sequence[float], Sequence[str], Sequence[float]] | str,
+) -> SearchFigures:
+    """Importance, slices, and sigma by grid.
+
+    Args:
+        folder: where the PNG files go.
+        importances: of the parameters, the most important first; empty: no picture.
+        points: P against each parameter; empty: no picture.
+        sigma_by_grid: sigma, grid and P of each trial, or why there is no picture of them.
+    """
+    drawn: dict[str, Figure] = {}
+    if importances:
+        drawn["importance"] = effects.importances(importances)
+    if points:
+        drawn["slices"] = effects.slices(points)
+    if not isinstance(sigma_by_grid, str):
+        drawn["sigma-by-grid"] = effects.sigma_by_grid(*sigma_by_grid)
+    pictures = [
+        html.Picture(figures.save(figure, folder / f"{name}.png"), _SEARCH_WORDS[name], _SEARCH_WORDS[name])
+        for name, figure in drawn.items()
+    ]
+    return SearchFigures(tuple(pictures), (sigma_by_grid,) if isinstance(sigma_by_grid, str) and sigma_by_grid else ())
+
+
+def write_report(study: StudyView, best: BestModel | None, search: SearchFigures | None = None) -> Path:
     """``report.html`` in the study's folder."""
     sections = [html.Section("Results", [study.headline(), study.description], study_tables(study))]
+    if study.confirmation_tables():
+        sections.append(html.Section("Confirmation", study.confirmation_sentences(), confirmation_tables(study)))
     if best is not None:
         tables = [score_table(best.scores, _OPTIMISM), region_table(best.scores)]
         sections.append(html.Section("The best model on the validation split", (), tables, best.pictures))
+    if search is not None and (study.importance_note() or search.pictures):
+        words = [*search.words, *([] if study.importance_table() else [study.importance_note()])]
+        tables = (
+            [Table.of("Importance", rows, note=study.importance_note())] if (rows := study.importance_table()) else []
+        )
+        sections.append(html.Section("What the searched settings did", words, tables, search.pictures))
     facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
     sections.append(html.Section("How to make it again", facts=facts))
     return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study.caveat())
 
 
 _OPTIMISM = "The search picked this model on the same tracks, so these scores flatter it."
+_CONFIRMED_NOTES = (
+    "P as mean ± standard deviation over fresh seeds; seen: in the search; optimism: seen minus confirmed",
+    "paired bootstrap over validation tracks, of the mean over the seeds of the pooled P; 'for n tried': Šidák's "
+    "level, because the winner of n was picked on these tracks",
+)
+_SEARCH_WORDS = {
+    "importance": "Share of each parameter in the importance (PED-ANOVA); grey: not above what shuffled scores show",
+    "slices": "Validation P of every complete trial against each parameter that was active in it",
+    "sigma-by-grid": "Validation P over kernel sigma for each grid: trials as dots, a local mean where trials are near",
+}

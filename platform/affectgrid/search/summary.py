@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -12,12 +13,19 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.search.confirmation import Confirmation
+from affectgrid.search.importance import Importance
 from affectgrid.search.objective import HEADINGS, SCORE, Goal, pareto_front
 from affectgrid.settings import Settings
 
 Metrics = dict[str, float]
 State = Literal["complete", "pruned", "failed"]
-_HISTORIES = {"trials": {"__all__": {"seeds": {"__all__": {"history"}}}}}  # each trial's own file has them
+# Each trial's own file has its history, and each confirming run's its history and moments.
+_RUNS = {"runs": {"__all__": {"history", "moments"}}}
+_HISTORIES: Any = {
+    "trials": {"__all__": {"seeds": {"__all__": {"history"}}}},
+    "confirmation": {"default": _RUNS, "winner": _RUNS},
+}
 SCORES = {"CCC-V": "val/ccc_valence", "CCC-A": "val/ccc_arousal", "P": "val/p"}
 
 
@@ -37,7 +45,8 @@ class TrialRecord(Settings):
     """One trial, as its folder keeps it.
 
     `objective` is the mean over the seeds of ``val/p_best``; None where the trial failed, and `reason` says why.
-    `costs` holds what else was measured of the model: ``parameters``, ``latency_ms``.
+    `costs` holds what else was measured of the model: ``parameters``, ``latency_ms``. `worker` is the process that ran
+    it, and `began_at` when it began there, in seconds since 1970.
     """
 
     number: int
@@ -52,6 +61,8 @@ class TrialRecord(Settings):
     started: str = ""
     duration_s: float = 0.0
     attempts: int = 1
+    worker: str = ""
+    began_at: float = 0.0
 
     def value(self, metric: str) -> float | None:
         """What the trial reached in one of the study's objectives."""
@@ -83,6 +94,8 @@ class StudySummary(Settings):
         out_of_time: whether the time budget is spent, so that no other trial begins.
         wall_s: time of the session that ended last; a study that went on after a kill has had others.
         folder: where all of it lies.
+        confirmation: of the winner with fresh seeds, where it was asked for.
+        importance: of the searched parameters; None for arms.
     """
 
     name: str
@@ -99,6 +112,8 @@ class StudySummary(Settings):
     folder: Path
     commit: str = "unknown"
     command: str = ""
+    confirmation: Confirmation | None = None
+    importance: Importance | None = None
 
     @property
     def complete(self) -> list[TrialRecord]:
@@ -132,6 +147,15 @@ class StudySummary(Settings):
         names = dict.fromkeys(trial.arm for trial in self.trials if trial.arm is not None)
         return {name: [trial for trial in self.trials if trial.arm == name and trial.seeds] for name in names}
 
+    def waits_s(self) -> list[float]:
+        """For every trial but the first of its worker: from the end of the one before to its own beginning."""
+        ran = sorted((trial.worker, trial.began_at, trial.duration_s) for trial in self.trials if trial.worker)
+        return [
+            begins - (began + duration_s)
+            for (worker, began, duration_s), (next_worker, begins, _) in itertools.pairwise(ran)
+            if worker == next_worker
+        ]
+
     @classmethod
     def read(cls, folder: Path) -> StudySummary:
         """The summary of the study in `folder`, wherever it lies now. Raises ConfigError (STUDY-READ)."""
@@ -149,9 +173,7 @@ class StudySummary(Settings):
         """Write ``summary.json`` into the study's folder, whole or not at all."""
         path = self.folder / "summary.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(
-            self.model_dump_json(indent=1, exclude={"trials": {"__all__": {"seeds": {"__all__": {"history"}}}}})
-        )
+        partial.write_text(self.model_dump_json(indent=1, exclude=_HISTORIES))
         partial.rename(path)
         return path
 
@@ -214,11 +236,29 @@ class StudySummary(Settings):
         return rows
 
     def failures(self) -> list[dict[str, str]]:
-        """Failed trials with their reasons."""
-        return [
+        """Failed trials, and confirming runs that failed, with their reasons."""
+        failed = [
             {"trial": str(trial.number), "what": trial.label, "reason": trial.reason or "unknown"}
             for trial in self.failed
         ]
+        return [*failed, *(self.confirmation.failures() if self.confirmation else [])]
+
+    def confirmation_tables(self) -> list[list[dict[str, str]]]:
+        """Winner and default trained with fresh seeds, and their difference; empty without a confirmation."""
+        found = self.confirmation
+        return [rows for rows in (found.rows(), found.difference_rows()) if rows] if found else []
+
+    def confirmation_sentences(self) -> list[str]:
+        """What the confirmation says."""
+        return self.confirmation.sentences() if self.confirmation else []
+
+    def importance_table(self) -> list[dict[str, str]]:
+        """The searched parameters, the most important first; empty where there are too few trials."""
+        return self.importance.rows() if self.importance else []
+
+    def importance_note(self) -> str:
+        """How to read the table, or why there is none."""
+        return self.importance.note if self.importance else ""
 
 
 def front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> tuple[ParetoPoint, ...]:

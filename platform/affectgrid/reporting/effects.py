@@ -1,0 +1,122 @@
+"""Figures of what the searched parameters did: importance, slices, and sigma by grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from affectgrid.reporting.figures import ACCENT, BLUE, GREY, SHADES, STYLE, Array, blank
+
+_COLUMNS = 4
+_FEWEST_NEAR = 2.0  # points, by their weight, that a shaded place must rest on
+_MOST_SHOWN = 12  # parameters
+
+
+class Weighed(Protocol):
+    """The importance of a parameter; `search.importance.ParameterImportance` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def chance(self) -> float: ...
+
+
+class Points(Protocol):
+    """One parameter and P; `search.effects.Effect` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def values(self) -> Sequence[Any]: ...
+    @property
+    def scores(self) -> Sequence[float]: ...
+    @property
+    def log(self) -> bool: ...
+
+
+def importances(parameters: Sequence[Weighed]) -> Figure:
+    """A bar for each parameter, the most important on top; the mark is what shuffled scores stay below."""
+    shown = parameters[:_MOST_SHOWN]
+    total = sum(one.value for one in parameters) or 1.0
+    with mpl.rc_context(STYLE):
+        figure = blank(4.2, 0.22 * len(shown) + 0.7)
+        axes = figure.subplots()
+        places = range(len(shown))
+        colours = [BLUE if one.value > one.chance else GREY for one in shown]
+        axes.barh(places, [one.value / total for one in shown], color=colours, height=0.6)
+        axes.plot([one.chance / total for one in shown], places, "|", color=ACCENT, markersize=9, label="chance")
+        axes.set(yticks=list(places), yticklabels=[one.name for one in shown], xlabel="share of the importance")
+        axes.invert_yaxis()
+        axes.legend(loc="lower right")
+    return figure
+
+
+def slices(parameters: Sequence[Points]) -> Figure:
+    """P against every parameter, one panel each; all panels have one scale of P."""
+    shown = parameters[:_MOST_SHOWN]
+    num_rows = -(-len(shown) // _COLUMNS)
+    with mpl.rc_context(STYLE):
+        figure = blank(7.2, 1.7 * num_rows)
+        panels = figure.subplots(num_rows, _COLUMNS, squeeze=False, sharey=True)
+        for axes, one in zip(panels.flat, shown, strict=False):
+            _draw_slice(axes, one)
+        for axes in panels.flat[len(shown) :]:
+            axes.set_visible(False)
+        for row in panels:
+            row[0].set_ylabel("validation P")
+    return figure
+
+
+def sigma_by_grid(sigma: Sequence[float], grid: Sequence[str], scores: Sequence[float]) -> Figure:
+    """P over sigma, a band for each grid: trials as dots, between them a local mean, blank where few are near."""
+    names = sorted(set(grid))
+    logs, rows, p = np.log(np.array(sigma)), np.array([names.index(name) for name in grid]), np.array(scores)
+    ticks = np.linspace(logs.min(), logs.max(), 120)
+    norm = mpl.colors.Normalize(p.min(), p.max())
+    with mpl.rc_context(STYLE):
+        figure = blank(5.0, 0.42 * len(names) + 1.0)
+        axes = figure.subplots()
+        means = np.array([_local_mean(ticks, logs[rows == row], p[rows == row]) for row in range(len(names))])
+        edges = np.arange(len(names) + 1) - 0.5
+        span = np.exp(np.linspace(logs.min(), logs.max(), len(ticks) + 1))
+        axes.pcolormesh(span, edges, means, cmap=SHADES, norm=norm, alpha=0.75, rasterized=True)
+        dots = axes.scatter(sigma, rows, c=p, cmap=SHADES, norm=norm, s=14, edgecolors="white", linewidths=0.4)
+        axes.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel="kernel sigma over spacing")
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        figure.colorbar(dots, ax=axes, label="validation P")
+    return figure
+
+
+def _local_mean(ticks: Array, logs: Array, scores: Array) -> Array:
+    """A Gaussian mean along sigma within one grid; NaN where the weights are fewer than two points'."""
+    if not len(logs):
+        return np.full(len(ticks), np.nan)
+    width = (ticks[-1] - ticks[0]) / 10 or 1.0
+    weights = np.exp(-0.5 * ((ticks[:, None] - logs) / width) ** 2)
+    total = weights.sum(1)
+    return np.where(total >= _FEWEST_NEAR, (weights @ scores) / np.maximum(total, 1e-12), np.nan)
+
+
+def _draw_slice(axes: Any, one: Points) -> None:
+    """Choices in the order of their names; where they cannot be told apart otherwise, dots lie side by side."""
+    if isinstance(one.values[0], str):
+        names = sorted(set(one.values))
+        places = np.array([names.index(value) for value in one.values], dtype=float)
+        within = np.zeros(len(names))
+        for number, place in enumerate(one.values):
+            spot = names.index(place)
+            places[number] += ((within[spot] * 0.382) % 1 - 0.5) * 0.5  # the same data give the same picture
+            within[spot] += 1
+        axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    else:
+        places = np.array(one.values, dtype=float)
+        if one.log:
+            axes.set_xscale("log")
+    axes.scatter(places, one.scores, s=8, color=BLUE, alpha=0.7, linewidths=0)
+    axes.set_title(one.name)
