@@ -46,7 +46,8 @@ def trial_environment() -> dict[str, Any]:
 def num_slots(bundle: Mapping[str, float]) -> int:
     """How many trials of this size the cluster holds now; at least one."""
     there = ray.cluster_resources()
-    return max(1, min(math.floor(there.get(name, 0) / share + 1e-6) for name, share in bundle.items() if share))
+    fits = [math.floor(float(there.get(name, 0)) / share + 1e-6) for name, share in bundle.items() if share]
+    return max(1, min(fits))
 
 
 @ray.remote  # type: ignore[untyped-decorator]  # Ray is not typed

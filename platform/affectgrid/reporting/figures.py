@@ -116,7 +116,7 @@ def fusion(view: FusionView) -> Figure:
         first, last = float(view.time_s[0]), float(view.time_s[-1])
         extent, names = (first, last, last, first), ("picture", "sound")
         for shown, weights, (asking, asked) in zip(axes, maps, (names, names[::-1]), strict=False):
-            shown.imshow(weights, extent=extent, cmap=_SHADES, aspect="auto", interpolation="nearest")
+            shown.imshow(weights, extent=extent, cmap=SHADES, aspect="auto", interpolation="nearest")
             shown.set(xlabel=f"{asked} at (s)", ylabel=f"{asking} at (s)", title=f"{asking} attends to {asked}")
     return figure
 
