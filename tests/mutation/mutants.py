@@ -91,8 +91,8 @@ MUTANTS = (
     Mutant(
         "soft labels without the 2 in 2 sigma^2",
         "regions.py",
-        "/ (2 * sigma)",
-        "/ sigma",
+        "/ (2 * unit)",
+        "/ unit",
         ("test_regions.py",),
     ),
     Mutant(
@@ -105,15 +105,15 @@ MUTANTS = (
     Mutant(
         "labels joined one frame late",
         "data/resident.py",
-        "place = visual.frame_index[here] - 1",
-        "place = np.minimum(visual.frame_index[here], num_frames - 1)",
+        "place = visual.frame_index[:here] - 1",
+        "place = np.minimum(visual.frame_index[:here], num_frames - 1)",
         ("test_resident.py",),
     ),
     Mutant(
         "audio and visual presence swapped in a batch",
         "training/batches.py",
-        "visual_present=self.visual_present[rows] & mask",
-        "visual_present=self.audio_present[rows] & mask",
+        "visual_present=self.visual_present[stored].to(self.device) & mask",
+        "visual_present=self.audio_present[stored].to(self.device) & mask",
         ("test_batches.py",),
     ),
     Mutant(

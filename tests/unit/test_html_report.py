@@ -134,9 +134,10 @@ def test_a_front_is_a_table_and_a_figure_for_each_cost(summary: StudySummary, tm
     package, data = load_package(summary.folder / "model"), planted_data()
     drawn = draw_best(package, data.validation, tmp_path / "best", histories={}, course={0: 0.5})
     drawn = add_front(drawn, tmp_path / "best", fronted.cost_points(), [0])
-    assert {picture.path.name for picture in drawn.pictures[4:]} == {"pareto-parameters.png", "pareto-latency-ms.png"}
+    fronts = [picture.path.name for picture in drawn.pictures if picture.path.name.startswith("pareto")]
+    assert sorted(fronts) == ["pareto-latency-ms.png", "pareto-parameters.png"]
     page = Page(write_report(fronted, drawn).read_text())
-    assert len(page.images) == 6
+    assert len(page.images) == len(drawn.pictures)
     for part in ("Pareto front", "1234", "1.500", "it broke"):
         assert part in page.text
 

@@ -224,6 +224,8 @@ def _interpolate_into(
     if not audio.present.any():
         return
     inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1]))
+    if not len(inside):
+        return
     for block in np.split(inside, range(_BLOCK_ROWS, len(inside), _BLOCK_ROWS)):
         times = time_s[block]
         right = np.searchsorted(audio.time_s, times)
