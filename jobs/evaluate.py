@@ -11,12 +11,7 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.evaluate import evaluate_models
-from affectgrid.reporting.scores import caveat, print_scores, write_scores
 from affectgrid.settings import Settings
-from affectgrid.training.ensemble import load_ensemble, save_ensemble
 
 
 class Evaluate(Settings):
@@ -38,6 +33,13 @@ class Evaluate(Settings):
 
 
 def main(options: Evaluate) -> int:
+    # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.distributed.cluster import connect
+    from affectgrid.distributed.evaluate import evaluate_models
+    from affectgrid.reporting.scores import caveat, print_scores, write_scores
+    from affectgrid.training.ensemble import load_ensemble, save_ensemble
+
     workspace = Workspace.open(options.out)
     ensemble = load_ensemble(options.model)
     with connect(options.address):

@@ -13,11 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.predict import predict
 from affectgrid.settings import Settings
-from affectgrid.training.ensemble import load_ensemble
 
 
 class Predict(Settings):
@@ -37,6 +33,12 @@ class Predict(Settings):
 
 
 def main(options: Predict) -> int:
+    # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.distributed.cluster import connect
+    from affectgrid.distributed.predict import predict
+    from affectgrid.training.ensemble import load_ensemble
+
     workspace = Workspace.open(options.out)
     ensemble = load_ensemble(options.model)
     with connect(options.address):

@@ -11,8 +11,6 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.reporting.study import study_tables
-from affectgrid.search.summary import StudySummary
 from affectgrid.settings import Settings
 
 
@@ -23,6 +21,10 @@ class Report(Settings):
 
 
 def main(options: Report) -> int:
+    # here, not above: matplotlib and torch take seconds, and --help needs neither
+    from affectgrid.reporting.study import study_tables
+    from affectgrid.search.summary import StudySummary
+
     summary = StudySummary.read(options.study)
     print(f"**{summary.headline()}**\n")
     for table in study_tables(summary):

@@ -8,18 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
-import torch
 from pydantic import Field
 
 from affectgrid.cli import run
 from affectgrid.data.feed import FeedOptions
 from affectgrid.data.scale_corpus import ScaleConfig, write_corpus
-from affectgrid.data.store import FeatureStore
-from affectgrid.data.workspace import Workspace
-from affectgrid.reporting.progress import bar
-from affectgrid.reporting.scale import print_scale
 from affectgrid.training.config import OptimConfig, TrainConfig
-from affectgrid.training.scale import run_scale
 
 
 class Scale(ScaleConfig):
@@ -35,6 +29,15 @@ class Scale(ScaleConfig):
 
 
 def main(options: Scale) -> int:
+    # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    import torch
+
+    from affectgrid.data.store import FeatureStore
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.reporting.progress import bar
+    from affectgrid.reporting.scale import print_scale
+    from affectgrid.training.scale import run_scale
+
     torch.set_num_threads(options.threads)
     workspace = Workspace.open(options.out)
     settings = ScaleConfig.model_validate(options.model_dump(include=set(ScaleConfig.model_fields)))

@@ -11,16 +11,8 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 from pydantic import Field, model_validator
 
 from affectgrid.cli import run
-from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.prepare import DataOptions, prepare
-from affectgrid.distributed.train import train
-from affectgrid.reporting.scores import caveat
-from affectgrid.reporting.training import print_training
-from affectgrid.tracking import open_tracker
+from affectgrid.distributed.options import DataOptions
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.package import load_package
-from affectgrid.training.smoothing import keep_choice, smoothing_curve
 
 
 class Train(DataOptions):
@@ -47,6 +39,17 @@ class Train(DataOptions):
 
 
 def main(options: Train) -> int:
+    # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.distributed.cluster import connect
+    from affectgrid.distributed.prepare import prepare
+    from affectgrid.distributed.train import train
+    from affectgrid.reporting.scores import caveat
+    from affectgrid.reporting.training import print_training
+    from affectgrid.tracking import open_tracker
+    from affectgrid.training.package import load_package
+    from affectgrid.training.smoothing import keep_choice, smoothing_curve
+
     workspace = Workspace.open(options.out)
     tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
     with connect(options.address):

@@ -11,15 +11,7 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.prepare import DataOptions, prepare
-from affectgrid.distributed.tune import TrialResources, tune
-from affectgrid.reporting.study import print_study
-from affectgrid.search.json_schema import schema_text
-from affectgrid.search.space import load_space
-from affectgrid.search.warm_start import find_study
-from affectgrid.tracking import open_tracker
+from affectgrid.distributed.options import DataOptions
 
 
 class Tune(DataOptions):
@@ -42,6 +34,17 @@ class Tune(DataOptions):
 
 
 def main(options: Tune) -> int:
+    # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.distributed.cluster import connect
+    from affectgrid.distributed.prepare import prepare
+    from affectgrid.distributed.tune import TrialResources, tune
+    from affectgrid.reporting.study import print_study
+    from affectgrid.search.json_schema import schema_text
+    from affectgrid.search.space import load_space
+    from affectgrid.search.warm_start import find_study
+    from affectgrid.tracking import open_tracker
+
     if options.print_schema:
         print(schema_text(), end="")
         return 0

@@ -11,10 +11,6 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy; th
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.data.validation import validate
-from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.prepare import open_catalog
-from affectgrid.reporting.problems import print_problems, write_problems
 from affectgrid.settings import Settings
 
 
@@ -27,6 +23,12 @@ class Validate(Settings):
 
 
 def main(options: Validate) -> int:
+    # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.validation import validate
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.distributed.prepare import open_catalog
+    from affectgrid.reporting.problems import print_problems, write_problems
+
     workspace = Workspace.open(options.out)
     catalog = open_catalog(options.data, workspace)
     problems = validate(catalog, tolerance_frames=options.tolerance_frames)

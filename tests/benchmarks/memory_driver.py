@@ -15,7 +15,8 @@ import psutil
 from affectgrid.data.catalog import read_folder
 from affectgrid.data.streams import AudioStream, VisualStream
 from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.distributed.encode import encode
+from affectgrid.distributed.options import EncodeConfig
 
 
 def tree_bytes() -> int:

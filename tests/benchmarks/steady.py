@@ -13,7 +13,8 @@ import pytest
 
 from affectgrid.data.catalog import read_folder
 from affectgrid.distributed import encode as module
-from affectgrid.distributed.encode import EncodeConfig, EncodeReport, encode
+from affectgrid.distributed.encode import EncodeReport, encode
+from affectgrid.distributed.options import EncodeConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 
 from affectgrid.data.catalog import read_folder
 from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.distributed.encode import encode
+from affectgrid.distributed.options import EncodeConfig
 from benchmarks.films import draw_film, repeat_film
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from PIL import Image
 
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import EncodeConfig
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.visual import load_visual
 from benchmarks import bare, peers

@@ -27,8 +27,9 @@ from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
 from affectgrid.data.resident import load_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.distributed.encode import encode
 from affectgrid.distributed.guarded import Limits, guarded
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.errors import MediaError, StoreError
 from support.processes import REPOSITORY, Family, family, wait_until
 

@@ -16,7 +16,8 @@ from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.resident import load_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import EncodeConfig, EncodeReport, encode
+from affectgrid.distributed.encode import EncodeReport, encode
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import MediaError

@@ -13,7 +13,8 @@ from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
 from affectgrid.data.plan import Amount, EncodePlan, cut_chunks, num_hops
 from affectgrid.data.store import FeatureStore, FeatureTable
 from affectgrid.data.streams import AudioStream
-from affectgrid.distributed.encode import EncodeConfig, encode, plan_encode
+from affectgrid.distributed.encode import encode, plan_encode
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.media.video import probe_video
 from support.processes import family
 

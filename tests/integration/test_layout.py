@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import REPOSITORY
+
 
 def test_platform_is_a_source_root_and_no_package(repository: Path) -> None:
     assert not (repository / "platform" / "__init__.py").exists()
@@ -19,7 +21,9 @@ def test_the_standard_module_wins_under_pytest() -> None:
     assert "affectgrid" not in (platform.__file__ or "")
 
 
-@pytest.mark.parametrize("command", [["-c", "import platform, torch; platform.system()"], ["jobs/tune.py", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["-c", "import platform, torch; platform.system()"], ["jobs/tune.py", "--print-schema"]]
+)
 def test_the_standard_module_wins_in_a_driver(repository: Path, command: list[str]) -> None:
     subprocess.run([sys.executable, *command], cwd=repository, check=True, capture_output=True, timeout=120)
 
@@ -55,3 +59,22 @@ def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+LOOKS = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    heavy = {"torch", "ray", "mlflow", "transformers", "open_clip", "optuna"} & set(sys.modules)
+    print(end.code, *sorted(heavy))
+"""
+
+
+@pytest.mark.parametrize("options", [("--help",), ("--no-such-option",)])
+@pytest.mark.parametrize("job", sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py")))
+def test_a_job_looks_at_its_options_before_it_imports_what_is_slow(job: str, options: tuple[str, ...]):
+    command = [sys.executable, "-c", LOOKS, f"jobs/{job}.py", *options]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == ("0" if options == ("--help",) else "2"), done.stderr

@@ -13,7 +13,8 @@ from affectgrid.data.catalog import Catalog, read_folder
 from affectgrid.data.resident import load_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.distributed.encode import encode
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.encoders.visual import load_visual
 from affectgrid.encoders.weights import convert_weights
 from affectgrid.media.audio import read_audio

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.prepare import DataOptions, encode_data, prepare
+from affectgrid.distributed.options import DataOptions
+from affectgrid.distributed.prepare import encode_data, prepare
 from affectgrid.distributed.tune import tune
 from affectgrid.errors import AffectGridError
 from affectgrid.search.space import parse_space

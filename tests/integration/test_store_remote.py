@@ -14,7 +14,8 @@ from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.resident import load_split
 from affectgrid.data.store import FeatureStore, FeatureTable
 from affectgrid.data.streams import AudioStream
-from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.distributed.encode import encode
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.errors import StoreError
 
 CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)

@@ -15,7 +15,8 @@ from ray.cluster_utils import Cluster
 from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.streams import AudioStream
 from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.encode import EncodeConfig, encode
+from affectgrid.distributed.encode import encode
+from affectgrid.distributed.options import EncodeConfig
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from affectgrid.losses import soft_cross_entropy, soft_divergence
-from affectgrid.model.labels import SIGMA_RATIO_BOUNDS, LearnedSigma
+from affectgrid.model.config import SIGMA_RATIO_BOUNDS
+from affectgrid.model.labels import LearnedSigma
 from affectgrid.regions import RegionGrid, nearest_region, smoothed_labels, soft_labels
 from affectgrid.training.config import PromptConfig
 from affectgrid.training.labels import RegionLabels, learned_widths

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import logging
 import time
-import uuid
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,6 @@ from typing import Any, Literal
 
 import ray
 import ray.data
-from pydantic import Field
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources, TaskPoolStrategy
 
 from affectgrid.data.catalog import Catalog, Track
@@ -32,49 +30,21 @@ from affectgrid.data.plan import (
 )
 from affectgrid.data.quarantine import WHOLE, Quarantine
 from affectgrid.data.store import FeatureStore
-from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
+from affectgrid.data.streams import describe, fingerprint
 from affectgrid.distributed import cluster
 from affectgrid.distributed.calibrate import calibrate
 from affectgrid.distributed.decode_stage import StreamJob, decode
 from affectgrid.distributed.encode_stage import EncodeChunks, WholeChunks
 from affectgrid.distributed.guarded import Limits
+from affectgrid.distributed.options import EncodeConfig
 from affectgrid.distributed.settle import settle_encoders
 from affectgrid.distributed.survey import Survey, last_line, survey, text
 from affectgrid.errors import AffectGridError, MediaError, ModelError, Problem
 from affectgrid.reporting.progress import bar
-from affectgrid.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 2  # chunks that an encoder is given: one to work on, one in hand
-
-
-class EncodeConfig(Settings):
-    """What is encoded, and how the work is spread. Only `visual` and `audio` change the numbers that are stored."""
-
-    visual: VisualStream = VisualStream()
-    audio: AudioStream = AudioStream()
-    chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
-    chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
-    batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
-    placement: Literal["auto", "together", "apart"] = Field(
-        "auto", description="decode and encode in one process per core, or apart; auto: apart where there are GPUs"
-    )
-    encoders: int | None = Field(
-        None, gt=0, description="encoder processes; default: one per GPU; without GPUs one per core, apart half of them"
-    )
-    time_limit_s: float = Field(300, gt=0, description="longest time to decode 16 frames, or the sound of a chunk")
-    memory_limit_gb: float = Field(
-        4, gt=0, description="most memory to decode 16 frames, or the sound of a chunk, in GiB"
-    )
-    tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
-    on_error: Literal["skip", "stop"] = Field("skip", description="go on without a track that fails, or stop")
-    retry_quarantined: bool = Field(False, description="try tracks that failed before, though their files are the same")
-
-    @property
-    def limits(self) -> Limits:
-        """The guard's limits, for a new run."""
-        return Limits(self.time_limit_s, int(self.memory_limit_gb * 2**30), self.tries, uuid.uuid4().hex)
 
 
 @dataclasses.dataclass(frozen=True)

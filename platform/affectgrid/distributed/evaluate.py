@@ -9,7 +9,8 @@ import torch
 
 from affectgrid.data.resident import Split
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.prepare import DataOptions, Encoded, encode_data
+from affectgrid.distributed.options import DataOptions
+from affectgrid.distributed.prepare import Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.training.ensemble import Ensemble, combine, fit_weights
 from affectgrid.training.inference import Predictions, Scores, evaluate

@@ -15,8 +15,8 @@ from affectgrid.data.export import write_submission, write_track
 from affectgrid.data.resident import Split, load_split
 from affectgrid.data.store import FeatureStore
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.encode import EncodeConfig, Quarantined, encode
-from affectgrid.distributed.prepare import DataOptions
+from affectgrid.distributed.encode import Quarantined, encode
+from affectgrid.distributed.options import DataOptions, EncodeConfig
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.training.ensemble import Ensemble, combine
 

@@ -9,45 +9,22 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import Field
-
 from affectgrid.data.catalog import Catalog, read_aff_wild2
-from affectgrid.data.feed import FeedOptions, feed
+from affectgrid.data.feed import feed
 from affectgrid.data.references import write_data_record
 from affectgrid.data.resident import Split, SplitPlan, plan_split
 from affectgrid.data.store import FeatureStore
-from affectgrid.data.streams import AudioStream, VisualStream
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.encode import EncodeConfig, EncodeReport, encode
+from affectgrid.distributed.encode import EncodeReport, encode
+from affectgrid.distributed.options import RENDERED, DataOptions, EncodeConfig
 from affectgrid.distributed.render import render
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.model.config import PromptMode
-from affectgrid.settings import Settings
 from affectgrid.training.prepared import PreparedData
 from affectgrid.training.text_features import encode_prompts
 
 log = logging.getLogger(__name__)
-
-RENDERED = "rendered"
-
-
-class DataOptions(Settings):
-    """Which data, and how they are encoded."""
-
-    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
-    encode: EncodeConfig = EncodeConfig()
-    store: str | None = Field(
-        None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"
-    )
-    feed: FeedOptions = FeedOptions()
-
-    @classmethod
-    def for_package(cls, data: str, encoders: dict[str, str]) -> DataOptions:
-        """Encode `data` as the training data of a model package were encoded; `encoders` comes from the package."""
-        visual = VisualStream.model_validate_json(encoders["visual_stream"])
-        audio = AudioStream.model_validate_json(encoders["audio_stream"])
-        return cls(data=data, encode=EncodeConfig(visual=visual, audio=audio))
 
 
 def open_catalog(data: str, workspace: Workspace) -> Catalog:

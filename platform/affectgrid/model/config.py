@@ -11,6 +11,7 @@ from affectgrid.settings import Settings
 Stream = Literal["visual", "audio"]
 PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "none"]
 Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "none"]
+SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
 
 
 class FusionConfig(Settings):

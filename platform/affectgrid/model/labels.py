@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
-
 
 class LearnedSigma(nn.Module):
     """One or two kernel widths, each held strictly between two bounds by a sigmoid on a logarithmic scale.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.model.config import SIGMA_RATIO_BOUNDS
 from affectgrid.model.context import RegionContext
 from affectgrid.model.fusion import FusionModel
-from affectgrid.model.labels import SIGMA_RATIO_BOUNDS, LearnedSigma
+from affectgrid.model.labels import LearnedSigma
 from affectgrid.model.prompts import PromptBank
 from affectgrid.model.readout import Readout
 from affectgrid.regions import RegionGrid

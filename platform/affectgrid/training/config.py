@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from affectgrid.model.config import FusionConfig, PromptMode
-from affectgrid.model.labels import SIGMA_RATIO_BOUNDS
+from affectgrid.model.config import SIGMA_RATIO_BOUNDS, FusionConfig, PromptMode
 from affectgrid.settings import Settings
 
 LabelKind = Literal["gaussian", "learned", "hard", "uniform"]
