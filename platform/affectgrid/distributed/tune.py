@@ -20,11 +20,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from affectgrid.distributed import cluster
 from affectgrid.distributed.confirm import confirm
+from affectgrid.distributed.patience import proposals_ahead, starting_actors_kept
 from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.searcher import OBJECTIVE, GuardedOptunaSearch
 from affectgrid.distributed.study_log import StudyLog
 from affectgrid.distributed.trial import package_folder, run_trial
-from affectgrid.distributed.warm import WarmUp, num_slots
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.live import SearchDisplay
 from affectgrid.reporting.study import BestModel, SearchFigures, add_front, draw_best, draw_search, write_report
@@ -51,6 +51,7 @@ _ENVIRONMENT = {
 }
 
 
+_AHEAD = "TUNE_MAX_PENDING_TRIALS_PG"
 # A trial's end wakes Tune's controller, for which a worker waits, and the thread that writes to MLflow, for which
 # nobody does. By Python's default the controller would wait 5 ms for its turn, a dozen times over.
 _SWITCH_S = 0.0005
@@ -98,15 +99,12 @@ def tune(
             ledger.learn(lessons)
         if extend:
             ledger.extend(extend)
-        worked = not ledger.done
-        warm = WarmUp(_bundle(placed), most=max_concurrent) if worked else None
         facts = manifest.collect(data=data.fingerprint, device=_device())
         log = StudyLog(tracker, ledger, facts)
         status = "KILLED"
         try:
-            known = _confirmed_before(folder)
-            if warm:
-                warm.wait()
+            known, worked = _confirmed_before(folder), not ledger.done
+            if worked:
                 said = [*notes(space), *([lessons.describe()] if lessons else [])]
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = _summarise(ledger, data, facts, time.monotonic() - began)
@@ -135,6 +133,7 @@ def _search(
     shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
     nested = resources.workers > 1
+    ahead = proposals_ahead(_num_slots(_bundle(resources)))
     clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
     shown = SearchDisplay(
         space.name,
@@ -144,7 +143,7 @@ def _search(
         show_costs=len(space.objective) > 1,
         notes=said,
     )
-    with shown as display, _quiet():
+    with shown as display, _quiet(ahead), starting_actors_kept():
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
             run_trial,
             space=space,
@@ -300,7 +299,13 @@ def _coordinator() -> dict[str, float]:
 def _num_nested(resources: TrialResources) -> int:
     """Trials of several workers that the cluster holds now. More would hold their place and wait for each other."""
     worker = {"CPU": resources.cpus} | ({"GPU": 1.0} if cluster.num_gpus() else {})
-    return max(1, num_slots(worker) // resources.workers)
+    return max(1, _num_slots(worker) // resources.workers)
+
+
+def _num_slots(bundle: dict[str, float]) -> int:
+    """How many times the cluster holds this now; at least once."""
+    there = ray.cluster_resources()
+    return max(1, min(math.floor(there.get(name, 0) / share + 1e-6) for name, share in bundle.items() if share))
 
 
 def _device() -> str:
@@ -312,12 +317,12 @@ def _trial_name(trial: Trial) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(ahead: int) -> Iterator[None]:
     """Silence Tune's own tables, files and signals; what happens to trials comes through the recorder."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air")]
     levels = [logger.level for logger in loggers]
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
+    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, _AHEAD)}
+    os.environ.update(_ENVIRONMENT | {_AHEAD: str(ahead)})
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     switch_s = sys.getswitchinterval()
