@@ -224,19 +224,21 @@ def test_a_time_budget_ends_a_study_and_a_larger_one_goes_on(study: Study):
     assert (len(longer.trials), longer.out_of_time) == (num_ended + 1, False)
 
 
-def test_an_older_study_teaches_and_a_finished_one_is_extended(study: Study, capsys: pytest.CaptureFixture[str]):
+def test_an_older_study_teaches_and_a_finished_one_is_extended(
+    study: Study, searched: StudySummary, capsys: pytest.CaptureFixture[str]
+):
     space = parse_space(SPACE | {"name": "taught", "trials": 2, "pruner": "median"})
     options = {"storage": study.storage, "tracker": study.tracker}
-    older = study.run(name="teacher", trials=3)
-    first = tune(space, planted_data(), warm_start=older.folder, **options)
-    assert "warm start from teacher: 3 of 3 trials fit" in capsys.readouterr().out
+    num_old = len(StudySummary.read(searched.folder).trials)
+    first = tune(space, planted_data(), warm_start=searched.folder, **options)
+    assert f"warm start from searched: {num_old} of {num_old} trials fit" in capsys.readouterr().out
     assert [trial.number for trial in first.trials] == [0, 1]
-    more = tune(space, planted_data(), warm_start=older.folder, extend=1, **options)
+    more = tune(space, planted_data(), warm_start=searched.folder, extend=1, **options)
     assert more.trials[:2] == first.trials
     assert (len(more.trials), more.num_planned) == (3, 3)
     databases = f"sqlite:///{first.folder}/study.db"
     assert sorted(optuna.get_all_study_names(databases)) == ["taught", "taught: warm start"]
-    assert len(optuna.load_study(study_name="taught: warm start", storage=databases).trials) == 3
+    assert len(optuna.load_study(study_name="taught: warm start", storage=databases).trials) == num_old
 
 
 def test_asha_ends_weak_trials_early_and_never_the_winner(study: Study):
