@@ -118,7 +118,7 @@ subprocess.run(sys.argv[3:], check=True)
 try:
     map_split(pickle.load(open(sys.argv[1], "rb")).plan(), pathlib.Path(sys.argv[2]))
 except StoreError as error:
-    print(error.problems[0].code, len(list(pathlib.Path(sys.argv[2]).glob("*"))))
+    print(error.problems[0].code, len(list(pathlib.Path(sys.argv[2]).glob("**/*.npy"))))
 """
     (tmp_path / "source").write_bytes(pickle.dumps(SplitSource.of(plan)))
     command = [*namespace, sys.executable, "-c", script, str(tmp_path / "source"), str(tmp_path / "cache"), *mount]

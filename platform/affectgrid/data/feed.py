@@ -60,7 +60,7 @@ def feed(plans: Sequence[SplitPlan], options: FeedOptions, default_folder: Path)
 
 def memory_bytes() -> int:
     """Memory that this process may use: the machine's, or its container's where that is less."""
-    total = psutil.virtual_memory().total
+    total = int(psutil.virtual_memory().total)
     with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total

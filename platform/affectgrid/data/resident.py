@@ -221,7 +221,9 @@ def _interpolate_into(
     audio: FeatureTable, time_s: NDArray[np.float64], feature: NDArray[np.float16], heard: NDArray[np.bool_]
 ) -> None:
     """As ``interpolate``, into arrays of zeros; in blocks, for the sums are in float64."""
-    inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1])) if audio.present.any() else []
+    if not audio.present.any():
+        return
+    inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1]))
     if not len(inside):
         return
     for block in np.split(inside, range(_BLOCK_ROWS, len(inside), _BLOCK_ROWS)):
