@@ -41,7 +41,7 @@ def test_a_small_one_shrinks_in_tracks_and_in_lengths() -> None:
 
 
 def test_occupancy_is_uneven_and_labels_are_smooth(tmp_path: Path) -> None:
-    config = ScaleConfig(scale=0.05, visual_dim=1, audio_dim=1)
+    config = ScaleConfig(scale=0.02, visual_dim=1, audio_dim=1)
     corpus = write_corpus(tmp_path / "data", FeatureStore(tmp_path / "features"), config)
     labels = [read_annotation(track.annotation) for track in corpus.catalog.tracks if track.annotation]
     va = np.concatenate([label.va[label.valid] for label in labels])
