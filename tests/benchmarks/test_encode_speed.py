@@ -103,6 +103,17 @@ def test_encode_preprocess(height: int, films, say, tmp_path: Path) -> None:
     say(f"encode_preprocess {height}p", slow / fast, figures, ">= 5")
 
 
+def test_encode_precision(vit_b32: Path, say) -> None:
+    """Images/s of one thread in bf16 over fp32: whether half precision pays on this processor, and what `auto` does."""
+    torch.set_num_threads(1)
+    images = np.random.default_rng(0).integers(0, 256, (16, 3, 224, 224), dtype=np.uint8)
+    half, full = (load_visual(str(vit_b32), precision=name, trusted=True) for name in ("bf16", "fp32"))
+    fast, slow = alternate(lambda: half.encode_images(images), lambda: full.encode_images(images), repeats=5)
+    taken = load_visual(str(vit_b32), precision="auto").precision
+    figures = f"{len(images) / fast:.1f} over {len(images) / slow:.1f} images/s; auto takes {taken}"
+    say("encode_precision", slow / fast, figures, "told: auto takes bf16 from 1.15")
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
     """Against the script that a researcher writes, steady against steady: same features, more of them."""
