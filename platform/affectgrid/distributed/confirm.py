@@ -20,14 +20,13 @@ from rich.console import Console
 from affectgrid.distributed.recorder import NUM_RETRIES
 from affectgrid.distributed.study_log import StudyLog, flat
 from affectgrid.distributed.trial import package_folder, train_alone
-from affectgrid.metrics import track_moments
 from affectgrid.search.confirm import Candidate, candidates, conclude, fresh_seeds, read_run
 from affectgrid.search.confirmation import Confirmation, ConfirmRun
 from affectgrid.search.ledger import write_json
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import StudySummary
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.inference import predict_split
+from affectgrid.training.inference import moments_by_track, predict_split
 from affectgrid.training.loop import run_identity
 from affectgrid.training.prepared import PreparedData
 
@@ -132,10 +131,8 @@ def _confirm(data: PreparedData, config: TrainConfig, identity: str, file: str, 
     facts: dict[str, Any]
     try:
         result = train_alone(config, data, package_folder(path.parent, config.seed), on_epoch=lambda _: None)
-        predicted = predict_split(result.model, data.validation, config.window).va
-        va, labelled = torch.as_tensor(data.validation.va), torch.as_tensor(data.validation.labelled)
-        tracks = [data.validation.track(number) for number in range(data.validation.num_tracks)]
-        moments = track_moments([(predicted[rows], va[rows], labelled[rows]) for rows in tracks])
+        predicted = predict_split(result.model, data.validation, config.window)
+        moments = moments_by_track(predicted, data.validation)
         facts = {"best": result.best, "history": result.history, "moments": moments.tolist()}
     except Exception as error:
         facts = {"reason": f"{type(error).__name__}: {error}"}

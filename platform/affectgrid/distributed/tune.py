@@ -28,6 +28,8 @@ from affectgrid.distributed.trial import package_folder, run_trial
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.live import SearchDisplay
 from affectgrid.reporting.study import BestModel, SearchFigures, add_front, draw_best, draw_search, write_report
+from affectgrid.search.arms import compare_arms
+from affectgrid.search.comparison import Difference
 from affectgrid.search.effects import effects, sigma_by_grid
 from affectgrid.search.fits import notes
 from affectgrid.search.importance import Importance, importance
@@ -109,7 +111,8 @@ def tune(
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = _summarise(ledger, data, facts, time.monotonic() - began)
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=_bundle(placed))
-            summary = summary.model_copy(update={"confirmation": confirmation, "wall_s": time.monotonic() - began})
+            update = {"confirmation": confirmation, "differences": _differences(summary, ledger, data)}
+            summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
             summary.write()
             if worked or summary.confirmation_tables() != known or _is_stale(folder / "report.html", ledger):
                 _report(summary, ledger, data, log)
@@ -204,6 +207,21 @@ def _summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wal
     )
     summary.write()
     return summary
+
+
+def _differences(summary: StudySummary, ledger: Ledger, data: PreparedData) -> dict[str, Difference]:
+    """Of the arms; none where a model was made by another version of the code, before a kill."""
+    arms = summary.arms
+    folders = {
+        trial.number: package_folder(ledger.folder_of(trial.number), trial.seeds[0].seed)
+        for trials in arms.values()
+        for trial in trials
+    }
+    try:
+        return compare_arms(arms, folders, data.validation)
+    except ModelError as error:
+        _log.warning("the arms cannot be compared: %s", error)
+        return {}
 
 
 def _importance(ledger: Ledger) -> Importance:

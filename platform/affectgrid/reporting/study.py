@@ -77,6 +77,8 @@ def study_tables(study: StudyView) -> list[Table]:
     """The Pareto front or the arms where there are some, else the best trials; then the failures."""
     arms, caveat = study.arms_table(), study.caveat()
     spread = "mean ± standard deviation over the seeds"
+    if any(key.startswith("P - ") for row in arms for key in row):
+        spread += "; P - ...: paired bootstrap over tracks and seeds, 95 %; *: also when corrected for all arms"
     main = (
         Table.of("Arms", arms, note=f"{spread}; {caveat}" if caveat else spread)
         if arms

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.search.comparison import Difference
 from affectgrid.search.confirmation import Confirmation
 from affectgrid.search.importance import Importance
 from affectgrid.search.objective import HEADINGS, SCORE, Goal, pareto_front
@@ -96,6 +97,7 @@ class StudySummary(Settings):
         folder: where all of it lies.
         confirmation: of the winner with fresh seeds, where it was asked for.
         importance: of the searched parameters; None for arms.
+        differences: of each arm's P from the first arm's, where all its seeds are there.
     """
 
     name: str
@@ -114,6 +116,7 @@ class StudySummary(Settings):
     command: str = ""
     confirmation: Confirmation | None = None
     importance: Importance | None = None
+    differences: dict[str, Difference] = Field({})
 
     @property
     def complete(self) -> list[TrialRecord]:
@@ -226,12 +229,14 @@ class StudySummary(Settings):
         }
 
     def arms_table(self) -> list[dict[str, str]]:
-        """Mean and standard deviation over the seeds of every arm."""
+        """Mean and standard deviation over the seeds of every arm, and how far P lies from the first arm's."""
         rows = []
         for name, trials in self.arms.items():
             row = {"arm": name, "seeds": str(len(trials))}
             for heading, metric in SCORES.items():
                 row[heading] = spread([trial.score(metric) for trial in trials])
+            if self.differences:
+                row[f"P - {next(iter(self.arms))}"] = _interval(self.differences.get(name))
             rows.append(row | {"s": f"{sum(trial.duration_s for trial in trials):.0f}"})
         return rows
 
@@ -268,6 +273,14 @@ def front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> tuple[ParetoP
     points = [{metric: trial.value(metric) or 0.0 for metric in metrics} for trial in complete]
     kept = pareto_front([list(point.values()) for point in points], goals)
     return tuple(ParetoPoint(trial=complete[position].number, values=points[position]) for position in kept)
+
+
+def _interval(found: Difference | None) -> str:
+    """A difference with its 95 % interval; a star where the corrected one, too, leaves out zero."""
+    if found is None:
+        return ""
+    sure = "*" if found.low_corrected > 0 or found.high_corrected < 0 else ""
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{sure}"
 
 
 def spread(values: Sequence[float]) -> str:

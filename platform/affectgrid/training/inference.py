@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from affectgrid.data.resident import Split
 from affectgrid.errors import Problem, TrainingError
-from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores
+from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
 from affectgrid.model.fusion import FusionModel
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import Resident
@@ -110,6 +110,12 @@ def smooth_tracks(
     """Smooth each track by itself, then clip to [-1, 1]; track i has the rows offsets[i]:offsets[i + 1]."""
     tracks = [va[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
     return torch.cat([smooth(track, half_width) for track in tracks]).clamp(-1, 1)
+
+
+def moments_by_track(predictions: Predictions, split: Split) -> Float[Tensor, "track stat 2"]:
+    """The moments of every track of the split that was predicted: enough for pooled CCCs of any choice of tracks."""
+    va, labelled = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
+    return track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
 
 
 def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_resamples: int = 1000) -> Scores:
