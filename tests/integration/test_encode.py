@@ -185,6 +185,7 @@ def test_frames_without_a_label_are_left_out_where_that_is_asked_for(rendered: P
     assert present() == (np.flatnonzero(labels.valid) + 1).tolist()
 
 
+@pytest.mark.long
 def test_a_broken_annotation_is_a_reason_until_it_is_mended(rendered: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(rendered, corpus)
