@@ -257,7 +257,7 @@ def _num_nested(resources: TrialResources) -> int:
 
 def _num_slots(bundle: dict[str, float]) -> int:
     """How many times the cluster holds this now; at least once."""
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()
     return max(1, min(math.floor(there.get(name, 0) / share + 1e-6) for name, share in bundle.items() if share))
 
 
