@@ -55,7 +55,7 @@ _ENVIRONMENT = {
 
 _AHEAD = "TUNE_MAX_PENDING_TRIALS_PG"
 # A trial's end wakes Tune's controller, for which a worker waits, and the thread that writes to MLflow, for which
-# nobody does. By Python's default the controller would wait 5 ms for its turn, a dozen times over.
+# nobody does. By Python's default each turn of the other may cost the controller 5 ms.
 _SWITCH_S = 0.0005
 
 
