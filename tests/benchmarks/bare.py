@@ -15,8 +15,6 @@ from affectgrid.encoders.precision import Resolved
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.visual import load_visual
 
-PREPROCESS = ImagePreprocess(224)
-
 
 def decode_and_resize(path: Path, preprocess: ImagePreprocess, limit: int | None = None) -> np.ndarray:
     """Every frame of a film, decoded by one thread, at the encoder's size."""

@@ -143,6 +143,7 @@ def _search(
         ledger.num_planned,
         ended=before,
         time_left_s=clock,
+        num_workers=resources.workers,
         show_costs=len(space.objective) > 1,
         notes=said,
     )
