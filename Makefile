@@ -79,9 +79,9 @@ ui: $(READY) ## open the MLflow pages on http://127.0.0.1:5000
 	  --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db --artifacts-destination $(abspath $(OUT))/mlartifacts
 
 dashboard: $(READY) ## open Optuna's dashboard of the newest study
-	@newest=$$(ls -t $(abspath $(OUT))/studies/*/study.db 2>/dev/null | head -1); \
+	@newest=$$(ls -t $(abspath $(OUT))/studies/*/study.journal 2>/dev/null | head -1); \
 	[ -n "$$newest" ] || { echo "no study under $(abspath $(OUT))/studies yet: make demo runs one"; exit 1; }; \
-	$(BIN)/optuna-dashboard "sqlite:///$$newest"
+	$(BIN)/optuna-dashboard "$$newest"
 
 clean: ## remove the environment and caches; outputs/ stays
 	rm -rf $(VENV) .venv-bootstrap .pytest_cache .mypy_cache .ruff_cache .hypothesis platform/*.egg-info

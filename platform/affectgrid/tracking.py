@@ -8,6 +8,7 @@ import fcntl
 import functools
 import hashlib
 import http.client
+import itertools
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 _KEY = "affectgrid.key"
 _PARENT = "mlflow.parentRunId"
 _RETRY_AFTER_S = 20.0  # between two attempts to reach a server that has gone away
-_BATCH = 100  # parameters, or tags, that one request may carry; metrics: ten times as many
+_BATCH = 100  # parameters, or tags, that one request may carry; ten times as many things in all
 _LONGEST_PARAM = 6000
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -36,6 +37,19 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _down_until: dict[str, float] = {}
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Metrics of one step, usually an epoch, and when they were known, in milliseconds since 1970."""
+
+    step: int
+    values: Mapping[str, float]
+    time_ms: int = dataclasses.field(default_factory=_now_ms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +64,7 @@ class RunLog:
     experiment_id: str
     run_id: str
     spool: Path
+    fresh: bool = False  # made by the call that returned it: so it has no children yet
 
     @property
     def page(self) -> str:
@@ -61,17 +76,24 @@ class RunLog:
 
         One that already has another value keeps it: MLflow's parameters never change; the new one is a tag.
         """
-        self._log({"op": "params", "values": {name: str(value)[:_LONGEST_PARAM] for name, value in values.items()}})
+        self._params(values, first=False)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics of a step, usually an epoch."""
-        now_ms = int(time.time() * 1000)
-        rows = [(name, float(value), now_ms, step) for name, value in values.items()]
-        self._log({"op": "metrics", "rows": rows})
+        self.points([Point(step, values)])
+
+    def points(self, points: Iterable[Point]) -> None:
+        """Log metrics of several steps at once: a request has a price of its own, whatever it carries."""
+        self.write(points, {})
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags; a tag that is there is replaced."""
-        self._log({"op": "tags", "values": {name: str(value) for name, value in values.items()}})
+        self.write([], values)
+
+    def write(self, points: Iterable[Point], tags: Mapping[str, object]) -> None:
+        """Metrics and tags in one request."""
+        rows = [(name, float(value), one.time_ms, one.step) for one in points for name, value in one.values.items()]
+        self._log({"op": "write", "rows": rows, "tags": {name: str(value) for name, value in tags.items()}})
 
     def steps(self, metric: str) -> set[int] | None:
         """The steps at which a metric was logged; None while MLflow cannot be reached."""
@@ -88,7 +110,12 @@ class RunLog:
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Close the run."""
-        self._log({"op": "status", "status": status, "time": int(time.time() * 1000)})
+        self._log({"op": "status", "status": status, "time": _now_ms()})
+
+    def _params(self, values: Mapping[str, object], *, first: bool) -> None:
+        """`first`: the run has none yet, and need not be asked."""
+        texts = {name: str(value)[:_LONGEST_PARAM] for name, value in values.items()}
+        self._log({"op": "params", "values": texts, "first": first})
 
     def _log(self, record: dict[str, Any]) -> None:
         with _locked(self._spool_file):
@@ -149,28 +176,46 @@ class Tracker:
 
     def study(self, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> RunLog:
         """The run called `name`, reopened where it exists; children that a kill left RUNNING are closed as KILLED."""
-        run = self._run(name, key=f"study:{name}", parent=None)
-        for child in self._search(f"tags.`{_PARENT}` = '{run.run_id}' and attributes.status = 'RUNNING'"):
-            _client(self.uri).set_terminated(child, "KILLED")
-        run.params(params)
-        run.tags(tags)
+        run = self._run(name, f"study:{name}", {}, tags)
+        if not run.fresh:
+            for child in self._search(f"tags.`{_PARENT}` = '{run.run_id}' and attributes.status = 'RUNNING'"):
+                _client(self.uri).set_terminated(child, "KILLED")
+        run._params(params, first=run.fresh)
         return run
 
-    def child(self, parent: RunLog, key: str, name: str) -> RunLog:
-        """The child of `parent` under `key`, reopened where it exists: a trial that is tried again has one run."""
-        return self._run(name, key=f"{parent.run_id}:{key}", parent=parent.run_id)
+    def child(
+        self,
+        parent: RunLog,
+        key: str,
+        name: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
+        new: bool = False,
+    ) -> RunLog:
+        """The child of `parent` under `key`, reopened where it exists: a trial that is tried again has one run.
 
-    def _run(self, name: str, *, key: str, parent: str | None) -> RunLog:
+        `new`: the caller knows that there is none, and spares the search for it.
+        """
+        run = self._run(name, f"{parent.run_id}:{key}", {_PARENT: parent.run_id}, tags or {}, new=new)
+        if params:
+            run._params(params, first=run.fresh)
+        return run
+
+    def _run(
+        self, name: str, key: str, links: Mapping[str, str], tags: Mapping[str, object], *, new: bool = False
+    ) -> RunLog:
         client = _client(self.uri)
         key = hashlib.sha256(key.encode()).hexdigest()  # any name is safe in a filter
-        found = self._search(f"tags.`{_KEY}` = '{key}'")
+        found = [] if new else self._search(f"tags.`{_KEY}` = '{key}'")
         if found:
             client.update_run(found[0], status="RUNNING")
-            run_id = found[0]
-        else:
-            tags = {_KEY: key} | ({_PARENT: parent} if parent else {})
-            run_id = client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
-        return RunLog(self.uri, self.experiment_id, run_id, self.spool)
+            run = RunLog(self.uri, self.experiment_id, found[0], self.spool)
+            run.tags(tags)
+            return run
+        texts = {name: str(value) for name, value in tags.items()}
+        made = client.create_run(self.experiment_id, tags={**texts, **links, _KEY: key}, run_name=name)
+        return RunLog(self.uri, self.experiment_id, made.info.run_id, self.spool, fresh=True)
 
     def _search(self, condition: str) -> list[str]:
         runs = _client(self.uri).search_runs([self.experiment_id], filter_string=condition, max_results=10_000)
@@ -237,19 +282,21 @@ def _apply(run: RunLog, record: Mapping[str, Any]) -> None:
 
     client = _client(run.uri)
     match record["op"]:
-        case "metrics":
-            for rows in _chunks(record["rows"], 10 * _BATCH):
-                client.log_batch(run.run_id, metrics=[Metric(*row) for row in rows])
+        case "write":
+            all_tags = [RunTag(*pair) for pair in record["tags"].items()]
+            for rows, tags in itertools.zip_longest(
+                _chunks(record["rows"], 10 * _BATCH - _BATCH), _chunks(all_tags, _BATCH), fillvalue=()
+            ):
+                client.log_batch(run.run_id, metrics=[Metric(*row) for row in rows], tags=list(tags))
         case "params":
-            new, changed = _new_params(client.get_run(run.run_id).data.params, record["values"])
+            logged = {} if record["first"] else client.get_run(run.run_id).data.params
+            new, changed = _new_params(logged, record["values"])
             for pairs in _chunks(list(new.items()), _BATCH):
                 client.log_batch(run.run_id, params=[Param(*pair) for pair in pairs])
             if changed:
                 _log.warning("run %s: parameters changed since it was first logged: %s", run.run_id, changed)
-                _apply(run, {"op": "tags", "values": {f"changed.{name}": value for name, value in changed.items()}})
-        case "tags":
-            for pairs in _chunks(list(record["values"].items()), _BATCH):
-                client.log_batch(run.run_id, tags=[RunTag(*pair) for pair in pairs])
+                noted = {f"changed.{name}": value for name, value in changed.items()}
+                _apply(run, {"op": "write", "rows": [], "tags": noted})
         case "artifact":
             log = client.log_artifacts if Path(record["path"]).is_dir() else client.log_artifact
             log(run.run_id, record["path"], record["folder"])

@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
+from affectgrid.search.journal import open_journal
 from support.processes import Family, family, wait_until
 
 DRIVER = "support.study_driver"
+LONG_TRIALS = {"model.hidden_dim": 32, "window.length": 24, "window.stride": 8, "optim.epochs": 60}
 
 
 def records(storage: Path) -> list[dict[str, object]]:
@@ -30,7 +32,7 @@ def check_whole(storage: Path, num_trials: int) -> None:
     ended = records(storage)
     assert [record["number"] for record in ended] == list(range(num_trials))
     assert {record["state"] for record in ended} == {"complete"}
-    stored = optuna.load_study(study_name="small", storage=f"sqlite:///{storage}/small/study.db")
+    stored = optuna.load_study(study_name="small", storage=open_journal(storage / "small" / "study.journal"))
     assert [(trial.number, trial.state) for trial in stored.trials] == [
         (number, TrialState.COMPLETE) for number in range(num_trials)
     ]
@@ -62,7 +64,8 @@ def kill_driver(group: Family, storage: Path, arguments: list[str], *, num_ended
 def test_kill_of_the_driver_and_the_same_command_again(short_tmp: Path):
     draw = random.Random(11)
     storage = short_tmp / "s"
-    arguments = [str(storage), "--space", json.dumps({"trials": 8})]
+    # trials of several seconds, so that half a second after the fourth there are some that have not begun
+    arguments = [str(storage), "--space", json.dumps({"trials": 8, "constants": LONG_TRIALS})]
     with family(short_tmp / "r") as group:
         kill_driver(group, storage, arguments, num_ended=draw.randint(1, 4), after_s=draw.uniform(0, 0.5))
         before = records(storage)
@@ -129,9 +132,6 @@ def cluster_of(group: Family, monkeypatch: pytest.MonkeyPatch, num_nodes: int) -
             yield cluster
         finally:
             cluster.shutdown()
-
-
-LONG_TRIALS = {"model.hidden_dim": 32, "window.length": 24, "window.stride": 8, "optim.epochs": 60}
 
 
 @pytest.mark.long

@@ -61,6 +61,17 @@ def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_worker_of_a_search_imports_what_a_trial_needs(repository: Path) -> None:
+    """Each of a search's processes waits for these imports before its first trial."""
+    script = (
+        "import sys; sys.path.insert(0, 'platform'); import affectgrid.distributed.trial;"
+        "slow = ('optuna', 'sqlalchemy', 'sklearn', 'mlflow', 'matplotlib', 'scipy', 'torchvision', 'torch._dynamo');"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
 LOOKS = """
 import runpy, sys
 sys.argv = sys.argv[1:]

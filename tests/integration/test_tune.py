@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from affectgrid.distributed import cluster
 from affectgrid.distributed.tune import TrialResources, tune
 from affectgrid.errors import ConfigError
+from affectgrid.search.journal import open_journal
 from affectgrid.search.space import parse_space
 from affectgrid.search.summary import StudySummary
 from affectgrid.tracking import Tracker, open_tracker
@@ -91,7 +92,7 @@ def test_all_trials_end_and_the_best_is_the_best(searched: StudySummary):
 
 
 def test_the_database_says_the_same(searched: StudySummary):
-    stored = optuna.load_study(study_name="searched", storage=f"sqlite:///{searched.folder}/study.db")
+    stored = optuna.load_study(study_name="searched", storage=open_journal(searched.folder / "study.journal"))
     assert [(trial.number, trial.state, trial.value) for trial in stored.trials] == [
         (trial.number, TrialState.COMPLETE, trial.objective) for trial in searched.trials
     ]
@@ -186,7 +187,7 @@ def test_arms_run_with_each_seed_and_bad_ones_fail_alone(study: Study, capsys: p
     rows = {row["arm"]: row for row in summary.arms_table()}
     assert rows["full"]["seeds"] == rows["audio only"]["seeds"] == "2"
     assert "±" in rows["full"]["P"]
-    stored = optuna.load_study(study_name="armed", storage=f"sqlite:///{summary.folder}/study.db")
+    stored = optuna.load_study(study_name="armed", storage=open_journal(summary.folder / "study.journal"))
     assert sorted(trial.state.name for trial in stored.trials) == ["COMPLETE"] * 4 + ["FAIL"] * 6
     statuses = sorted(run.info.status for run in study.runs(study.root("armed").info.run_id))
     assert statuses == ["FAILED"] * 6 + ["FINISHED"] * 4
@@ -203,7 +204,7 @@ def test_a_front_between_p_and_the_costs_of_every_width(study: Study):
     assert sorted(trial.params["model.hidden_dim"] for trial in summary.trials) == [4, 8, 12]
     sizes = {trial.params["model.hidden_dim"]: trial.costs["parameters"] for trial in summary.trials}
     assert sizes[4] < sizes[8] < sizes[12]
-    stored = optuna.load_study(study_name="fronted", storage=f"sqlite:///{summary.folder}/study.db")
+    stored = optuna.load_study(study_name="fronted", storage=open_journal(summary.folder / "study.journal"))
     assert {point.trial for point in summary.pareto} == {trial.number for trial in stored.best_trials}
     smallest = next(trial for trial in summary.trials if trial.params["model.hidden_dim"] == 4)
     assert smallest.number in {point.trial for point in summary.pareto}
@@ -235,9 +236,9 @@ def test_an_older_study_teaches_and_a_finished_one_is_extended(
     more = tune(space, planted_data(), warm_start=searched.folder, extend=1, **options)
     assert more.trials[:2] == first.trials
     assert (len(more.trials), more.num_planned) == (3, 3)
-    databases = f"sqlite:///{first.folder}/study.db"
-    assert sorted(optuna.get_all_study_names(databases)) == ["taught", "taught: warm start"]
-    assert len(optuna.load_study(study_name="taught: warm start", storage=databases).trials) == num_old
+    stored = open_journal(first.folder / "study.journal")
+    assert sorted(optuna.get_all_study_names(stored)) == ["taught", "taught: warm start"]
+    assert len(optuna.load_study(study_name="taught: warm start", storage=stored).trials) == num_old
 
 
 def test_asha_ends_weak_trials_early_and_never_the_winner(study: Study):

@@ -12,7 +12,7 @@ import pytest
 from affectgrid.reporting import effects as pictures
 from affectgrid.reporting.figures import save
 from affectgrid.search.effects import SIGMA, SigmaByGrid, effects, sigma_by_grid
-from affectgrid.search.importance import importance
+from affectgrid.search.ped_anova import importance
 from affectgrid.search.schema import PROMPT_FILE
 from affectgrid.search.space import parse_space
 from affectgrid.search.summary import TrialRecord

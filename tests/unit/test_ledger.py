@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from affectgrid.errors import ConfigError
+from affectgrid.search.journal import open_journal
 from affectgrid.search.ledger import Ledger, differences, open_ledger
 from affectgrid.search.optuna_glue import propose
 from affectgrid.search.schema import SearchSpace
@@ -81,7 +82,7 @@ def test_a_kill_between_file_and_database_loses_nothing(tmp_path: Path, monkeypa
 
 
 def test_a_kill_while_the_database_is_made_starts_afresh(tmp_path: Path):
-    (tmp_path / "study.db.partial").write_bytes(b"half a database")
+    (tmp_path / "study.journal.partial").write_bytes(b"half a journal")
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
         assert ask(ledger)[1] == {"optim.lr": 1e-3}
 
@@ -232,7 +233,7 @@ def test_two_studies_of_one_storage_know_nothing_of_each_other(tmp_path: Path):
         space = SPACE.with_overrides(name=name)
         with open_ledger(tmp_path / name, space, data="d") as ledger:
             ledger.finish(record(ask(ledger)[0]))
-    assert optuna.get_all_study_names(f"sqlite:///{tmp_path}/b/study.db") == ["b"]
+    assert optuna.get_all_study_names(open_journal(tmp_path / "b" / "study.journal")) == ["b"]
     with open_ledger(tmp_path / "b", SPACE.with_overrides(name="b"), data="d") as ledger:
         assert ledger.num_asked == 1
 

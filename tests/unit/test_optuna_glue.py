@@ -8,7 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-from affectgrid.search.optuna_glue import assignment, first_proposals, make_sampler, propose, proposer
+from affectgrid.search.assignment import assignment
+from affectgrid.search.optuna_glue import first_proposals, make_sampler, propose, proposer
 from affectgrid.search.space import parse_space
 
 CONDITIONAL = parse_space(

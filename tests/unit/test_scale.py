@@ -83,7 +83,7 @@ def test_the_relation_can_be_learnt_and_the_report_says_that_it_is_synthetic(
     assert report.best["val/p"] > 0.25
     assert (report.feed, sum(report.num_frames.values())) == ("resident", SMALL.num_frames)
     assert report.feature_bytes == SMALL.num_frames * (12 + 8) * 2
-    assert report.peak_bytes > report.base_bytes > report.feature_bytes
+    assert report.peak_bytes >= report.base_bytes > report.feature_bytes
     console = Console(record=True, width=120, file=(tmp_path / "out.txt").open("w"))
     print_scale(report, tmp_path, console=console)
     text = console.export_text()

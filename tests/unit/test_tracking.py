@@ -96,6 +96,17 @@ def test_more_than_one_request_holds(tracker):
     assert data.tags["t149"] == "149"
 
 
+def test_points_of_many_steps_are_one_request_and_keep_their_times(tracker, monkeypatch):
+    run = tracker.study("points", {}, {})
+    sent = []
+    apply = tracking._apply
+    monkeypatch.setattr(tracking, "_apply", lambda run, record: (sent.append(record["op"]), apply(run, record)))
+    run.points([tracking.Point(epoch, {"val/p": epoch / 10, "lr": 0.1}, 1000 * epoch) for epoch in (1, 2, 3)])
+    history = client(tracker).get_metric_history(run.run_id, "val/p")
+    assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.1, 1000), (2, 0.2, 2000), (3, 0.3, 3000)]
+    assert sent == ["write"]
+
+
 def test_artifacts_are_copied(tracker, tmp_path):
     (tmp_path / "table.md").write_text("a table")
     run = tracker.study("artifacts", {}, {})
@@ -137,9 +148,9 @@ def _refuse(run: RunLog, record: object) -> None:
 
 def test_records_delivered_twice_are_there_once_and_half_a_line_is_passed_over(tracker):
     run = tracker.study("twice", {}, {})
-    record = json.dumps({"op": "metrics", "rows": [["val/p", 0.5, 1000, 1]]})
+    record = json.dumps({"op": "write", "rows": [["val/p", 0.5, 1000, 1]], "tags": {}})
     for _ in range(2):
-        (tracker.spool / f"{run.run_id}.jsonl").write_text(f'{record}\n{record}\n{{"op": "met')
+        (tracker.spool / f"{run.run_id}.jsonl").write_text(f'{record}\n{record}\n{{"op": "wri')
         tracking._deliver_all(tracker)
     assert len(client(tracker).get_metric_history(run.run_id, "val/p")) == 1
 

@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from affectgrid.errors import ConfigError
+from affectgrid.search.journal import open_journal
 from affectgrid.search.ledger import open_ledger
 from affectgrid.search.optuna_glue import propose
 from affectgrid.search.schema import SearchSpace
@@ -86,7 +87,7 @@ def test_lessons_are_kept_once_and_never_count(tmp_path: Path):
         propose(trial, space=space)
         ledger.finish(TrialRecord(number=trial.number, label="", state="complete", params={}, objective=-0.5))
         assert (trial.number, ledger.study.best_value) == (0, -0.5)
-    storage = f"sqlite:///{tmp_path}/new/study.db"
+    storage = open_journal(tmp_path / "new" / "study.journal")
     stored = optuna.load_study(study_name="new: warm start", storage=storage).get_trials()
     assert [trial.user_attrs[WARM_START]["number"] for trial in stored] == [0, 1]
 

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from affectgrid.distributed.recorder import NUM_RETRIES
-from affectgrid.distributed.study_log import StudyLog, flat
+from affectgrid.distributed.study_log import StudyLog, epoch_point, flat
 from affectgrid.distributed.trial import package_folder, train_alone
 from affectgrid.search.confirm import Candidate, candidates, conclude, fresh_seeds, read_run
 from affectgrid.search.confirmation import Confirmation, ConfirmRun
@@ -149,8 +149,8 @@ def _log_runs(log: StudyLog, runs: Sequence[_Run]) -> None:
         if not any(result for _, result in ended):
             continue
         role = mine[0].candidate.role
-        parent = log.tracker.child(log.run, f"confirm-{key}", f"confirm: {role}")
-        parent.tags({**log.tags, "confirms": role, "label": mine[0].candidate.label})
+        tags = {**log.tags, "confirms": role, "label": mine[0].candidate.label}
+        parent = log.tracker.child(log.run, f"confirm-{key}", f"confirm: {role}", tags=tags)
         for run, result in ended:
             if result is not None:
                 _log_run(log, parent, run, result)
@@ -161,11 +161,10 @@ def _log_runs(log: StudyLog, runs: Sequence[_Run]) -> None:
 
 
 def _log_run(log: StudyLog, parent: Any, run: _Run, result: ConfirmRun) -> None:
-    child = log.tracker.child(parent, f"seed-{result.seed}", f"seed {result.seed}")
-    child.params(flat(run.config.model_dump(mode="json")))
-    child.tags({**log.tags, **({"reason": result.reason} if result.reason else {})})
-    for metrics in result.history:
-        child.metrics({name: value for name, value in metrics.items() if name != "epoch"}, int(metrics["epoch"]))
+    params = flat(run.config.model_dump(mode="json"))
+    tags = {**log.tags, **({"reason": result.reason} if result.reason else {})}
+    child = log.tracker.child(parent, f"seed-{result.seed}", f"seed {result.seed}", params=params, tags=tags)
+    child.points([epoch_point(metrics) for metrics in result.history])
     if result.best:
         scores = {f"best/{name.rpartition('/')[2]}": result.best[name] for name in result.best if "val/" in name}
         child.metrics({**scores, "duration_s": result.duration_s}, int(result.best["epoch"]))

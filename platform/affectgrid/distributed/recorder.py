@@ -10,11 +10,11 @@ from typing import Any
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 
-from affectgrid.distributed.searcher import OBJECTIVE
 from affectgrid.distributed.study_log import StudyLog
+from affectgrid.distributed.trial import OBJECTIVE
 from affectgrid.reporting.live import Ended, SearchDisplay
+from affectgrid.search.assignment import Assignment, assignment
 from affectgrid.search.ledger import Ledger
-from affectgrid.search.optuna_glue import Assignment, assignment
 from affectgrid.search.summary import Metrics, SeedRecord, State, TrialRecord
 
 NUM_RETRIES = 2  # of a trial whose process died; an error of its own is not tried again

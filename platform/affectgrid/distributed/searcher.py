@@ -1,4 +1,4 @@
-"""OptunaSearch, guarded: what Optuna's database already knows is neither asked for nor told a second time."""
+"""OptunaSearch, guarded: what Optuna's journal already knows is neither asked for nor told a second time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from affectgrid.distributed.trial import OBJECTIVE
 from affectgrid.search.ledger import Ledger
 from affectgrid.search.optuna_glue import make_sampler, proposer
-
-OBJECTIVE = "objective"
 
 
 class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typed
     """Proposes what a study still lacks.
 
-    Ray's own keeps a copy of its state in Tune's snapshots, which are some seconds behind the database: after a kill it
+    Ray's own keeps a copy of its state in Tune's snapshots, which are some seconds behind the journal: after a kill it
     tells trials again that have ended (Optuna refuses) and leaves others RUNNING. Here the ledger is the only state.
     Proposals whose trial was interrupted come first, as themselves. Trials are told by whoever ends them in the ledger,
     because only there is it known whether they ran to their end, were ended early, or failed, and why.
@@ -73,7 +72,7 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing is kept here."""
-        Path(checkpoint_path).write_text("the state of the search is in study.db and trials/\n")
+        Path(checkpoint_path).write_text("the state of the search is in study.journal and trials/\n")
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing is kept here."""

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from affectgrid.search.assignment import Assignment
 from affectgrid.search.ledger import Ledger
-from affectgrid.search.optuna_glue import Assignment
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import Metrics, TrialRecord
-from affectgrid.tracking import RunLog, Tracker
+from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.manifest import Manifest
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class StudyLog:
         self.run = tracker.study(self.space.name, self.space.identity(), {**self.tags, "trials": planned})
         self.trials: dict[int, RunLog] = {}
         self._seed_runs: dict[tuple[int, int], RunLog] = {}
-        self._unsent: dict[int, list[tuple[int, Metrics]]] = {}
+        self._unsent: dict[int, list[tuple[int, Point]]] = {}
         self._sent_at: dict[int, float] = {}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -50,7 +50,7 @@ class StudyLog:
 
     def progressed(self, number: int, seed: int, metrics: Metrics) -> None:
         """An epoch is done."""
-        self._unsent.setdefault(number, []).append((seed, metrics))
+        self._unsent.setdefault(number, []).append((seed, epoch_point(metrics)))
         if time.monotonic() - self._sent_at.get(number, 0.0) > _FLUSH_EVERY_S:
             self._flush(number)
 
@@ -98,22 +98,26 @@ class StudyLog:
                 self.finished(record)
 
     def _open(self, assigned: Assignment) -> None:
-        run = self.tracker.child(self.run, f"trial-{assigned.number:05d}", f"{assigned.number}: {assigned.label}")
-        self.trials[assigned.number] = run
         config = self.space.resolve(assigned.values, seed=assigned.seeds[0])
-        run.params(flat(config.model_dump(mode="json")))
         facts = {"trial": assigned.number, "label": assigned.label, "searched": ", ".join(assigned.values)}
-        run.tags({**self.tags, **facts, **({"arm": assigned.arm} if assigned.arm else {})})
+        self.trials[assigned.number] = self.tracker.child(
+            self.run,
+            f"trial-{assigned.number:05d}",
+            f"{assigned.number}: {assigned.label}",
+            params=flat(config.model_dump(mode="json")),
+            tags={**self.tags, **facts, **({"arm": assigned.arm} if assigned.arm else {})},
+            new=self.run.fresh and assigned.number not in self.trials,
+        )
 
     def _flush(self, number: int) -> None:
-        rows, self._unsent[number] = self._unsent.get(number, []), []
+        points, self._unsent[number] = self._unsent.get(number, []), []
         self._sent_at[number] = time.monotonic()
-        if rows:
-            self._queue.put(lambda: self._write(number, rows))
+        if points:
+            self._queue.put(lambda: self._write(number, points))
 
-    def _write(self, number: int, rows: Sequence[tuple[int, Metrics]]) -> None:
-        for seed, metrics in rows:
-            self._run_of(number, seed).metrics(_numbers(metrics), int(metrics["epoch"]))
+    def _write(self, number: int, points: Sequence[tuple[int, Point]]) -> None:
+        for seed in dict.fromkeys(seed for seed, _ in points):
+            self._run_of(number, seed).points([point for other, point in points if other == seed])
 
     def _run_of(self, number: int, seed: int) -> RunLog:
         """The trial's run, or with several seeds the seed's."""
@@ -121,19 +125,21 @@ class StudyLog:
             return self.trials[number]
         key = (number, seed)
         if key not in self._seed_runs:
-            run = self.tracker.child(self.trials[number], f"seed-{seed}", f"seed {seed}")
-            run.params({"seed": seed})
-            self._seed_runs[key] = run
+            trial = self.trials[number]
+            self._seed_runs[key] = self.tracker.child(
+                trial, f"seed-{seed}", f"seed {seed}", params={"seed": seed}, new=trial.fresh
+            )
         return self._seed_runs[key]
 
     def _close_trial(self, record: TrialRecord) -> None:
         run = self.trials[record.number]
+        last: list[Point] = []
         if record.seeds:
             names = sorted(record.seeds[0].best.keys() - {"epoch", "lr", "val/p_best"})
             best = {f"best/{name.rpartition('/')[2]}": record.score(name) for name in names if name.startswith("val/")}
             epoch = int(record.seeds[0].best["epoch"])
-            run.metrics({**best, **record.costs, "duration_s": record.duration_s}, epoch)
-        run.tags({"state": record.state, **({"reason": record.reason} if record.reason else {})})
+            last = [Point(epoch, {**best, **record.costs, "duration_s": record.duration_s})]
+        run.write(last, {"state": record.state, **({"reason": record.reason} if record.reason else {})})
         status: Any = _STATUS[record.state]
         for (number, _seed), seed_run in self._seed_runs.items():
             if number == record.number:
@@ -172,5 +178,6 @@ def _assignment(space: SearchSpace, record: TrialRecord) -> Assignment:
     return Assignment(record.number, record.label, dict(record.params), seeds, record.arm)
 
 
-def _numbers(metrics: Metrics) -> Metrics:
-    return {name: value for name, value in metrics.items() if name != "epoch"}
+def epoch_point(metrics: Metrics) -> Point:
+    """An epoch's metrics; its number is where they stand, not one of them."""
+    return Point(int(metrics["epoch"]), {name: value for name, value in metrics.items() if name != "epoch"})

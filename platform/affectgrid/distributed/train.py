@@ -19,7 +19,7 @@ from affectgrid.data.resident import Split
 from affectgrid.distributed.train_workers import Job, run_workers
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.model.fusion import FusionModel
-from affectgrid.tracking import RunLog, Tracker
+from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.assemble import build_model
 from affectgrid.training.checkpoint import TrainingState
 from affectgrid.training.config import TrainConfig
@@ -125,8 +125,7 @@ def _log_result(run: RunLog, result: TrainResult) -> None:
     """The best epoch and the model; before them what a kill in the moment after a checkpoint kept from the log."""
     known = run.steps("epoch")
     missing = [metrics for metrics in result.history if known is not None and int(metrics["epoch"]) not in known]
-    for metrics in missing:
-        run.metrics(metrics, step=int(metrics["epoch"]))
+    run.points([Point(int(metrics["epoch"]), metrics) for metrics in missing])
     run.metrics({f"best/{metric}": value for metric, value in result.best.items()}, int(result.best["epoch"]))
     run.artifact(result.package, "model")
     run.finish()

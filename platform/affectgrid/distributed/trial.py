@@ -16,11 +16,9 @@ from typing import Any
 import torch
 from ray import tune
 
-from affectgrid.distributed.searcher import OBJECTIVE
 from affectgrid.model.fusion import FusionModel
-from affectgrid.search.ledger import trial_folder
+from affectgrid.search.assignment import assignment, trial_folder
 from affectgrid.search.objective import LATENCY_MS
-from affectgrid.search.optuna_glue import assignment
 from affectgrid.search.schema import SearchSpace
 from affectgrid.training.checkpoint import CheckpointFolder, Save
 from affectgrid.training.config import TrainConfig
@@ -29,6 +27,7 @@ from affectgrid.training.loop import FitResult, Metrics, fit
 from affectgrid.training.package import load_package, save_package
 from affectgrid.training.prepared import PreparedData
 
+OBJECTIVE = "objective"  # what every report holds
 WORST = -1.0  # P of a trial without one: the objective must be there in every report
 _SAVE_EVERY_S = 60.0  # what a kill may cost a long trial; a short one is not slowed down
 _REPORT_EVERY_S = 2.0  # a worker stands still while the driver takes a report: only a pruner needs every epoch

@@ -22,9 +22,9 @@ from affectgrid.distributed import cluster
 from affectgrid.distributed.confirm import confirm
 from affectgrid.distributed.patience import proposals_ahead, starting_actors_kept
 from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
-from affectgrid.distributed.searcher import OBJECTIVE, GuardedOptunaSearch
+from affectgrid.distributed.searcher import GuardedOptunaSearch
 from affectgrid.distributed.study_log import StudyLog
-from affectgrid.distributed.trial import package_folder, run_trial
+from affectgrid.distributed.trial import OBJECTIVE, package_folder, run_trial
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.live import SearchDisplay
 from affectgrid.reporting.study import BestModel, SearchFigures, add_front, draw_best, draw_search, write_report
@@ -32,8 +32,9 @@ from affectgrid.search.arms import compare_arms
 from affectgrid.search.comparison import Difference
 from affectgrid.search.effects import effects, sigma_by_grid
 from affectgrid.search.fits import notes
-from affectgrid.search.importance import Importance, importance
+from affectgrid.search.importance import Importance
 from affectgrid.search.ledger import Ledger, open_ledger
+from affectgrid.search.ped_anova import importance
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import StudySummary, TrialRecord, front
 from affectgrid.search.warm_start import read_lessons

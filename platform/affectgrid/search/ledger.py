@@ -1,12 +1,12 @@
 """The memory of a study: what was proposed, and how it ended. It survives a kill at any instruction.
 
-Optuna's database holds every proposal; a file in the trial's folder holds how the trial ended. The file is written
-first and the database is told afterwards, so a trial is finished exactly when its file exists, and what the database
+Optuna's journal holds every proposal; a file in the trial's folder holds how the trial ended. The file is written
+first and the journal is told afterwards, so a trial is finished exactly when its file exists, and what the journal
 missed is told to it when the study is opened again. A proposal without a file was being worked on: it is taken up
 again under its own number. So no trial is lost, none runs under two numbers, and none is left RUNNING. Snapshots that
-the scheduler takes of itself have no part in it: they are always some seconds behind the database.
+the scheduler takes of itself have no part in it: they are always some seconds behind the journal.
 
-Trials of older studies that the sampler may learn from stand in a second study of the same database: they have no part
+Trials of older studies that the sampler may learn from stand in a second study of the same journal: they have no part
 in the numbers, the count and the best trial of this one.
 """
 
@@ -26,13 +26,16 @@ import optuna
 from optuna.trial import TrialState
 
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.search.assignment import trial_folder
 from affectgrid.search.budget import busy_s
+from affectgrid.search.journal import open_journal
 from affectgrid.search.objective import SCORE
 from affectgrid.search.optuna_glue import first_proposals
 from affectgrid.search.schema import SearchSpace
 from affectgrid.search.summary import TrialRecord
 from affectgrid.search.warm_start import WARM_START, Lessons
 
+JOURNAL = "study.journal"
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -41,7 +44,7 @@ class Ledger:
 
     def __init__(self, folder: Path, space: SearchSpace) -> None:
         self.folder, self.space = folder, space
-        self.study = optuna.load_study(study_name=space.name, storage=_storage(folder / "study.db"))
+        self.study = optuna.load_study(study_name=space.name, storage=open_journal(folder / JOURNAL))
         self.records = {record.number: record for record in _read_records(folder)}
         self._progress = _read_progress(folder)
         self._worked_before_s: float = max(
@@ -146,7 +149,7 @@ class Ledger:
         return trial_folder(self.folder, number)
 
     def finish(self, record: TrialRecord) -> TrialRecord:
-        """Note how a trial ended; only then is the database told. A second end of the same trial changes nothing."""
+        """Note how a trial ended; only then is the journal told. A second end of the same trial changes nothing."""
         if record.number in self.records:
             return self.records[record.number]
         for goal in self.space.objective if record.state != "failed" else ():
@@ -204,14 +207,9 @@ def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledg
             raise ConfigError(
                 Problem("STUDY-BUSY", str(folder), "another process runs this study", "one at a time", mend)
             ) from error
-        _check_identity(folder, {"data": data, **space.identity()})
-        _create_database(folder / "study.db", space)
+        _check_identity(folder, {"data": data, "storage": JOURNAL, **space.identity()})
+        _create_study(folder / JOURNAL, space)
         yield Ledger(folder, space)
-
-
-def trial_folder(study: Path, number: int) -> Path:
-    """Where the trial with this number keeps its files."""
-    return study / "trials" / f"{number:05d}"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -246,22 +244,17 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _create_database(path: Path, space: SearchSpace) -> None:
+def _create_study(path: Path, space: SearchSpace) -> None:
     """Under another name until the first proposals are queued: the final name means that all of it is there."""
     if path.exists():
         return
-    partial = path.with_name("study.db.partial")
+    partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     directions = [goal.direction for goal in space.objective]
-    study = optuna.create_study(study_name=space.name, storage=_storage(partial), directions=directions)
+    study = optuna.create_study(study_name=space.name, storage=open_journal(partial), directions=directions)
     for values in first_proposals(space):
         study.enqueue_trial(values)
-    study._storage.remove_session()
     partial.rename(path)
-
-
-def _storage(path: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def _read_records(folder: Path) -> Iterator[TrialRecord]:

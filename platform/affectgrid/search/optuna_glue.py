@@ -1,8 +1,7 @@
-"""Between a search space and Optuna: distributions, samplers, and what a proposal means."""
+"""Between a search space and Optuna: distributions, samplers and proposals."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import warnings
@@ -11,12 +10,11 @@ from typing import Any, Protocol
 
 import optuna
 
+from affectgrid.search.assignment import ARM, SEED
 from affectgrid.search.grid import combinations
 from affectgrid.search.samplers import GridSampler, TaughtSampler
 from affectgrid.search.schema import Dimension, SearchSpace, Values
-from affectgrid.search.summary import settings
 
-ARM, SEED = "arm", "seed"
 _SEED_STRIDE = 1_000_003  # prime, so that no two studies' samplers meet after some resumes
 
 
@@ -28,25 +26,6 @@ class Suggests(Protocol):
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Assignment:
-    """What one trial does.
-
-    Args:
-        number: the trial's, from 0, the same in Optuna, in its folder and in MLflow.
-        label: its arm and seed, or the searched values.
-        values: dotted name -> value, beside the constants.
-        seeds: of its runs.
-        arm: name of the arm; None where values are sampled.
-    """
-
-    number: int
-    label: str
-    values: Values
-    seeds: tuple[int, ...]
-    arm: str | None = None
 
 
 def proposer(space: SearchSpace) -> Callable[[Suggests], Values]:
@@ -64,15 +43,6 @@ def propose(trial: Suggests, *, space: SearchSpace) -> Values:
         if dimension.condition is None or dimension.condition.holds({**space.constants, **values}):
             values[name] = _suggest(trial, name, dimension)
     return values
-
-
-def assignment(space: SearchSpace, number: int, proposal: Values) -> Assignment:
-    """What the proposal with this number asks for."""
-    if space.arms:
-        arm = next(arm for arm in space.arms if arm.name == proposal[ARM])
-        seed = int(proposal[SEED])
-        return Assignment(number, f"{arm.name}, seed {seed}", dict(arm.set), (seed,), arm.name)
-    return Assignment(number, settings(proposal), dict(proposal), space.seeds)
 
 
 def first_proposals(space: SearchSpace) -> list[Values]:
