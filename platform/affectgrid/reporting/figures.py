@@ -61,7 +61,7 @@ class Trace:
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG, SVG or PDF, by the ending of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200, bbox_inches="tight", metadata={"Software": None} if path.suffix == ".png" else None)
+    figure.savefig(path, dpi=200, metadata={"Software": None} if path.suffix == ".png" else None)
     return path
 
 
