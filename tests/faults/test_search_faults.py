@@ -149,6 +149,52 @@ def test_loss_of_a_node_in_the_middle_of_a_trial(short_tmp: Path, monkeypatch: p
     assert sorted(int(str(record["attempts"])) for record in records(storage)) == [1, 1, 1, 2]
 
 
+def most_at_once(storage: Path) -> int:
+    """How many trials were under way at one moment."""
+    spans = [
+        (float(str(one["began_at"])), float(str(one["began_at"])) + float(str(one["duration_s"])))
+        for one in records(storage)
+    ]
+    return max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
+
+
+@pytest.mark.long
+def test_a_search_follows_a_cluster_that_grows_and_shrinks(short_tmp: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = short_tmp / "s"
+    changes = json.dumps({"trials": 16, "constants": LONG_TRIALS | {"optim.epochs": 150}})
+    with family(short_tmp / "r") as group, cluster_of(group, monkeypatch, 1) as cluster:
+        driver = group.start(DRIVER, [str(storage), "--space", changes, "--address", cluster.address])
+        wait_until(lambda: len(group.members("ImplicitFunc.train")) == 1, alive=driver)
+        added = [cluster.add_node(num_cpus=1) for _ in range(3)]
+        wait_until(lambda: len(group.members("ImplicitFunc.train")) == 4, alive=driver)
+        wait_until(lambda: len(records(storage)) >= 5, alive=driver)
+        for node in added:
+            cluster.remove_node(node, allow_graceful=False)
+        out, err = driver.communicate(timeout=400)
+        assert driver.returncode == 0, err[-4000:]
+    check_whole(storage, 16)
+    assert "16 of 16 trials" in out
+    assert most_at_once(storage) >= 3  # of a trial that lost its node, the records tell the second run alone
+    assert 1 <= sum(int(str(record["attempts"])) == 2 for record in records(storage)) <= 3
+
+
+@pytest.mark.long
+def test_trials_of_two_workers_follow_a_cluster_that_grows(short_tmp: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = short_tmp / "s"
+    changes = json.dumps({"trials": 4, "constants": LONG_TRIALS | {"optim.epochs": 100}})
+    arguments = [str(storage), "--space", changes, "--workers", "2", "--address"]
+    with family(short_tmp / "r") as group, cluster_of(group, monkeypatch, 2) as cluster:
+        driver = group.start(DRIVER, [*arguments, cluster.address])
+        wait_until(lambda: bool(group.members("ImplicitFunc.train")), alive=driver)
+        assert len(group.members("ImplicitFunc.train")) == 1
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        _, err = driver.communicate(timeout=400)
+        assert driver.returncode == 0, err[-4000:]
+    check_whole(storage, 4)
+    assert most_at_once(storage) == 2
+
+
 @pytest.mark.long
 def test_loss_of_the_whole_cluster_and_the_same_command_on_another(short_tmp: Path, monkeypatch: pytest.MonkeyPatch):
     storage = short_tmp / "s"
@@ -178,6 +224,40 @@ def test_an_extension_survives_a_kill_and_is_added_once(short_tmp: Path):
         kill_driver(group, storage, arguments, num_ended=4, after_s=0)
         group.run(DRIVER, arguments)
     check_whole(storage, 6)
+
+
+@pytest.mark.long
+def test_a_confirmation_survives_a_kill_of_the_driver(short_tmp: Path):
+    storage = short_tmp / "s"
+    learnt = {"optim.lr": {"float": [1e-3, 3e-2], "log": True}}
+    points = [{"optim.lr": 0.01}]  # better than the default, whatever the seed
+    space = {"trials": 2, "constants": LONG_TRIALS, "space": learnt, "points": points}
+    arguments = [str(storage), "--space", json.dumps(space), "--confirm", "3"]
+
+    def confirmed() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (storage / "small" / "confirm").glob("*/seed-*.json")}
+
+    with family(short_tmp / "r") as group:
+        driver = group.start(DRIVER, arguments)
+        wait_until(lambda: len(confirmed()) >= 2, alive=driver)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        group.end()
+        before = confirmed()
+        assert 2 <= len(before) < 6
+        group.run(DRIVER, arguments)
+    after = confirmed()
+    assert len(after) == 6  # the winner and the default, three seeds each
+    assert {path: after[path] for path in before} == before  # what had ended was not run again
+    client = MlflowClient(tracking_uri=f"sqlite:///{storage}/mlflow.db")
+    experiment = client.get_experiment_by_name("planted").experiment_id
+    confirms = [run for run in client.search_runs([experiment]) if "confirms" in run.data.tags]
+    assert len(confirms) == 2
+    seeds = [run for run in client.search_runs([experiment]) if run.data.tags["mlflow.runName"].startswith("seed ")]
+    assert len(seeds) == 6
+    assert {run.info.status for run in [*confirms, *seeds]} == {"FINISHED"}
+    summary = json.loads((storage / "small" / "summary.json").read_text())
+    assert len(summary["confirmation"]["winner"]["runs"]) == 3
 
 
 @pytest.mark.long

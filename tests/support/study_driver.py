@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune import TrialResources, tune
 from affectgrid.search.space import parse_space
 from affectgrid.tracking import open_tracker
 from support.planted import planted_data
@@ -32,11 +32,21 @@ def main() -> None:
     parser.add_argument("--space", type=json.loads, default={})
     parser.add_argument("--address", default="local")
     parser.add_argument("--extend", type=int, default=0)
+    parser.add_argument("--confirm", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     tracker = open_tracker(f"sqlite:///{options.storage / 'mlflow.db'}", "planted")
     with connect(options.address, num_cpus=2 if options.address == "local" else None):
         space = parse_space(SPACE | options.space)
-        summary = tune(space, planted_data(), storage=options.storage, tracker=tracker, extend=options.extend)
+        summary = tune(
+            space,
+            planted_data(),
+            storage=options.storage,
+            tracker=tracker,
+            extend=options.extend,
+            num_confirm=options.confirm,
+            resources=TrialResources(workers=options.workers),
+        )
     print(summary.headline())
 
 

@@ -108,9 +108,10 @@ def test_a_second_end_changes_nothing(tmp_path: Path):
 def test_a_pruned_trial_is_no_complete_one(tmp_path: Path):
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
         trial = ledger.study.ask()
-        trial.report(0.4, 1)
         ledger.finish(record(trial.number, 0.4, state="pruned"))
         assert states(ledger) == [TrialState.PRUNED]
+        (told,) = ledger.study.trials
+        assert (told.value, told.intermediate_values) == (0.4, {1: 0.4})
 
 
 def test_another_process_is_kept_out(tmp_path: Path):

@@ -89,6 +89,15 @@ def num_cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 1))
 
 
+def full_size() -> dict[str, float]:
+    """What an autoscaler may bring the cluster to; what there is now, where none says so."""
+    from ray._private.state import state  # as Ray Data does: no public call tells
+
+    known = state.get_max_resources_from_cluster_config() or {}
+    now = ray.cluster_resources()
+    return {name: max(float(known.get(name, 0)), float(now.get(name, 0))) for name in {**known, **now}}
+
+
 def _protect_token() -> None:
     """Ray writes its token readable to every user of the machine; close it."""
     token = Path.home() / ".ray" / "auth_token"

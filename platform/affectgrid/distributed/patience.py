@@ -1,42 +1,65 @@
-"""Tune with reused actors, mended: an actor that is starting is left to start.
+"""Tune with reused actors, mended: an actor that is starting is left to start, and a cluster may grow.
 
 When a trial ends, Tune (2.60) gives its actor to the trial that waits and *aborts* the actor that was starting for that
 one. Where trials are shorter than an actor's start (imports: 4 s and more), no second actor ever comes up: the search
 runs on one worker, however many the cluster holds. Here the free actor goes to another waiting trial instead. Warm
 processes are no way out: Ray gives an actor a new process, never one that has run tasks.
+
+How many trials may wait is a number that Tune takes once, at its start. Here it follows the cluster.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray.tune.execution.tune_controller import TuneController
 
 _FEWEST_AHEAD, _MOST_AHEAD = 2, 64
+_LOOK_EVERY_S = 1.0
 
 
-def proposals_ahead(num_slots: int) -> int:
+def proposals_ahead(num_slots: int, num_more: int = 0) -> int:
     """How many trials may wait or start: one for the actor that starts, one for the actor that becomes free.
 
     Tune's own number is 1, so that a large cluster fills one start after the other. Each proposal that waits was made
-    knowing less, so there are no more of them than half of what runs.
+    knowing less, so there are no more of them than half of what runs, or than what the cluster may still add: an
+    autoscaler adds nodes for trials that wait, and for nothing else.
+
+    Args:
+        num_slots: how many trials the cluster holds now.
+        num_more: how many more it would hold at its full size.
     """
-    return max(_FEWEST_AHEAD, min(_MOST_AHEAD, num_slots // 2))
+    return max(_FEWEST_AHEAD, min(_MOST_AHEAD, max(num_slots // 2, num_more)))
 
 
 @contextlib.contextmanager
-def starting_actors_kept() -> Iterator[None]:
-    """While this lasts, Tune's controller aborts no actor that has its resources and is starting."""
+def patient_controller(ahead: Callable[[], int]) -> Iterator[None]:
+    """While this lasts, Tune's controller aborts no actor that has its resources and is starting.
+
+    Args:
+        ahead: how many trials may wait or start, asked again as the search goes on.
+    """
     reuse = TuneController._maybe_reuse_cached_actor
+    looked = time.monotonic()
+
+    def hand_over(controller: Any, trial: Any) -> bool:
+        if not trial.storage.trial_dir_name:
+            trial.init_local_path()  # else only a trial that asked for an actor of its own has a folder to reset to
+        return bool(reuse(controller, trial))
 
     def reuse_with_patience(controller: Any, trial: Any) -> bool:
+        nonlocal looked
+        if time.monotonic() - looked > _LOOK_EVERY_S:
+            looked = time.monotonic()
+            controller.update_max_pending_trials(ahead())
         if not _is_starting(controller, trial):
-            return bool(reuse(controller, trial))
+            return hand_over(controller, trial)
         waiting = controller._resources_to_pending_trials[trial.placement_group_factory]
         other = next((one for one in waiting if one is not trial and not _is_starting(controller, one)), None)
-        if other is not None and reuse(controller, other) and other not in controller._staged_trials:
+        if other is not None and hand_over(controller, other) and other not in controller._staged_trials:
             controller._staged_trials.add(other)  # as Tune does for a trial that gets an actor out of turn
             controller._actor_cache.increase_max(other.placement_group_factory)
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     because only there is it known whether they ran to their end, were ended early, or failed, and why.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, most_at_a_time: Callable[[], float] = lambda: math.inf) -> None:
         sampler = make_sampler(ledger.space, num_asked=ledger.num_asked, lessons=ledger.lessons)
         super().__init__(
             space=proposer(ledger.space),
@@ -38,16 +39,23 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         self._ledger = ledger
         self._orphans = ledger.orphans()
         self._num_left = ledger.num_left
+        self._most_at_a_time, self._under_way = most_at_a_time, set[str]()
         self._reported = {(trial.number, step) for trial in self._orphans for step in _steps(trial)}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next trial's number and proposal; after the time budget only those that were interrupted."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's number and proposal; after the time budget only those that were interrupted.
+
+        None while as many trials are under way as may be: Tune asks again.
+        """
         self._ledger.start_clock()
         if self._num_left == 0:
             return str(Searcher.FINISHED)
         if not self._orphans and self._ledger.out_of_time:
             self._ledger.note_time_spent()
             return str(Searcher.FINISHED)
+        if len(self._under_way) >= self._most_at_a_time():
+            return None
+        self._under_way.add(trial_id)
         self._num_left = None if self._num_left is None else self._num_left - 1
         if self._orphans:
             self._ot_trials[trial_id] = self._orphans.pop(0)
@@ -57,8 +65,8 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note the objective after so many epochs, for the dashboard; a trial that is tried again notes each once.
 
-        One value for each report of a worker but the last, which ends the trial: each costs a commit while that worker
-        waits. A trial of less than two seconds has none. Of several objectives Optuna knows no values but the last.
+        One value for each report of a worker but the last, which ends the trial and is noted by the ledger. Of several
+        objectives Optuna knows no values but those of the whole trial.
         """
         if len(self._ledger.space.objective) > 1:
             return
@@ -68,7 +76,8 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
             trial.report(result[OBJECTIVE], step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: see the class."""
+        """Make room for another. Optuna is told elsewhere: see the class."""
+        self._under_way.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing is kept here."""

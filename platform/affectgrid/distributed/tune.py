@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import ray
@@ -20,7 +20,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from affectgrid.distributed import cluster
 from affectgrid.distributed.confirm import confirm
-from affectgrid.distributed.patience import proposals_ahead, starting_actors_kept
+from affectgrid.distributed.patience import patient_controller, proposals_ahead
 from affectgrid.distributed.recorder import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.searcher import GuardedOptunaSearch
 from affectgrid.distributed.study_log import StudyLog
@@ -137,7 +137,6 @@ def _search(
     shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
     nested = resources.workers > 1
-    ahead = proposals_ahead(_num_slots(_bundle(resources)))
     clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
     shown = SearchDisplay(
         space.name,
@@ -148,7 +147,7 @@ def _search(
         show_costs=len(space.objective) > 1,
         notes=said,
     )
-    with shown as display, _quiet(ahead), starting_actors_kept():
+    with shown as display, _quiet(_ahead(resources)), patient_controller(lambda: _ahead(resources)):
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
             run_trial,
             space=space,
@@ -164,9 +163,8 @@ def _search(
                 metric=OBJECTIVE,
                 mode="max",
                 num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: as long as it proposes
-                search_alg=GuardedOptunaSearch(ledger),
+                search_alg=GuardedOptunaSearch(ledger, _most_at_a_time(resources, max_concurrent)),
                 scheduler=_scheduler(space),
-                max_concurrent_trials=max_concurrent or (_num_nested(resources) if nested else None),
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
                 trial_name_creator=_trial_name,
@@ -316,15 +314,29 @@ def _coordinator() -> dict[str, float]:
     return {"CPU": 0, "memory": 64 * 2**20}
 
 
+def _most_at_a_time(resources: TrialResources, asked: int | None) -> Callable[[], float]:
+    """How many trials may be under way, asked before each proposal."""
+    if asked is not None:
+        return lambda: asked
+    return (lambda: _num_nested(resources)) if resources.workers > 1 else (lambda: math.inf)
+
+
 def _num_nested(resources: TrialResources) -> int:
     """Trials of several workers that the cluster holds now. More would hold their place and wait for each other."""
     worker = {"CPU": resources.cpus} | ({"GPU": 1.0} if cluster.num_gpus() else {})
     return max(1, _num_slots(worker) // resources.workers)
 
 
-def _num_slots(bundle: dict[str, float]) -> int:
-    """How many times the cluster holds this now; at least once."""
-    there = ray.cluster_resources()
+def _ahead(resources: TrialResources) -> int:
+    """How many trials may wait, on the cluster as it is now and as it may become."""
+    bundle = _bundle(resources)
+    now = _num_slots(bundle)
+    return proposals_ahead(now, _num_slots(bundle, cluster.full_size()) - now)
+
+
+def _num_slots(bundle: Mapping[str, float], there: Mapping[str, float] | None = None) -> int:
+    """How many times the cluster holds this now, or `there` does; at least once."""
+    there = ray.cluster_resources() if there is None else there
     fits = [math.floor(float(there.get(name, 0)) / share + 1e-6) for name, share in bundle.items() if share]
     return max(1, min(fits))
 

@@ -163,9 +163,14 @@ class Ledger:
         return record
 
     def _tell(self, record: TrialRecord) -> None:
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, record.number)
         if record.reason:
-            trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, record.number)
-            self.study._storage.set_trial_user_attr(trial_id, "reason", record.reason)
+            storage.set_trial_user_attr(trial_id, "reason", record.reason)
+        epochs = sum(len(seed.history) for seed in record.seeds)
+        if record.objective is not None and epochs and len(self.space.objective) == 1:
+            # of a trial that was ended early the sampler knows no other value
+            storage.set_trial_intermediate_value(trial_id, epochs, record.objective)
         values = [record.value(goal.metric) for goal in self.space.objective] if record.state == "complete" else None
         self.study.tell(record.number, values, state=_STATES[record.state], skip_if_finished=True)
 
