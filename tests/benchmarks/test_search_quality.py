@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from affectgrid.data.prompts import load_prompt_set
-from affectgrid.data.resident import Split
 from affectgrid.distributed.tune import tune
 from affectgrid.search.optuna_glue import first_proposals, make_sampler, propose
 from affectgrid.search.schema import PROMPT_FILE, SearchSpace
@@ -28,6 +27,7 @@ from affectgrid.training.prompts import EncodedPrompts
 from support.planted import TEXT_DIM, planted_data
 
 REPEATS = 5
+LOOKUPS = 51  # repeats that only read a table
 _TINY = {"model.hidden_dim": 8, "model.num_heads": 2, "window.length": 24, "window.stride": 16, "optim.batch_size": 4}
 
 
@@ -61,7 +61,6 @@ def _confirmed(summary: StudySummary) -> float:
 
 
 FILES = (
-    "2x2-plain",
     "3x3-face",
     "3x3-plain",
     "3x3-plain-full",
@@ -70,7 +69,7 @@ FILES = (
     "5x5-plain",
     "polar8-plain",
 )
-PLANTED_FILE, PLANTED_SIGMAS = "5x5-plain", (0.25, 0.9)
+PLANTED_FILE, PLANTED_SIGMAS = "5x5-plain", (0.2, 0.9)
 SIGMAS = tuple(float(value) for value in np.geomspace(0.05, 8.0, 14))
 # The prompts do all the work: the labels are learnt by the prompt loss alone, and read out as the expected centre.
 _PROMPTS_ALONE = {"loss.ccc_weight": 0.0, "loss.mse_weight": 0.0, "prompt.weight": 1.0, "prompt.readout_blend": 1.0}
@@ -87,10 +86,11 @@ def finds_space(sampler: str, seed: int) -> SearchSpace:
 
 @functools.cache
 def planted_files() -> PreparedData:
-    """Eight prompt files of which one says where its regions lie; the others' texts are drawn, and say nothing.
+    """Seven prompt files of which one says where its regions lie; the others' texts are drawn, and say nothing.
 
     The planted file's text features lie on a sphere as its regions do on the plane, so that near regions are alike. Its
     best sigma follows from the method: small ones make steps of the plane, large ones draw every point to the middle.
+    Four regions are left out: any four texts tell them apart, and there is nothing to plant.
     """
     data = planted_data()
     prompts = {}
@@ -103,14 +103,8 @@ def planted_files() -> PreparedData:
     turned = (
         sphere @ torch.linalg.qr(torch.randn(TEXT_DIM, TEXT_DIM, generator=torch.Generator().manual_seed(3)))[0][:3]
     )
-    prompts[PLANTED_FILE] = dataclasses.replace(prompts[PLANTED_FILE], texts=tuple(turned.unsqueeze(1)))
-    train, validation = (_wider(split) for split in (data.train, data.validation))
-    return dataclasses.replace(data, train=train, validation=validation, prompts=prompts)
-
-
-def _wider(split: Split) -> Split:
-    """The same features for a wider part of the plane: four regions are not enough for it."""
-    return dataclasses.replace(split, va=1.2 * split.va)
+    prompts[PLANTED_FILE] = dataclasses.replace(prompts[PLANTED_FILE], texts_features=tuple(turned.unsqueeze(1)))
+    return dataclasses.replace(data, prompts=prompts)
 
 
 def score(study: SearchSpace, values: dict[str, Any]) -> float:
@@ -124,7 +118,7 @@ def test_search_finds(say) -> None:
     """Trials until within 2 % of the best of an exhaustive table of sigma and prompt file, TPE and random search.
 
     The samplers are the search's own (`make_sampler`, `propose`, `first_proposals`). Trials are read from the table, of
-    which every cell was trained, at the nearest sigma: so five repeats of both cost one table.
+    which every cell was trained, at the nearest sigma: so all repeats of both cost one table.
     """
     study = finds_space("tpe", 0)
     table = {
@@ -134,12 +128,13 @@ def test_search_finds(say) -> None:
     best = max(table.values())
     near = sum(value >= 0.98 * best for value in table.values())
     needed = {
-        sampler: [_trials_needed(finds_space(sampler, seed), table, 0.98 * best) for seed in range(REPEATS)]
+        sampler: [_trials_needed(finds_space(sampler, seed), table, 0.98 * best) for seed in range(LOOKUPS)]
         for sampler in ("tpe", "random")
     }
     tpe, other = (statistics.median(needed[sampler]) for sampler in ("tpe", "random"))
     place = max(table, key=lambda cell: table[cell])
-    figures = f"median trials: TPE {tpe:g} {needed['tpe']}, random {other:g} {needed['random']}"
+    told = (f"{sampler} {np.percentile(trials, [25, 50, 75]).tolist()}" for sampler, trials in needed.items())
+    figures = f"quartiles of the trials needed, {LOOKUPS} repeats: {', '.join(told)}"
     found = f"{near} of {len(table)} cells within 2 % of the best, which is {place[0]} at {place[1]:.2f}"
     low, high = PLANTED_SIGMAS
     assert place[0] == PLANTED_FILE, found
