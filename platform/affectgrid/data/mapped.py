@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affectgrid import durable
 from affectgrid.data.catalog import Track
 from affectgrid.data.resident import Split, SplitPlan, plan_split
 from affectgrid.data.store import FeatureStore, write_errors
@@ -138,14 +139,14 @@ def _write(plan: SplitPlan, home: Path) -> None:
 
             split = plan.fill(allocate)
             for path in columns:
-                _flush(path)
+                durable.flush(path)
             sizes = {path.stem: path.stat().st_size for path in columns}
             note = {"columns": sizes, "offsets": split.offsets.tolist(), "encoders": split.encoders}
             (draft / _NOTE).write_text(json.dumps(note))
-            _flush(draft / _NOTE)
+            durable.flush(draft / _NOTE)
             shutil.rmtree(home, ignore_errors=True)  # damaged: `_whole` has said so
             draft.rename(home)
-            _flush(home.parent)
+            durable.flush(home.parent)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -162,14 +163,6 @@ def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArr
             os.posix_fallocate(file.fileno(), file.tell(), size)
     array: NDArray[Any] = np.load(path, mmap_mode="r+") if size else np.zeros(shape, dtype)
     return array
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import hashlib
 import json
-import os
 import posixpath
 import re
 import uuid
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import affectgrid
+from affectgrid import durable
 from affectgrid.errors import Problem, StoreError
 
 _META = b"affectgrid"
@@ -276,7 +276,7 @@ class FeatureStore:
         with write_errors(path):
             self._fs.create_dir(posixpath.dirname(path), recursive=True)
             if self._local:
-                _write_atomically(Path(path), data)
+                durable.write(Path(path), data)
             else:
                 with self._fs.open_output_stream(path) as stream:
                     stream.write(data)
@@ -395,25 +395,6 @@ def _safe(track: str) -> str:
             Problem("STO-NAME", repr(track), "not a file name", "no slash, no leading dot", "rename the track")
         )
     return track
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Temporary name, flush to disk, rename, flush the folder: a reader sees all of it or nothing."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

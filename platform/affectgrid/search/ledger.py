@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from affectgrid import durable
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.search.assignment import trial_folder
 from affectgrid.search.budget import busy_s
@@ -220,12 +220,7 @@ def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledg
 def write_json(path: Path, content: Any) -> None:
     """Write a file that is there whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    durable.write(path, json.dumps(content, indent=1).encode())
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from affectgrid import durable
 from affectgrid.errors import Problem, TrainingError
 
 _log = logging.getLogger(__name__)
@@ -76,11 +77,12 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
         seal = {"version": _VERSION, "identity": state.identity, "epoch": state.epoch, "step": step}
         seal["sha256"] = _digests(partial)
         (partial / _SEAL).write_text(json.dumps(seal, indent=2) + "\n")
-        _sync(partial)
+        for path in (*partial.iterdir(), partial):
+            durable.flush(path)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
-        _sync_folder(folder.parent)
+        durable.flush(folder.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         raise TrainingError(
@@ -165,18 +167,3 @@ def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".pt"})
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
