@@ -65,7 +65,8 @@ bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cor
 
 bench-train: $(READY) ## the speed and memory of training alone (about 25 minutes on 2 cores, 8 GB of disk)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k train
-bench-search: $(READY) ## the speed of a search, and what it finds (about 15 minutes on 2 cores)
+
+bench-search: $(READY) ## the speed of a search, and what it finds (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k search
 
 cluster: $(READY) ## start a local Ray head from this folder: `ray job submit -- python jobs/tune.py`

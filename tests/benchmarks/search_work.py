@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -62,6 +67,14 @@ def equal_epochs() -> int:
     return max(4, round(TRIAL_S / ((seconds[1] - seconds[0]) / 8)))
 
 
+def side_by_side(epochs: int, *, trials: int, processes: int) -> float:
+    """Mean seconds of a bare trial where as many bare processes as ours has workers run them: the machine's limit."""
+    command = [sys.executable, "-m", "benchmarks.search_work", str(epochs), str(trials)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    return statistics.fmean(float(process.communicate(timeout=300)[0]) for process in running)
+
+
 def researchers_loop(study: SearchSpace, *, trials: int, threads: int) -> float:
     """`study.optimize` in this process, the features loaded once; returns its wall seconds."""
     before = torch.get_num_threads()
@@ -73,3 +86,13 @@ def researchers_loop(study: SearchSpace, *, trials: int, threads: int) -> float:
     seconds = time.perf_counter() - started
     torch.set_num_threads(before)
     return seconds
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    _study = space("bare", trials=1, epochs=int(sys.argv[1]))
+    run(_study, {})  # the first one loads code
+    _started = time.perf_counter()
+    for _ in range(int(sys.argv[2])):
+        run(_study, {})
+    print((time.perf_counter() - _started) / int(sys.argv[2]))

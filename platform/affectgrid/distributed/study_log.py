@@ -22,6 +22,7 @@ from affectgrid.training.manifest import Manifest
 
 _log = logging.getLogger(__name__)
 _FLUSH_EVERY_S = 15.0  # how old a running trial's curve may be
+_BEHIND_S = 0.2  # how long what is told may lie: meanwhile the worker that told it has its next trial
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
@@ -38,6 +39,7 @@ class StudyLog:
         self._unsent: dict[int, list[tuple[int, Point]]] = {}
         self._sent_at: dict[int, float] = {}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
         self._catch_up()
@@ -74,18 +76,29 @@ class StudyLog:
 
     def close(self, status: str) -> None:
         """Write what is left and close the study's run."""
+        self._closing.set()
         self._queue.put(lambda: self.run.finish(status))  # type: ignore[arg-type]
         self._queue.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        while (task := self._queue.get()) is not None:
+        while (task := self._next()) is not None:
             try:
                 task()
             except (
                 Exception
             ):  # the results are in the study's folder: losing a page of the log must not lose the search
                 _log.exception("could not write to MLflow at %s", self.tracker.uri)
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for a task, and, after a pause, a moment longer: what begins with a trial's end is a worker's wait."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            task = self._queue.get()
+            if not self._closing.is_set():
+                time.sleep(_BEHIND_S)
+            return task
 
     def _catch_up(self) -> None:
         """Trials that ended just before a kill, and were not written."""
