@@ -38,7 +38,8 @@ def main(options: Tune) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.prepare import prepare
-    from affectgrid.distributed.tune import TrialResources, tune
+    from affectgrid.distributed.resources import TrialResources
+    from affectgrid.distributed.tune import tune
     from affectgrid.reporting.study import print_study
     from affectgrid.search.json_schema import schema_text
     from affectgrid.search.space import load_space

@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from affectgrid.distributed import cluster
-from affectgrid.distributed.tune import TrialResources, tune
+from affectgrid.distributed.resources import TrialResources
+from affectgrid.distributed.tune import tune
 from affectgrid.errors import ConfigError
 from affectgrid.search.journal import open_journal
 from affectgrid.search.space import parse_space

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
-from affectgrid.distributed.tune import TrialResources, tune
+from affectgrid.distributed.resources import TrialResources
+from affectgrid.distributed.tune import tune
 from affectgrid.search.space import parse_space
 from affectgrid.tracking import open_tracker
 from support.planted import planted_data

@@ -32,9 +32,10 @@ from transformers import (
 
 from affectgrid.encoders import precision as precision_module
 from affectgrid.encoders.audio import AudioEncoder, fit_positions, load_audio
+from affectgrid.encoders.image_tower import build_image_tower
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.tiny import tiny_audio_directory, tiny_visual_directory
-from affectgrid.encoders.visual import VisualEncoder, build_image_tower, load_visual
+from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.encoders.weights import convert_weights
 from affectgrid.errors import ModelError
 

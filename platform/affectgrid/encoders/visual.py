@@ -15,12 +15,13 @@ import open_clip
 import torch
 from jaxtyping import Float, UInt8
 from open_clip.factory import load_checkpoint
-from open_clip.model import CLIP, CustomTextCLIP, _build_vision_tower
+from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from affectgrid.encoders.image_tower import bad_config, build_image_tower
 from affectgrid.encoders.precision import Precision, Resolved, digest_in, recalled, settle, to_device
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.quiet import quiet
@@ -223,24 +224,6 @@ def load_visual(
     )
 
 
-def build_image_tower(model_cfg: Mapping[str, Any]) -> nn.Module:
-    """An open_clip image tower with untrained weights, from a ``model_cfg`` (``embed_dim``, ``vision_cfg``).
-
-    ``timm_proj: null`` means no projection here, the trunk's pooled features. (open_clip reads it as "the trunk's
-    classifier", which an encoder of features has no use for.)
-    """
-    try:
-        vision_cfg = {**model_cfg["vision_cfg"], "timm_model_pretrained": False}
-        if "timm_model_name" in vision_cfg:
-            vision_cfg["timm_proj"] = vision_cfg.get("timm_proj") or "none"
-        tower: nn.Module = _build_vision_tower(
-            model_cfg["embed_dim"], vision_cfg, bool(model_cfg.get("quick_gelu", False))
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise _bad_config("model_cfg", f"{type(error).__name__}: {error}") from error
-    return tower
-
-
 def _load_directory(directory: Path) -> _Loaded:
     config_path = directory / "open_clip_config.json"
     try:
@@ -248,7 +231,7 @@ def _load_directory(directory: Path) -> _Loaded:
         model_cfg = config["model_cfg"]
         vision_cfg, _ = model_cfg["vision_cfg"], model_cfg["embed_dim"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _bad_config(str(config_path), f"{type(error).__name__}: {error}") from error
+        raise bad_config(str(config_path), f"{type(error).__name__}: {error}") from error
     weights = find_safetensors(directory)
     preprocess_cfg = config.get("preprocess_cfg", {})
     if model_cfg.get("text_cfg") is None:
@@ -262,7 +245,7 @@ def _load_directory(directory: Path) -> _Loaded:
             model = open_clip.create_model(located, load_weights=False, pretrained_text=False)
             tokenizer = open_clip.get_tokenizer(located)
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError, OSError) as error:
-        raise _bad_config(str(config_path), f"{type(error).__name__}: {error}") from error
+        raise bad_config(str(config_path), f"{type(error).__name__}: {error}") from error
     _load_clip(model, weights)
     return _loaded(model, tokenizer, model.visual.preprocess_cfg, model_cfg)
 
@@ -337,20 +320,8 @@ def _loaded(model: nn.Module, tokenizer: Any, preprocess_cfg: Mapping[str, Any],
     if not isinstance(size, int):
         height, width = size
         if height != width:
-            raise _bad_config("preprocess_cfg", f"images of {height} x {width}")
+            raise bad_config("preprocess_cfg", f"images of {height} x {width}")
         size = int(height)
     preprocess = ImagePreprocess(size, merged["resize_mode"], merged["interpolation"])
     settings = {"model": model_cfg, "preprocess": merged}
     return _Loaded(model, tokenizer, preprocess, tuple(merged["mean"]), tuple(merged["std"]), settings)
-
-
-def _bad_config(where: str, found: str) -> ModelError:
-    return ModelError(
-        Problem(
-            "MOD-CONFIG",
-            where,
-            found,
-            "open_clip_config.json with a model_cfg that open_clip can build, for square images",
-            "correct the configuration of the model directory",
-        )
-    )

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from affectgrid.encoders.image_tower import build_image_tower
 from affectgrid.errors import ModelError, Problem
 
 log = logging.getLogger(__name__)
@@ -134,8 +135,6 @@ def convert_weights(
 
     Raises ModelError: MOD-PICKLE (refused by weights_only), MOD-FIT (the tensors do not fit).
     """
-    from affectgrid.encoders.visual import build_image_tower
-
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
