@@ -282,14 +282,14 @@ def _apply(run: RunLog, record: Mapping[str, Any]) -> None:
 
     client = _client(run.uri)
     match record["op"]:
-        case "write":
-            all_tags = [RunTag(*pair) for pair in record["tags"].items()]
+        case "write" | "metrics" | "tags":  # the last two: what an earlier version kept in its spool
+            all_tags = [RunTag(*pair) for pair in record.get("tags", record.get("values", {})).items()]
             for rows, tags in itertools.zip_longest(
-                _chunks(record["rows"], 10 * _BATCH - _BATCH), _chunks(all_tags, _BATCH), fillvalue=()
+                _chunks(record.get("rows", []), 10 * _BATCH - _BATCH), _chunks(all_tags, _BATCH), fillvalue=()
             ):
                 client.log_batch(run.run_id, metrics=[Metric(*row) for row in rows], tags=list(tags))
         case "params":
-            logged = {} if record["first"] else client.get_run(run.run_id).data.params
+            logged = {} if record.get("first") else client.get_run(run.run_id).data.params
             new, changed = _new_params(logged, record["values"])
             for pairs in _chunks(list(new.items()), _BATCH):
                 client.log_batch(run.run_id, params=[Param(*pair) for pair in pairs])

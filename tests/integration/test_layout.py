@@ -50,26 +50,26 @@ print(ray.get(where.remote()))
     assert done.stdout.strip() == "Linux"
 
 
-def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
-    """A plain interpreter that imports the method and the training loop has met neither."""
+def loaded(repository: Path, modules: str, names: tuple[str, ...]) -> list[str]:
+    """Which of `names` a plain interpreter has loaded that imports `modules`."""
     script = (
-        "import sys; sys.path.insert(0, 'platform'); import affectgrid.training.loop, affectgrid.model.fusion;"
-        "rim = ('ray', 'mlflow', 'optuna', 'av', 'open_clip', 'transformers');"
-        "print([name for name in rim if name in sys.modules])"
+        f"import sys; sys.path.insert(0, 'platform'); import {modules};"
+        f"print(*[name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.split()
+
+
+def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
+    """A plain interpreter that imports the method and the training loop has met neither."""
+    rim = ("ray", "mlflow", "optuna", "av", "open_clip", "transformers")
+    assert loaded(repository, "affectgrid.training.loop, affectgrid.model.fusion", rim) == []
 
 
 def test_a_worker_of_a_search_imports_what_a_trial_needs(repository: Path) -> None:
     """Each of a search's processes waits for these imports before its first trial."""
-    script = (
-        "import sys; sys.path.insert(0, 'platform'); import affectgrid.distributed.trial;"
-        "slow = ('optuna', 'sqlalchemy', 'sklearn', 'mlflow', 'matplotlib', 'scipy', 'torchvision', 'torch._dynamo');"
-        "print([name for name in slow if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=repository, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"
+    slow = ("optuna", "sqlalchemy", "sklearn", "mlflow", "matplotlib", "scipy", "torchvision", "torch._dynamo")
+    assert loaded(repository, "affectgrid.distributed.trial", slow) == []
 
 
 LOOKS = """

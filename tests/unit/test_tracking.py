@@ -155,6 +155,19 @@ def test_records_delivered_twice_are_there_once_and_half_a_line_is_passed_over(t
     assert len(client(tracker).get_metric_history(run.run_id, "val/p")) == 1
 
 
+def test_what_an_earlier_version_kept_is_delivered(tracker):
+    run = tracker.study("earlier", {}, {})
+    kept = [
+        {"op": "params", "values": {"lr": "0.1"}},
+        {"op": "metrics", "rows": [["val/p", 0.5, 1000, 1]]},
+        {"op": "tags", "values": {"state": "complete"}},
+    ]
+    (tracker.spool / f"{run.run_id}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
+    tracking._deliver_all(tracker)
+    data = client(tracker).get_run(run.run_id).data
+    assert (data.params["lr"], data.metrics["val/p"], data.tags["state"]) == ("0.1", 0.5, "complete")
+
+
 def test_a_server_that_is_not_there_is_named_with_the_way_to_start_it():
     with contextlib.closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))

@@ -47,9 +47,8 @@ def most_at_a_time(resources: TrialResources, asked: int | None) -> Callable[[],
     return (lambda: _num_nested(resources)) if resources.workers > 1 else (lambda: math.inf)
 
 
-def ahead(resources: TrialResources) -> int:
-    """How many trials may wait, on the cluster as it is now and as it may become."""
-    trial = bundle(resources)
+def ahead(trial: Mapping[str, float]) -> int:
+    """How many trials, each of which takes `trial`, may wait on the cluster as it is now and as it may become."""
     now = _num_slots(trial)
     return proposals_ahead(now, _num_slots(trial, cluster.full_size()) - now)
 

@@ -124,7 +124,8 @@ def _search(
         show_costs=len(space.objective) > 1,
         notes=said,
     )
-    with shown as display, _quiet(ahead(resources)), patient_controller(lambda: ahead(resources)):
+    share = bundle(resources)
+    with shown as display, _quiet(ahead(share)), patient_controller(lambda: ahead(share)):
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
             run_trial,
             space=space,
@@ -135,7 +136,7 @@ def _search(
             use_gpu=bool(cluster.num_gpus()),
         )
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(trainable, coordinator() if nested else bundle(resources)),
+            ray_tune.with_resources(trainable, coordinator() if nested else share),
             tune_config=ray_tune.TuneConfig(
                 metric=OBJECTIVE,
                 mode="max",
