@@ -11,7 +11,7 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.distributed.encode.config import EncodeConfig
 
 
 class Encode(EncodeConfig):
@@ -28,10 +28,10 @@ class Encode(EncodeConfig):
 
 def main(options: Encode) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.data.store import FeatureStore
+    from affectgrid.data.features.store import FeatureStore
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.cluster import connect
-    from affectgrid.distributed.encode import encode, plan_encode
+    from affectgrid.distributed.encode.run import encode, plan_encode
     from affectgrid.distributed.prepare import open_catalog
     from affectgrid.reporting.encoding import print_encode_report, print_plan, print_quarantine
 

@@ -38,7 +38,7 @@ def main(options: Evaluate) -> int:
     from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.evaluate import evaluate_models
     from affectgrid.reporting.scores import caveat, print_scores, write_scores
-    from affectgrid.training.ensemble import load_ensemble, save_ensemble
+    from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 
     workspace = Workspace.open(options.out)
     ensemble = load_ensemble(options.model)

@@ -37,7 +37,7 @@ def main(options: Predict) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.predict import predict
-    from affectgrid.training.ensemble import load_ensemble
+    from affectgrid.training.inference.ensemble import load_ensemble
 
     workspace = Workspace.open(options.out)
     ensemble = load_ensemble(options.model)

@@ -22,8 +22,8 @@ class Report(Settings):
 
 def main(options: Report) -> int:
     # here, not above: matplotlib and torch take seconds, and --help needs neither
+    from affectgrid.analysis.summary import StudySummary
     from affectgrid.reporting.study import study_tables
-    from affectgrid.search.summary import StudySummary
 
     summary = StudySummary.read(options.study)
     print(f"**{summary.headline()}**\n")

@@ -11,8 +11,8 @@ sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 from pydantic import Field
 
 from affectgrid.cli import run
-from affectgrid.data.feed import FeedOptions
-from affectgrid.data.scale_corpus import ScaleConfig, write_corpus
+from affectgrid.data.splits.feed import FeedOptions
+from affectgrid.synthetic.scale_corpus import ScaleConfig, write_corpus
 from affectgrid.training.config import OptimConfig, TrainConfig
 
 
@@ -32,11 +32,11 @@ def main(options: Scale) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     import torch
 
-    from affectgrid.data.store import FeatureStore
+    from affectgrid.analysis.scale import run_scale
+    from affectgrid.data.features.store import FeatureStore
     from affectgrid.data.workspace import Workspace
     from affectgrid.reporting.progress import bar
     from affectgrid.reporting.scale import print_scale
-    from affectgrid.training.scale import run_scale
 
     torch.set_num_threads(options.threads)
     workspace = Workspace.open(options.out)

@@ -14,8 +14,8 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from affectgrid.cli import run
-from affectgrid.data.references import unused
-from affectgrid.data.store import FeatureStore
+from affectgrid.data.features.references import unused
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.workspace import Workspace
 from affectgrid.reporting.storage import print_damage, print_unused
 from affectgrid.settings import Settings

@@ -43,12 +43,12 @@ def main(options: Train) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.prepare import prepare
-    from affectgrid.distributed.train import train
+    from affectgrid.distributed.train.run import train
     from affectgrid.reporting.scores import caveat
     from affectgrid.reporting.training import print_training
     from affectgrid.tracking import open_tracker
-    from affectgrid.training.package import load_package
-    from affectgrid.training.smoothing import keep_choice, smoothing_curve
+    from affectgrid.training.inference.package import load_package
+    from affectgrid.training.inference.smoothing import keep_choice, smoothing_curve
 
     workspace = Workspace.open(options.out)
     tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)

@@ -38,12 +38,12 @@ def main(options: Tune) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.prepare import prepare
-    from affectgrid.distributed.resources import TrialResources
-    from affectgrid.distributed.tune import tune
+    from affectgrid.distributed.tune.resources import TrialResources
+    from affectgrid.distributed.tune.run import tune
     from affectgrid.reporting.study import print_study
-    from affectgrid.search.json_schema import schema_text
-    from affectgrid.search.space import load_space
-    from affectgrid.search.warm_start import find_study
+    from affectgrid.search.space.json_schema import schema_text
+    from affectgrid.search.space.reading import load_space
+    from affectgrid.search.study.warm_start import find_study
     from affectgrid.tracking import open_tracker
 
     if options.print_schema:

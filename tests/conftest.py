@@ -84,8 +84,8 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small rendered corpus in Aff-Wild2's layout: two people in video 2, no sound in video 5, an .avi as video 7."""
-    from affectgrid.data.rendered.config import RenderConfig
-    from affectgrid.data.rendered.corpus import render_corpus
+    from affectgrid.synthetic.rendered.config import RenderConfig
+    from affectgrid.synthetic.rendered.corpus import render_corpus
 
     root = tmp_path_factory.mktemp("rendered")
     render_corpus(root, RenderConfig(num_train=5, num_validation=2, num_test=1, duration_s=3.0, seed=7))

@@ -121,7 +121,7 @@ def soft_labels(
     return log_soft_labels(va, grid, sigma=sigma).exp()
 
 
-def smoothed_labels(
+def one_hot_labels(
     va: Float[Tensor, "*batch 2"], grid: RegionGrid | Float[Tensor, "region 2"], *, smoothing: float = 0.0
 ) -> Float[Tensor, "*batch region"]:
     """The one-hot of the nearest region, with a share `smoothing` in [0, 1] of it spread evenly over all regions.

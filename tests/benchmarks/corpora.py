@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from affectgrid.data.feed import FeedOptions
-from affectgrid.data.scale_corpus import ScaleConfig, ScaleCorpus, write_corpus
-from affectgrid.data.store import FeatureStore
+from affectgrid.analysis.scale import prepare_scale
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.splits.feed import FeedOptions
+from affectgrid.synthetic.scale_corpus import ScaleConfig, ScaleCorpus, write_corpus
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.prepared import PreparedData
-from affectgrid.training.scale import prepare_scale
+from affectgrid.training.data import PreparedData
 
 CACHE = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affectgrid")) / "benchmarks"
 SMALL = 0.02  # of Aff-Wild2's frames: 41 thousand

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 
 from affectgrid.data.catalog import read_folder
-from affectgrid.data.streams import AudioStream, VisualStream
+from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.encode import encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode
 
 
 def tree_bytes() -> int:

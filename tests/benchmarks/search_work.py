@@ -14,11 +14,11 @@ from typing import Any
 import optuna
 import torch
 
-from affectgrid.search.optuna_glue import make_sampler, propose
-from affectgrid.search.schema import SearchSpace
-from affectgrid.search.space import parse_space
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.sampling import make_sampler, propose
+from affectgrid.training.data import PreparedData
 from affectgrid.training.loop import fit
-from affectgrid.training.prepared import PreparedData
 from support.planted import planted_prompts, planted_split
 
 TRIAL_S = 1.5

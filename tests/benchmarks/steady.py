@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from affectgrid.data.catalog import read_folder
-from affectgrid.distributed import encode as module
-from affectgrid.distributed.encode import EncodeReport, encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import EncodeReport, encode
+from affectgrid.distributed.encode.run import run as module
 
 
 @dataclasses.dataclass(frozen=True)

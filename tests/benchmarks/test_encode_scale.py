@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from affectgrid.data.catalog import read_folder
-from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode
 from benchmarks.films import draw_film, repeat_film
 
 HERE = Path(__file__).parent

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from affectgrid.data.store import FeatureStore
-from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.visual import load_visual
 from benchmarks import bare, peers

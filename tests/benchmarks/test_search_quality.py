@@ -14,16 +14,15 @@ import optuna
 import pytest
 import torch
 
+from affectgrid.analysis.summary import StudySummary
 from affectgrid.data.prompts import load_prompt_set
-from affectgrid.distributed.tune import tune
-from affectgrid.search.optuna_glue import first_proposals, make_sampler, propose
-from affectgrid.search.schema import PROMPT_FILE, SearchSpace
-from affectgrid.search.space import parse_space
-from affectgrid.search.summary import StudySummary
+from affectgrid.distributed.tune.run import tune
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import PROMPT_FILE, SearchSpace
+from affectgrid.search.study.sampling import first_proposals, make_sampler, propose
 from affectgrid.tracking import open_tracker
+from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.loop import fit
-from affectgrid.training.prepared import PreparedData
-from affectgrid.training.prompts import EncodedPrompts
 from support.planted import TEXT_DIM, planted_data
 
 REPEATS = 5

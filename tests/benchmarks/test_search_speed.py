@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune.run import tune
 from affectgrid.tracking import open_tracker
 from benchmarks import search_work
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affectgrid.data.resident import Split
-from affectgrid.distributed.train import train
-from affectgrid.training.assemble import build_model
+from affectgrid.data.splits.resident import Split
+from affectgrid.distributed.train.run import train
 from affectgrid.training.batches import Batch, Resident, shuffled_batches
+from affectgrid.training.build import build_model
 from affectgrid.training.config import TrainConfig
+from affectgrid.training.data import PreparedData
 from affectgrid.training.loop import fit
-from affectgrid.training.prepared import PreparedData
 from affectgrid.windows import WindowIndex
 from benchmarks import training_script
 from benchmarks.corpora import SMALL, prepared

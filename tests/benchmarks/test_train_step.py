@@ -12,9 +12,9 @@ from affectgrid.losses import objective
 from affectgrid.model.fusion import FusionOutput
 from affectgrid.model.temporal import FrameOrder
 from affectgrid.regions import RegionGrid, soft_labels
-from affectgrid.training.assemble import build_model
+from affectgrid.training.build import build_model
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.prompts import EncodedPrompts
+from affectgrid.training.data import EncodedPrompts
 from benchmarks.products import of_step
 from benchmarks.timing import seconds
 

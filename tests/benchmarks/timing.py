@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.training.config import TrainConfig
+from affectgrid.training.data import PreparedData
 from affectgrid.training.loop import fit
-from affectgrid.training.prepared import PreparedData
 
 
 def alternate(contenders: Sequence[Callable[[], float]], repeats: int) -> list[float]:

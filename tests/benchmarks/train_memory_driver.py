@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from affectgrid.data.feed import FeedOptions
-from affectgrid.search.schema import SearchSpace
+from affectgrid.analysis.scale import prepare_scale, run_scale
+from affectgrid.data.splits.feed import FeedOptions
+from affectgrid.search.space.schema import SearchSpace
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.scale import prepare_scale, run_scale
 from benchmarks.corpora import CACHE, corpus
 
 
@@ -39,7 +39,7 @@ SMALL_MODEL = {
 def four_trials(scale: float, folder: Path) -> int:
     """A search whose four trials run at once; returns the bytes of the features."""
     from affectgrid.distributed.cluster import connect
-    from affectgrid.distributed.tune import tune
+    from affectgrid.distributed.tune.run import tune
     from affectgrid.tracking import open_tracker
 
     constants = {f"{section}.{name}": value for section, own in SMALL_MODEL.items() for name, value in own.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 
 
 def write_videos(split: Split, folder: Path) -> None:

@@ -24,12 +24,12 @@ import psutil
 import pytest
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
-from affectgrid.data.resident import load_split
-from affectgrid.data.store import FeatureStore
-from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import encode
-from affectgrid.distributed.guarded import Limits, guarded
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.data.splits.resident import load_split
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode
+from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.errors import MediaError, StoreError
 from support.processes import REPOSITORY, Family, family, wait_until
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from affectgrid.data.catalog import read_aff_wild2
-from affectgrid.data.store import FeatureStore
+from affectgrid.data.features.store import FeatureStore
 from support.processes import family
 
 

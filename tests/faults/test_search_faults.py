@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from affectgrid.search.journal import open_journal
+from affectgrid.search.study.journal import open_journal
 from support.processes import Family, family, wait_until
 
 DRIVER = "support.study_driver"

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectgrid.data.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore, FeatureTable
 from affectgrid.errors import StoreError
 
 ROWS = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from affectgrid.data.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore, FeatureTable
 from affectgrid.errors import StoreError
 
 def table(first=1, rows=400, dim=64, seed=0):

@@ -18,8 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from affectgrid import tracking
 from affectgrid.tracking import open_tracker
+from affectgrid.tracking import tracker as tracking
 from affectgrid.training.loop import fit
 from support.planted import planted_data, small_config
 from support.processes import Family, family, wait_until

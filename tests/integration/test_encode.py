@@ -13,11 +13,11 @@ import torch
 
 from affectgrid.data.annotations import read_annotation, write_annotation
 from affectgrid.data.catalog import Catalog, read_aff_wild2
-from affectgrid.data.resident import load_split
-from affectgrid.data.store import FeatureStore
-from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import EncodeReport, encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.data.splits.resident import load_split
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import EncodeReport, encode
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import MediaError

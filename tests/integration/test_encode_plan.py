@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
-from affectgrid.data.plan import Amount, EncodePlan, cut_chunks, num_hops
-from affectgrid.data.store import FeatureStore, FeatureTable
-from affectgrid.data.streams import AudioStream
-from affectgrid.distributed.encode import encode, plan_encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.plan import Amount, EncodePlan, cut_chunks, num_hops
+from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.streams import AudioStream
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode, plan_encode
 from affectgrid.media.video import probe_video
 from support.processes import family
 

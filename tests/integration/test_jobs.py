@@ -16,8 +16,8 @@ import torch
 
 from affectgrid.data.workspace import Workspace
 from affectgrid.errors import ConfigError
-from affectgrid.training.ensemble import load_ensemble, save_ensemble
-from affectgrid.training.package import load_package, save_package
+from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
+from affectgrid.training.inference.package import load_package, save_package
 from support.processes import family, wait_until
 
 JOBS = ("tune", "predict")  # the others run below

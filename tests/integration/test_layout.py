@@ -69,7 +69,7 @@ def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
 def test_a_worker_of_a_search_imports_what_a_trial_needs(repository: Path) -> None:
     """Each of a search's processes waits for these imports before its first trial."""
     slow = ("optuna", "sqlalchemy", "sklearn", "mlflow", "matplotlib", "scipy", "torchvision", "torch._dynamo")
-    assert loaded(repository, "affectgrid.distributed.trial", slow) == []
+    assert loaded(repository, "affectgrid.distributed.tune.trial", slow) == []
 
 
 LOOKS = """

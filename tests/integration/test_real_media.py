@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from affectgrid.data.catalog import Catalog, read_folder
-from affectgrid.data.resident import load_split
-from affectgrid.data.store import FeatureStore
-from affectgrid.data.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode import encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.data.splits.resident import load_split
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode
 from affectgrid.encoders.visual import load_visual
 from affectgrid.encoders.weights import convert_weights
 from affectgrid.media.audio import read_audio

@@ -9,9 +9,9 @@ import pytest
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import DataOptions
 from affectgrid.distributed.prepare import encode_data, prepare
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import AffectGridError
-from affectgrid.search.space import parse_space
+from affectgrid.search.space.reading import parse_space
 from affectgrid.tracking import open_tracker
 from support.study_driver import SMALL
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectgrid.data.references import unused, write_data_record
-from affectgrid.data.store import FeatureStore, FeatureTable
-from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
+from affectgrid.data.features.references import unused, write_data_record
+from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.streams import AudioStream, VisualStream, describe, fingerprint
 
 STREAMS = {
     "used": VisualStream(crop="frame"),

@@ -11,11 +11,11 @@ import pyarrow.fs as pafs
 import pytest
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
-from affectgrid.data.resident import load_split
-from affectgrid.data.store import FeatureStore, FeatureTable
-from affectgrid.data.streams import AudioStream
-from affectgrid.distributed.encode import encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.splits.resident import load_split
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode
 from affectgrid.errors import StoreError
 
 CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from affectgrid import tracking
 from affectgrid.errors import ConfigError, TrainingError
 from affectgrid.tracking import open_tracker
-from affectgrid.training.inference import predict_split
+from affectgrid.tracking import tracker as tracking
+from affectgrid.training.inference.package import load_package
+from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
-from affectgrid.training.package import load_package
 from support.planted import planted_data, small_config, tiny_prompts
 from support.processes import family
 
@@ -94,7 +94,7 @@ def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
 
 
 def test_a_name_that_other_settings_have_taken_is_refused_before_any_work(run):
-    from affectgrid.distributed.train import train
+    from affectgrid.distributed.train.run import train
 
     folder, _, _ = run
     with pytest.raises(TrainingError, match=r"TRAIN-CHANGED .*use another name"):
@@ -104,7 +104,7 @@ def test_a_name_that_other_settings_have_taken_is_refused_before_any_work(run):
 def test_a_finished_run_is_returned_without_ray(run):
     import ray
 
-    from affectgrid.distributed.train import train
+    from affectgrid.distributed.train.run import train
 
     folder, _, history = run
     before = ray.is_initialized()  # another test of this process may have connected
@@ -114,7 +114,7 @@ def test_a_finished_run_is_returned_without_ray(run):
 
 
 def test_a_model_that_cannot_be_built_is_told_before_a_worker_starts(tmp_path):
-    from affectgrid.distributed.train import train
+    from affectgrid.distributed.train.run import train
 
     with pytest.raises(ConfigError, match="CFG-CONTEXT"):  # these prompts came without a text encoder
         train(small_config(prompt__mode="context"), planted_data(), storage=tmp_path, name="run")
@@ -141,7 +141,7 @@ def test_a_drained_node_costs_no_epoch_and_the_run_goes_on_with_one_worker(tmp_p
 
 
 def test_storage_that_cannot_be_written_is_told_before_any_work(tmp_path):
-    from affectgrid.distributed.train import train
+    from affectgrid.distributed.train.run import train
 
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="TRAIN-STORAGE"):

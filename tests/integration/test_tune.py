@@ -15,16 +15,16 @@ import ray as ray_core
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
+from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed import cluster
-from affectgrid.distributed.resources import TrialResources
-from affectgrid.distributed.tune import tune
+from affectgrid.distributed.tune.resources import TrialResources
+from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import ConfigError
-from affectgrid.search.journal import open_journal
-from affectgrid.search.space import parse_space
-from affectgrid.search.summary import StudySummary
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.study.journal import open_journal
 from affectgrid.tracking import Tracker, open_tracker
-from affectgrid.training.inference import evaluate, predict_split
-from affectgrid.training.package import load_package
+from affectgrid.training.inference.package import load_package
+from affectgrid.training.inference.predict import evaluate, predict_split
 from support.planted import planted_data
 from support.study_driver import SMALL, SPACE
 

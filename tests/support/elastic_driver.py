@@ -15,8 +15,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from affectgrid.distributed.train import train
-from affectgrid.training.prepared import PreparedData
+from affectgrid.distributed.train.run import train
+from affectgrid.training.data import PreparedData
 from support.planted import planted_prompts, planted_split, small_config
 
 SETTINGS = {"optim__epochs": 6, "optim__lr": 1e-3, "model__dropout": 0.0, "model__modality_dropout": 0.0}

@@ -13,10 +13,10 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 from affectgrid.data.catalog import read_aff_wild2
-from affectgrid.data.streams import AudioStream
+from affectgrid.data.features.streams import AudioStream
 from affectgrid.distributed.cluster import connect
-from affectgrid.distributed.encode import encode
-from affectgrid.distributed.options import EncodeConfig
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import encode
 
 
 def main() -> None:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.regions import RegionGrid
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.prepared import PreparedData
-from affectgrid.training.prompts import EncodedPrompts
+from affectgrid.training.data import EncodedPrompts, PreparedData
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM = 6, 4, 5
 

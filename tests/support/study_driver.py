@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
-from affectgrid.distributed.resources import TrialResources
-from affectgrid.distributed.tune import tune
-from affectgrid.search.space import parse_space
+from affectgrid.distributed.tune.resources import TrialResources
+from affectgrid.distributed.tune.run import tune
+from affectgrid.search.space.reading import parse_space
 from affectgrid.tracking import open_tracker
 from support.planted import planted_data
 

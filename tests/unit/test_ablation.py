@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from affectgrid.encoders.visual import load_visual
-from affectgrid.search.schema import Arm
-from affectgrid.search.space import load_space
+from affectgrid.search.space.reading import load_space
+from affectgrid.search.space.schema import Arm
 from affectgrid.training.loop import fit
 from affectgrid.training.text_features import encode_prompts
 from support.planted import planted_split

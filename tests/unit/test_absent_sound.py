@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.metrics import CccAccumulator
-from affectgrid.training.inference import predict_split
+from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
 from support.planted import planted_prompts, planted_split, small_config
 

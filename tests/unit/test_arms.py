@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from affectgrid.search.arms import compare_arms
-from affectgrid.search.summary import SeedRecord, TrialRecord
+from affectgrid.analysis.arms import compare_arms
+from affectgrid.search.study.records import SeedRecord, TrialRecord
+from affectgrid.training.inference.package import save_package
 from affectgrid.training.loop import fit
-from affectgrid.training.package import save_package
 from support.planted import planted_data, small_config
 
 DATA = planted_data()

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.training.batches import Resident, seed_of, shuffled_batches, take
 from affectgrid.windows import WindowIndex
 

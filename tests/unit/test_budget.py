@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from affectgrid.search.budget import busy_s, seconds
+from affectgrid.search.space.budget import busy_s, seconds
 
 
 @pytest.mark.parametrize(

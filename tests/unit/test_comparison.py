@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from affectgrid.analysis.bootstrap import paired_difference, sidak
 from affectgrid.metrics import ccc, track_moments
-from affectgrid.search.comparison import paired_difference, sidak
 
 
 def tracks(noise: float, *, seed: int, count: int = 12) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from affectgrid.analysis.confirm import candidates, conclude, fresh_seeds, num_tried, read_run
+from affectgrid.analysis.confirmation import ConfirmRun
+from affectgrid.analysis.summary import StudySummary
 from affectgrid.metrics import track_moments
-from affectgrid.search.confirm import candidates, conclude, fresh_seeds, num_tried, read_run
-from affectgrid.search.confirmation import ConfirmRun
-from affectgrid.search.schema import SearchSpace
-from affectgrid.search.space import parse_space
-from affectgrid.search.summary import StudySummary, TrialRecord
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.records import TrialRecord
 from unit.test_comparison import tracks
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}

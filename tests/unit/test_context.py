@@ -17,12 +17,12 @@ from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.model.context import ContextWords, RegionContext
 from affectgrid.model.prompts import PromptBank, PromptHead
-from affectgrid.training.assemble import build_model
+from affectgrid.training.build import build_model
 from affectgrid.training.checkpoint import CheckpointFolder
-from affectgrid.training.inference import predict_split
+from affectgrid.training.data import EncodedPrompts
+from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
-from affectgrid.training.package import load_package, save_package
-from affectgrid.training.prompts import EncodedPrompts
 from affectgrid.training.text_features import encode_prompts
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_data, small_config
 

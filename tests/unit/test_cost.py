@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from affectgrid.training.assemble import build_model
+from affectgrid.training.build import build_model
 from affectgrid.training.config import WindowConfig
-from affectgrid.training.cost import model_costs
+from affectgrid.training.inference.cost import model_costs
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 
 SPLIT = planted_split("train", [30])

@@ -10,11 +10,11 @@ import torch
 
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.metrics import CccAccumulator
-from affectgrid.training.assemble import build_model
-from affectgrid.training.ensemble import combine, fit_weights, load_ensemble, save_ensemble
-from affectgrid.training.inference import Predictions, predict_split, smooth_tracks
-from affectgrid.training.package import load_package, save_package
-from affectgrid.training.smoothing import SmoothingCurve, keep_choice, smoothing_curve
+from affectgrid.training.build import build_model
+from affectgrid.training.inference.ensemble import combine, fit_weights, load_ensemble, save_ensemble
+from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.inference.predict import Predictions, predict_split, smooth_tracks
+from affectgrid.training.inference.smoothing import SmoothingCurve, keep_choice, smoothing_curve
 from affectgrid.windows import smooth
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from affectgrid.reporting import figures
-from affectgrid.training.assemble import build_model
-from affectgrid.training.explain import look_inside
+from affectgrid.training.build import build_model
+from affectgrid.training.inference.explain import look_inside
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 
 

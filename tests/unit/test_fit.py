@@ -13,9 +13,9 @@ import torch
 from affectgrid.errors import ConfigError, TrainingError
 from affectgrid.metrics import CccAccumulator
 from affectgrid.training.checkpoint import CheckpointFolder, load_checkpoint
-from affectgrid.training.inference import predict_split
+from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit, run_identity
-from affectgrid.training.schedule import rate_factor
+from affectgrid.training.optim import rate_factor
 from support.planted import planted_data, small_config
 
 

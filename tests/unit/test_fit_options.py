@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from affectgrid.metrics import CccAccumulator
-from affectgrid.training.assemble import build_model
 from affectgrid.training.batches import Resident
-from affectgrid.training.checkpoint import CheckpointFolder, load_checkpoint
+from affectgrid.training.build import build_model
+from affectgrid.training.checkpoint import CheckpointFolder, load_checkpoint, random_state, set_random_state
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.inference import predict_split, predict_tracks
+from affectgrid.training.inference.predict import predict_split, predict_tracks
 from affectgrid.training.loop import fit
-from affectgrid.training.random_state import random_state, set_random_state
 from affectgrid.training.workers import Workers
 from support.planted import planted_data, planted_split, small_config
 
@@ -180,7 +179,7 @@ def test_bfloat16_trains_as_well_and_validates_in_float32(data):
 
 
 def test_emulated_bfloat16_is_said(data, caplog, monkeypatch):
-    monkeypatch.setattr("affectgrid.training.precision.native_half", lambda device: "fp32")
+    monkeypatch.setattr("affectgrid.training.optim.native_half", lambda device: "fp32")
     with caplog.at_level(logging.WARNING):
         run(small_config(optim__epochs=1, optim__precision="bf16"), data)
     assert "slower than fp32" in caplog.text

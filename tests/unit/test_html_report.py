@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from affectgrid.analysis.summary import StudySummary
 from affectgrid.reporting import html
 from affectgrid.reporting.figures import save, search_course
 from affectgrid.reporting.study import add_front, draw_best, print_study, write_report
 from affectgrid.reporting.tables import Table
-from affectgrid.search.summary import ParetoPoint, SeedRecord, StudySummary, TrialRecord
+from affectgrid.search.study.records import ParetoPoint, SeedRecord, TrialRecord
+from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.loop import fit
-from affectgrid.training.package import load_package, save_package
 from support.planted import planted_data, small_config
 
 VOID = {"meta", "img", "br"}

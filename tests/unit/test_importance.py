@@ -9,13 +9,13 @@ import numpy as np
 import optuna
 import pytest
 
-from affectgrid.reporting import effects as pictures
+from affectgrid.analysis.ped_anova import importance
+from affectgrid.analysis.slices import SIGMA, SigmaByGrid, effects, sigma_by_grid
+from affectgrid.reporting import search_figures as pictures
 from affectgrid.reporting.figures import save
-from affectgrid.search.effects import SIGMA, SigmaByGrid, effects, sigma_by_grid
-from affectgrid.search.ped_anova import importance
-from affectgrid.search.schema import PROMPT_FILE
-from affectgrid.search.space import parse_space
-from affectgrid.search.summary import TrialRecord
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import PROMPT_FILE
+from affectgrid.search.study.records import TrialRecord
 
 SPACE = parse_space(
     {

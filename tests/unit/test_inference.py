@@ -11,10 +11,10 @@ import torch
 from affectgrid.errors import TrainingError
 from affectgrid.metrics import ccc
 from affectgrid.regions import RegionGrid
-from affectgrid.training.assemble import build_model
 from affectgrid.training.batches import Resident
+from affectgrid.training.build import build_model
 from affectgrid.training.config import WindowConfig
-from affectgrid.training.inference import Predictions, evaluate, predict_split, predict_tracks
+from affectgrid.training.inference.predict import Predictions, evaluate, predict_split, predict_tracks
 from affectgrid.windows import cut
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from affectgrid.search.journal import open_journal
+from affectgrid.search.study.journal import open_journal
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from affectgrid.errors import ConfigError
-from affectgrid.search.json_schema import schema_text, setting_schemas, space_schema
-from affectgrid.search.schema import field_names
-from affectgrid.search.space import parse_space
+from affectgrid.search.space.json_schema import schema_text, setting_schemas, space_schema
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import field_names
 from affectgrid.training.config import TrainConfig
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}

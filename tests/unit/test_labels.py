@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from affectgrid.losses import soft_cross_entropy, soft_divergence
 from affectgrid.model.config import SIGMA_RATIO_BOUNDS
 from affectgrid.model.labels import LearnedSigma
-from affectgrid.regions import RegionGrid, nearest_region, smoothed_labels, soft_labels
+from affectgrid.regions import RegionGrid, nearest_region, one_hot_labels, soft_labels
 from affectgrid.training.config import PromptConfig
+from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.labels import RegionLabels, learned_widths
 from affectgrid.training.loop import fit
-from affectgrid.training.package import load_package, save_package
 from support.planted import planted_data, small_config
 
 GRID = RegionGrid.square(3)
@@ -64,7 +64,7 @@ def test_an_axis_of_infinite_width_does_not_count():
 @pytest.mark.parametrize("sigma", [(1e-300, 1e-300), (1e-6, 1e-3), (1e-3, 1e-3)])
 def test_tiny_widths_give_the_one_hot_of_the_nearest_centre(sigma):
     for points in (POINTS, POINTS.float()):
-        assert torch.equal(soft_labels(points, GRID, sigma=sigma), smoothed_labels(points, GRID))
+        assert torch.equal(soft_labels(points, GRID, sigma=sigma), one_hot_labels(points, GRID))
 
 
 @pytest.mark.parametrize("sigma", [(0.3, 0.0), (-1.0, 0.3), (math.nan, 1.0)])
@@ -74,15 +74,15 @@ def test_both_widths_must_be_positive(sigma):
 
 
 def test_smoothed_labels_by_hand_and_at_both_ends():
-    q = smoothed_labels(torch.tensor([0.6, 0.6]), RegionGrid.square(2), smoothing=0.2)
+    q = one_hot_labels(torch.tensor([0.6, 0.6]), RegionGrid.square(2), smoothing=0.2)
     torch.testing.assert_close(q, torch.tensor([0.05, 0.85, 0.05, 0.05]))
     hard = torch.nn.functional.one_hot(nearest_region(POINTS, GRID), 9).double()
-    assert torch.equal(smoothed_labels(POINTS, GRID, smoothing=0), hard)
-    assert torch.equal(smoothed_labels(POINTS, GRID, smoothing=1), UNIFORM)
-    assert smoothed_labels(torch.zeros(2), RegionGrid.square(2)).tolist() == [1, 0, 0, 0]  # a tie: the first
+    assert torch.equal(one_hot_labels(POINTS, GRID, smoothing=0), hard)
+    assert torch.equal(one_hot_labels(POINTS, GRID, smoothing=1), UNIFORM)
+    assert one_hot_labels(torch.zeros(2), RegionGrid.square(2)).tolist() == [1, 0, 0, 0]  # a tie: the first
     for wrong in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match="smoothing must lie in"):
-            smoothed_labels(POINTS, GRID, smoothing=wrong)
+            one_hot_labels(POINTS, GRID, smoothing=wrong)
 
 
 def test_each_kind_of_label_is_the_one_that_its_name_says():
@@ -91,8 +91,8 @@ def test_each_kind_of_label_is_the_one_that_its_name_says():
     assert torch.equal(labels_of(sigma_ratio=0.4)(va, None), soft_labels(va, GRID, sigma=0.4 * spacing))
     two = labels_of(sigma_ratio=0.4, sigma_ratio_arousal=0.8)(va, None)
     torch.testing.assert_close(two, soft_labels(va, GRID, sigma=(0.4 * spacing, 0.8 * spacing)))
-    assert torch.equal(labels_of(labels="hard")(va, None), smoothed_labels(va, GRID))
-    assert torch.equal(labels_of(labels="uniform", smoothing=0.3)(va, None), smoothed_labels(va, GRID, smoothing=0.3))
+    assert torch.equal(labels_of(labels="hard")(va, None), one_hot_labels(va, GRID))
+    assert torch.equal(labels_of(labels="uniform", smoothing=0.3)(va, None), one_hot_labels(va, GRID, smoothing=0.3))
     widths = torch.tensor([0.2, 0.3])
     torch.testing.assert_close(labels_of(labels="learned")(va, widths), soft_labels(va, GRID, sigma=(0.2, 0.3)))
 

@@ -10,12 +10,12 @@ import pytest
 from optuna.trial import TrialState
 
 from affectgrid.errors import ConfigError
-from affectgrid.search.journal import open_journal
-from affectgrid.search.ledger import Ledger, differences, open_ledger
-from affectgrid.search.optuna_glue import propose
-from affectgrid.search.schema import SearchSpace
-from affectgrid.search.space import parse_space
-from affectgrid.search.summary import SeedRecord, TrialRecord
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.journal import open_journal
+from affectgrid.search.study.ledger import Ledger, differences, open_ledger
+from affectgrid.search.study.records import SeedRecord, TrialRecord
+from affectgrid.search.study.sampling import propose
 
 SPACE = parse_space(
     {"name": "t", "trials": 4, "space": {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}, "points": [{}]}

@@ -17,10 +17,10 @@ import torch
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
-from affectgrid.data.feed import FeedOptions, feed
-from affectgrid.data.mapped import MappedSplit, SplitSource, map_split
-from affectgrid.data.resident import Split, SplitPlan, plan_split
-from affectgrid.data.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.splits.feed import FeedOptions, feed
+from affectgrid.data.splits.mapped import MappedSplit, SplitSource, map_split
+from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.errors import StoreError
 from affectgrid.training.loop import fit
 from support.planted import planted_prompts, planted_split, small_config
@@ -90,7 +90,7 @@ def test_a_torn_file_is_noticed_and_made_again(plan: SplitPlan, tmp_path: Path) 
 def test_a_writer_that_is_killed_leaves_nothing_that_is_taken_for_a_split(plan: SplitPlan, tmp_path: Path) -> None:
     script = """
 import os, pathlib, pickle, signal, sys
-from affectgrid.data.mapped import map_split
+from affectgrid.data.splits.mapped import map_split
 pathlib.Path.rename = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 map_split(pickle.load(open(sys.argv[1], "rb")).plan(), pathlib.Path(sys.argv[2]))
 """
@@ -112,7 +112,7 @@ def test_a_full_disk_is_told_and_kills_nobody(plan: SplitPlan, tmp_path: Path) -
         pytest.skip("needs a mount namespace of its own: unshare --user --mount")
     script = """
 import pathlib, pickle, subprocess, sys
-from affectgrid.data.mapped import map_split
+from affectgrid.data.splits.mapped import map_split
 from affectgrid.errors import StoreError
 subprocess.run(sys.argv[3:], check=True)
 try:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affectgrid.search.objective import Goal, pareto_front
+from affectgrid.search.space.objective import Goal, pareto_front
 
 P, SIZE, TIME = Goal(maximise="val/p_best"), Goal(minimise="parameters"), Goal(minimise="latency_ms")
 

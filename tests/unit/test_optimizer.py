@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from affectgrid.training.config import OptimConfig
-from affectgrid.training.optimizer import adamw
+from affectgrid.training.optim import adamw
 
 
 def groups(model: nn.Module) -> list[dict[str, object]]:
@@ -58,7 +58,7 @@ def test_the_compiler_is_not_loaded():
     script = (
         "import sys, torch\n"
         "from affectgrid.training.config import OptimConfig\n"
-        "from affectgrid.training.optimizer import adamw\n"
+        "from affectgrid.training.optim import adamw\n"
         "model = torch.nn.Linear(2, 2)\n"
         "optimizer = adamw(model, OptimConfig())\n"
         "optimizer.zero_grad()\n"

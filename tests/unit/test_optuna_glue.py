@@ -8,9 +8,9 @@ from typing import Any
 import optuna
 import pytest
 
-from affectgrid.search.assignment import assignment
-from affectgrid.search.optuna_glue import first_proposals, make_sampler, propose, proposer
-from affectgrid.search.space import parse_space
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.study.assignment import assignment
+from affectgrid.search.study.sampling import first_proposals, make_sampler, propose, proposer
 
 CONDITIONAL = parse_space(
     {

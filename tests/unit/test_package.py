@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from affectgrid.errors import ModelError
 from affectgrid.regions import RegionGrid
-from affectgrid.training.assemble import build_model
-from affectgrid.training.inference import predict_split
+from affectgrid.training.build import build_model
+from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.manifest import collect
-from affectgrid.training.package import load_package, save_package
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 
 

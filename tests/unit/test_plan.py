@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from affectgrid.data.plan import (
+from affectgrid.data.features.plan import (
     CALIBRATE_FROM,
     Amount,
     Cost,

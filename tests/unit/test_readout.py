@@ -10,10 +10,10 @@ import torch
 from affectgrid.metrics import CccAccumulator
 from affectgrid.model.readout import Readout
 from affectgrid.regions import RegionGrid, expected_centre
-from affectgrid.training.assemble import build_model
-from affectgrid.training.inference import predict_split
+from affectgrid.training.build import build_model
+from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
-from affectgrid.training.package import load_package, save_package
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_data, planted_prompts, small_config
 
 

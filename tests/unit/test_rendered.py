@@ -13,10 +13,17 @@ from PIL import Image
 
 from affectgrid.data.annotations import read_annotation
 from affectgrid.data.catalog import read_aff_wild2
-from affectgrid.data.rendered import RenderConfig, begin_corpus, is_complete, plan_corpus, render_corpus, render_video
-from affectgrid.data.rendered.corpus import video_path
 from affectgrid.data.validation import validate
 from affectgrid.errors import CatalogError
+from affectgrid.synthetic.rendered import (
+    RenderConfig,
+    begin_corpus,
+    is_complete,
+    plan_corpus,
+    render_corpus,
+    render_video,
+)
+from affectgrid.synthetic.rendered.corpus import video_path
 
 SMALL = RenderConfig(num_train=7, num_validation=2, num_test=1, duration_s=3, seed=5)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from affectgrid.data.rendered.face import SUPERSAMPLING, FaceArtist, Motion, draw_person, move
-from affectgrid.data.rendered.paths import affect_path, slow_signal
-from affectgrid.data.rendered.voice import SAMPLE_RATE_HZ, control_times, draw_voice, speak
+from affectgrid.synthetic.rendered.face import SUPERSAMPLING, FaceArtist, Motion, draw_person, move
+from affectgrid.synthetic.rendered.paths import affect_path, slow_signal
+from affectgrid.synthetic.rendered.voice import SAMPLE_RATE_HZ, control_times, draw_voice, speak
 
 DURATION_S = 4.0
 

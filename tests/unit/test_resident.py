@@ -9,8 +9,8 @@ import pytest
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
-from affectgrid.data.resident import fill_between, interpolate, load_split
-from affectgrid.data.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.splits.resident import fill_between, interpolate, load_split
 
 
 def features(frame_index, time_s, present, feature):

@@ -11,11 +11,10 @@ from typing import Any
 import optuna
 import pytest
 
-from affectgrid.search.fits import notes
-from affectgrid.search.grid import combinations
-from affectgrid.search.optuna_glue import distribution, encoded, first_proposals, make_sampler, propose
-from affectgrid.search.schema import SearchSpace
-from affectgrid.search.space import parse_space
+from affectgrid.search.space.compatibility import notes
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.sampling import distribution, encoded, first_proposals, make_sampler, propose
 
 Objective = Callable[[dict[str, Any]], Any]
 GRID = parse_space(
@@ -65,7 +64,7 @@ def run(
 
 
 def test_a_grid_has_every_active_combination_once_and_the_default_first():
-    found = combinations(GRID)
+    found = GRID.combinations()
     streams, depths = [["visual"], ["visual", "audio"]], [0, 1]
     naive = [
         {"prompt.mode": mode, "model.fusion_depth": depth, "model.streams": stream, **sigma}
@@ -85,7 +84,7 @@ def test_a_grid_is_walked_in_its_order_even_with_trials_side_by_side_and_a_new_s
     draw = random.Random(0)
     draw.shuffle(trials)
     proposed = {trial.number: propose(trial, space=GRID) for trial in trials}
-    assert [proposed[number] for number in range(16)] == combinations(GRID)
+    assert [proposed[number] for number in range(16)] == GRID.combinations()
 
 
 @pytest.mark.parametrize(("sampler", "num_trials"), [("tpe", 40), ("gp", 18), ("cmaes", 60)])

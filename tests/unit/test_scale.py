@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from affectgrid.analysis.scale import run_scale
 from affectgrid.data.annotations import read_annotation
-from affectgrid.data.feed import FeedOptions
-from affectgrid.data.scale_corpus import ScaleConfig, ScaleCorpus, track_lengths, write_corpus
-from affectgrid.data.store import FeatureStore
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.splits.feed import FeedOptions
 from affectgrid.reporting.scale import print_scale
-from affectgrid.training.scale import run_scale
+from affectgrid.synthetic.scale_corpus import ScaleConfig, ScaleCorpus, track_lengths, write_corpus
 from support.planted import small_config
 
 SMALL = ScaleConfig(scale=0.005, visual_dim=12, audio_dim=8)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from affectgrid.training.assemble import build_model
-from affectgrid.training.average import WeightAverage
-from affectgrid.training.schedule import average_decay, rate_factor
+from affectgrid.training.build import build_model
+from affectgrid.training.optim import WeightAverage, average_decay, rate_factor
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, small_config
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affectgrid.errors import ConfigError
-from affectgrid.search.condition import Condition
-from affectgrid.search.schema import SearchSpace, field_names, nest
-from affectgrid.search.space import load_space, parse_space
+from affectgrid.search.space.condition import Condition
+from affectgrid.search.space.reading import load_space, parse_space
+from affectgrid.search.space.schema import SearchSpace, field_names, nest
 from affectgrid.training.config import TrainConfig
 
 SIGMA = {"float": [0.2, 1.0], "log": True}

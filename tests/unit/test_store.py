@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectgrid.data.store import FeatureStore, FeatureTable, schema
+from affectgrid.data.features.store import FeatureStore, FeatureTable, schema
 from affectgrid.errors import StoreError
 
 

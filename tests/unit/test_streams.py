@@ -8,8 +8,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from affectgrid.data import streams
-from affectgrid.data.streams import AudioStream, VisualStream, describe, fingerprint
+from affectgrid.data.features import streams
+from affectgrid.data.features.streams import AudioStream, VisualStream, describe, fingerprint
 
 VISUAL, AUDIO = VisualStream(), AudioStream()
 

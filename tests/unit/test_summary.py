@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from affectgrid.search.objective import Goal
-from affectgrid.search.summary import SeedRecord, StudySummary, TrialRecord, front, settings, spread
+from affectgrid.analysis.summary import StudySummary, spread
+from affectgrid.search.space.objective import Goal
+from affectgrid.search.study.records import SeedRecord, TrialRecord, front, settings
 
 
 def seed(number: int, *scores: tuple[float, float]) -> SeedRecord:

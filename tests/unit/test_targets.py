@@ -8,7 +8,7 @@ import torch
 from affectgrid.errors import TrainingError
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import shuffled_batches
-from affectgrid.training.targets import require_labels, smoothed_labels, window_chances
+from affectgrid.training.labels import require_labels, smooth_over_time, window_chances
 from affectgrid.windows import WindowIndex
 from support.planted import planted_split
 
@@ -18,11 +18,11 @@ GRID = RegionGrid.explicit([(-0.5, 0), (0.5, 0)], ["left", "right"])
 def test_smoothed_labels_by_hand():
     va = torch.tensor([[0.0, 1.0], [0.3, 1.0], [9.0, 9.0], [0.6, 1.0], [-1.0, 0.0], [1.0, 0.0]])
     labelled = torch.tensor([True, True, False, True, True, True])
-    found = smoothed_labels(va, labelled, torch.tensor([0, 4, 6]), 1)
+    found = smooth_over_time(va, labelled, torch.tensor([0, 4, 6]), 1)
     # row 2 counts for nobody and stays; rows 3 and 4 are neighbours, but of two tracks
     expected = torch.tensor([[0.15, 1.0], [0.15, 1.0], [9.0, 9.0], [0.6, 1.0], [0.0, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(found, expected)
-    wide = smoothed_labels(va, labelled, torch.tensor([0, 4, 6]), 2)
+    wide = smooth_over_time(va, labelled, torch.tensor([0, 4, 6]), 2)
     torch.testing.assert_close(wide[:2, 0], torch.tensor([0.15, 0.3]))
 
 

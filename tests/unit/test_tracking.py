@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from affectgrid import tracking
 from affectgrid.errors import TrackingError
 from affectgrid.tracking import RunLog, Tracker, open_tracker
+from affectgrid.tracking import tracker as tracking
 
 
 @pytest.fixture(scope="module")

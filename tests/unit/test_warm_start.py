@@ -9,13 +9,13 @@ import optuna
 import pytest
 
 from affectgrid.errors import ConfigError
-from affectgrid.search.journal import open_journal
-from affectgrid.search.ledger import open_ledger
-from affectgrid.search.optuna_glue import propose
-from affectgrid.search.schema import SearchSpace
-from affectgrid.search.space import parse_space
-from affectgrid.search.summary import TrialRecord
-from affectgrid.search.warm_start import WARM_START, find_study, read_lessons
+from affectgrid.search.space.reading import parse_space
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.journal import open_journal
+from affectgrid.search.study.ledger import open_ledger
+from affectgrid.search.study.records import TrialRecord
+from affectgrid.search.study.sampling import propose
+from affectgrid.search.study.warm_start import WARM_START, find_study, read_lessons
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}
 MODE = {"prompt.mode": {"choice": ["ensemble", "none"]}}

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import DataOptions
 from affectgrid.distributed.prepare import Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
-from affectgrid.training.ensemble import Ensemble, combine, fit_weights
-from affectgrid.training.inference import Predictions, Scores, evaluate
-from affectgrid.training.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
+from affectgrid.training.inference.ensemble import Ensemble, combine, fit_weights
+from affectgrid.training.inference.predict import Predictions, Scores, evaluate
+from affectgrid.training.inference.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
 
 
 @dataclasses.dataclass(frozen=True)

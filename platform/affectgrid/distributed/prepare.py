@@ -10,18 +10,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
-from affectgrid.data.feed import feed
-from affectgrid.data.references import write_data_record
-from affectgrid.data.resident import Split, SplitPlan, plan_split
-from affectgrid.data.store import FeatureStore
+from affectgrid.data.features.references import write_data_record
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.splits.feed import feed
+from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.encode import EncodeReport, encode
-from affectgrid.distributed.options import RENDERED, DataOptions, EncodeConfig
+from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.run import EncodeReport, encode
+from affectgrid.distributed.options import RENDERED, DataOptions
 from affectgrid.distributed.render import render
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.model.config import PromptMode
-from affectgrid.training.prepared import PreparedData
+from affectgrid.training.data import PreparedData
 from affectgrid.training.text_features import encode_prompts
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from affectgrid.distributed.cluster import connect  # isort: skip  # sets what R
 
 import ray
 
-from affectgrid.data.rendered.config import RenderConfig
-from affectgrid.data.rendered.corpus import begin_corpus, is_complete, render_video
 from affectgrid.reporting.progress import bar
+from affectgrid.synthetic.rendered.config import RenderConfig
+from affectgrid.synthetic.rendered.corpus import begin_corpus, is_complete, render_video
 
 
 def render(root: Path, config: RenderConfig | None = None) -> Path:

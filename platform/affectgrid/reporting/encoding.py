@@ -8,8 +8,8 @@ from typing import Protocol
 
 from rich.console import Console
 
-from affectgrid.data.plan import Amount, EncodePlan, StreamPlan
-from affectgrid.data.store import FeatureStore
+from affectgrid.data.features.plan import Amount, EncodePlan, StreamPlan
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.reporting.tables import Table
 
 

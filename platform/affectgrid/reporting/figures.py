@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from affectgrid.training.explain import FusionView
+from affectgrid.training.inference.explain import FusionView
 
 Array = np.ndarray[Any, Any]
 # Okabe and Ito's palette.

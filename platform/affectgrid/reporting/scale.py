@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from affectgrid.analysis.scale import ScaleReport
 from affectgrid.reporting.scores import caveat
 from affectgrid.reporting.tables import Table
 from affectgrid.training.manifest import collect
-from affectgrid.training.scale import ScaleReport
 
 
 def print_scale(report: ScaleReport, folder: Path, *, console: Console | None = None) -> None:

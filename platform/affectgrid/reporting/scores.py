@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.reporting import figures, html
 from affectgrid.reporting.tables import Table
-from affectgrid.training.inference import Predictions, Scores
-from affectgrid.training.package import ModelPackage
+from affectgrid.training.inference.package import ModelPackage
+from affectgrid.training.inference.predict import Predictions, Scores
 
 
 def caveat(encoders: Mapping[str, str], data: str = "") -> str:

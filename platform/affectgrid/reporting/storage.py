@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from affectgrid.data.references import Unused
-from affectgrid.data.store import FeatureStore
+from affectgrid.data.features.references import Unused
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.errors import Problem
 from affectgrid.reporting.encoding import size
 from affectgrid.reporting.tables import Table

@@ -11,13 +11,13 @@ from typing import Protocol
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from affectgrid.data.resident import Split
-from affectgrid.reporting import effects, figures, html
+from affectgrid.data.splits.resident import Split
+from affectgrid.reporting import figures, html, search_figures
 from affectgrid.reporting.scores import region_table, score_table, telling_tracks
 from affectgrid.reporting.tables import Table
-from affectgrid.training.explain import look_inside
-from affectgrid.training.inference import Scores, evaluate, predict_split
-from affectgrid.training.package import ModelPackage
+from affectgrid.training.inference.explain import look_inside
+from affectgrid.training.inference.package import ModelPackage
+from affectgrid.training.inference.predict import Scores, evaluate, predict_split
 
 _LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their own
 Row = Mapping[str, str]
@@ -201,8 +201,8 @@ def add_front(
 
 def draw_search(
     folder: Path,
-    importances: Sequence[effects.Weighed],
-    points: Sequence[effects.Points],
+    importances: Sequence[search_figures.Weighed],
+    points: Sequence[search_figures.Points],
     sigma_by_grid: tuple[Sequence[float], Sequence[str], Sequence[float]] | str,
 ) -> SearchFigures:
     """Importance, slices, and sigma by grid.
@@ -215,11 +215,11 @@ def draw_search(
     """
     drawn: dict[str, Figure] = {}
     if importances:
-        drawn["importance"] = effects.importances(importances)
+        drawn["importance"] = search_figures.importances(importances)
     if points:
-        drawn["slices"] = effects.slices(points)
+        drawn["slices"] = search_figures.slices(points)
     if not isinstance(sigma_by_grid, str):
-        drawn["sigma-by-grid"] = effects.sigma_by_grid(*sigma_by_grid)
+        drawn["sigma-by-grid"] = search_figures.sigma_by_grid(*sigma_by_grid)
     pictures = [
         html.Picture(figures.save(figure, folder / f"{name}.png"), _SEARCH_WORDS[name], _SEARCH_WORDS[name])
         for name, figure in drawn.items()

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.model.config import Stream
 from affectgrid.windows import WindowIndex
 

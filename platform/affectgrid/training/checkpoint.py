@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and that hold no pickled code."""
+"""Checkpoints that are atomic and hold no pickled code, and torch's random state as a tensor that they can hold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from affectgrid import durable
+from affectgrid import storage
 from affectgrid.errors import Problem, TrainingError
 
 _log = logging.getLogger(__name__)
@@ -78,11 +79,11 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
         seal["sha256"] = _digests(partial)
         (partial / _SEAL).write_text(json.dumps(seal, indent=2) + "\n")
         for path in (*partial.iterdir(), partial):
-            durable.flush(path)
+            storage.flush(path)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
-        durable.flush(folder.parent)
+        storage.flush(folder.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         raise TrainingError(
@@ -167,3 +168,19 @@ def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".pt"})
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def random_state(device: torch.device) -> UInt8[Tensor, " byte"]:
+    """The state of the CPU's generator, followed by that of a GPU's."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
+
+
+def set_random_state(state: UInt8[Tensor, " byte"], device: torch.device) -> None:
+    """Go on with the random numbers from where `random_state` was taken on the same kind of device."""
+    size = len(torch.get_rng_state())
+    torch.set_rng_state(state[:size].clone())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[size:].clone(), device)

@@ -1,14 +1,19 @@
-"""What the prompt head is to say of a frame: its label over the regions, as the configuration wants it."""
+"""Labels as the loss needs them: smoothed over time, as distributions over regions, and as chances of a window."""
 
 from __future__ import annotations
 
+import itertools
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from affectgrid.data.splits.resident import Split
+from affectgrid.errors import Problem, TrainingError
 from affectgrid.model.fusion import FusionModel
-from affectgrid.regions import RegionGrid, Sigma, smoothed_labels, soft_labels
+from affectgrid.regions import RegionGrid, Sigma, one_hot_labels, soft_labels
 from affectgrid.training.config import PromptConfig
+from affectgrid.windows import WindowIndex, smooth
 
 
 class RegionLabels:
@@ -26,7 +31,7 @@ class RegionLabels:
     ) -> Float[Tensor, "*batch region"]:
         """`learned` are the widths that the model has learnt, where it learns them; gradients pass to them."""
         if not self.gaussian:
-            return smoothed_labels(va, self.centres, smoothing=self.smoothing)
+            return one_hot_labels(va, self.centres, smoothing=self.smoothing)
         if learned is None:
             return soft_labels(va, self.centres, sigma=self.sigma)
         # A frame without a label holds anything. No loss reads it, but backwards even 0 times its NaN would be NaN.
@@ -39,3 +44,49 @@ def learned_widths(model: FusionModel) -> dict[str, float]:
         return {}
     valence, arousal = model.sigma().tolist()
     return {"train/sigma_valence": valence, "train/sigma_arousal": arousal}
+
+
+def require_labels(*splits: Split) -> None:
+    """Raises TrainingError (TRAIN-LABELS) where a split has no labelled frame."""
+    for split in splits:
+        if not split.labelled.any():
+            found = f"no labelled frame in {split.num_tracks} track(s)"
+            mend = "look at the annotations with validate; -5 marks a frame as not labelled"
+            raise TrainingError(Problem("TRAIN-LABELS", f"split {split.name}", found, "at least one", mend))
+
+
+def smooth_over_time(
+    va: Float[Tensor, "row 2"], labelled: Bool[Tensor, " row"], offsets: Int[Tensor, " bound"], half_width: int
+) -> Float[Tensor, "row 2"]:
+    """Each label averaged over the labelled frames of its track that lie within `half_width` of it.
+
+    Annotators lag and jitter by a fraction of a second; the mean is what several of them would say. Rows that are not
+    labelled are left as they are, and no row counts for another track. Track i has the rows offsets[i]:offsets[i + 1].
+    """
+    tracks = [slice(first, end) for first, end in itertools.pairwise(offsets.tolist())]
+    smoothed = torch.cat([smooth(va[rows], half_width, labelled[rows]) for rows in tracks])
+    return torch.where(labelled[:, None], smoothed, va)
+
+
+def window_chances(
+    va: Float[Tensor, "row 2"],
+    labelled: Bool[Tensor, " row"],
+    windows: WindowIndex,
+    grid: RegionGrid,
+    *,
+    exponent: float,
+) -> Float[Tensor, " window"]:
+    """Relative chance of each window: the mean of (1 / share of the region) ** exponent over its labelled frames.
+
+    The share of a region is that of the labelled rows. With exponent 1 and windows that lie in one region each, every
+    region is drawn equally often; 0 draws all windows equally; between them is tempering. Windows without a labelled
+    frame have no chance. Computed in float64 on the CPU, so that every worker draws the same.
+    """
+    va, labelled = va.cpu(), labelled.cpu()
+    region = grid.nearest(va)
+    support = torch.bincount(region[labelled], minlength=grid.num_regions).double()
+    rarity = (support.sum() / support.clamp(min=1)) ** exponent
+    kept = torch.stack([torch.where(labelled, rarity[region], 0), labelled.double()], 1)
+    sums = torch.cat([kept.new_zeros(1, 2), kept.cumsum(0)])
+    rarities, counts = (sums[windows.stop] - sums[windows.start]).unbind(1)
+    return torch.where(counts > 0, rarities / counts.clamp(min=1), 0)

@@ -10,25 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from affectgrid.data.resident import Split
+from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.losses import objective
 from affectgrid.metrics import CccAccumulator
 from affectgrid.model.fusion import FusionModel
-from affectgrid.training.assemble import build_model
-from affectgrid.training.average import WeightAverage
 from affectgrid.training.batches import Batch, Resident, seed_of, shuffled_batches
-from affectgrid.training.checkpoint import Save, TrainingState, save_checkpoint
+from affectgrid.training.build import build_model
+from affectgrid.training.checkpoint import Save, TrainingState, random_state, save_checkpoint, set_random_state
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.identity import run_identity
-from affectgrid.training.inference import predict_tracks
-from affectgrid.training.labels import RegionLabels, learned_widths
-from affectgrid.training.optimizer import adamw
-from affectgrid.training.precision import forward_pass, warn_if_emulated
-from affectgrid.training.prompts import EncodedPrompts
-from affectgrid.training.random_state import random_state, set_random_state
-from affectgrid.training.schedule import rate_factor
-from affectgrid.training.targets import require_labels, smoothed_labels, window_chances
+from affectgrid.training.data import EncodedPrompts
+from affectgrid.training.inference.predict import predict_tracks
+from affectgrid.training.labels import RegionLabels, learned_widths, require_labels, smooth_over_time, window_chances
+from affectgrid.training.manifest import run_identity
+from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_factor, warn_if_emulated
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
@@ -131,7 +126,7 @@ class _Run:
             labels = (self.train.va, self.train.labelled)
             self.chances = window_chances(*labels, self.windows, prompts.grid, exponent=config.optim.region_balance)
         if config.loss.label_smoothing_frames:
-            self.train.va = smoothed_labels(
+            self.train.va = smooth_over_time(
                 self.train.va, self.train.labelled, torch.as_tensor(train.offsets), config.loss.label_smoothing_frames
             )
         self.bounds = workers.share(torch.as_tensor(validation.offsets))

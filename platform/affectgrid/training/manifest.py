@@ -1,9 +1,10 @@
-"""What a result needs beside it so that it can be made again."""
+"""What a result needs beside it so that it can be made again. What makes two runs the same run."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import platform
 import shlex
@@ -12,6 +13,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from affectgrid.data.splits.resident import Split
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.data import EncodedPrompts
 
 _LIBRARIES = (
     "affectgrid",
@@ -107,3 +114,14 @@ def _commit() -> tuple[str, bool]:
 def _git(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603, S607
     return done.stdout.strip()
+
+
+def run_identity(config: TrainConfig, train: Split, validation: Split, prompts: EncodedPrompts) -> str:
+    """Changes with everything that a run's weights depend on: configuration, prompts, tracks, labels and encoders."""
+    facts = [config.model_dump_json(), prompts.name, prompts.grid.centres]
+    facts += [[split.name, list(split.track_ids), sorted(split.encoders.items())] for split in (train, validation)]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for split in (train, validation):
+        for array in (split.offsets, split.va, split.labelled):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

@@ -17,7 +17,7 @@ from affectgrid.data.prompts import PromptSet, load_prompt_set
 from affectgrid.encoders.visual import VisualEncoder
 from affectgrid.model.config import PromptMode
 from affectgrid.model.context import ContextWords
-from affectgrid.training.prompts import EncodedPrompts
+from affectgrid.training.data import EncodedPrompts
 
 TEXTLESS = frozenset({"learned", "none"})  # prompt modes that read no text
 

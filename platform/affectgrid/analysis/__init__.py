@@ -1,0 +1,1 @@
+"""What is concluded from finished trials: intervals, arms, importance, slices, confirmation."""

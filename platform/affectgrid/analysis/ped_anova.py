@@ -1,0 +1,76 @@
+"""Which searched parameters mattered, judged against what shuffled scores would show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import FrozenTrial, TrialState
+
+from affectgrid.analysis.importance import FEWEST_TRIALS, Importance, ParameterImportance
+
+_FEWEST_TOP = 5
+_SHARE_TOP = 0.1  # "good" means the best tenth, or the best five where that is more
+_NUM_SHUFFLES = 40
+_CHANCE_QUANTILE = 0.95
+
+
+def importance(trials: Sequence[FrozenTrial], scores: Mapping[int, float]) -> Importance:
+    """PED-ANOVA's importance of every parameter for reaching the top of the scores.
+
+    Conditional parameters are weighed by Optuna's condPED-ANOVA: within the trials in which they are active, and by how
+    often good trials have them active. Parameters with one value are left out.
+
+    Args:
+        trials: of Optuna's study; those without a score are passed over.
+        scores: number of a complete trial -> its P; more is better.
+    """
+    counted = [trial for trial in trials if trial.number in scores and trial.state == TrialState.COMPLETE]
+    if len(counted) < FEWEST_TRIALS:
+        note = f"{len(counted)} complete trials are too few to weigh parameters; {FEWEST_TRIALS} are needed."
+        return Importance(num_trials=len(counted), note=note)
+    values = np.array([scores[trial.number] for trial in counted])
+    names = _varied(counted)
+    num_top = max(_FEWEST_TOP, round(_SHARE_TOP * len(counted)))
+    found = _weigh(counted, values, num_top, names)
+    draw = np.random.default_rng(0)
+    shuffled = [_weigh(counted, draw.permutation(values), num_top, names) for _ in range(_NUM_SHUFFLES)]
+    total = sum(found.values()) or 1.0
+    weighed = [
+        ParameterImportance(
+            name=name,
+            share=found[name] / total,
+            value=found[name],
+            chance=float(np.quantile([one[name] for one in shuffled], _CHANCE_QUANTILE)),
+            num_trials=sum(name in trial.params for trial in counted),
+        )
+        for name in names
+    ]
+    note = (
+        f"PED-ANOVA: how far the best {num_top} of {len(counted)} complete trials differ from all of them in each "
+        f"parameter. Above chance: more than in 19 of 20 shuffles of the scores. Trials ended early do not count."
+    )
+    ordered = tuple(sorted(weighed, key=lambda one: -one.share))
+    return Importance(parameters=ordered, num_trials=len(counted), num_top=num_top, note=note)
+
+
+def _weigh(
+    trials: Sequence[FrozenTrial], scores: np.ndarray[tuple[int], np.dtype[np.float64]], num_top: int, names: list[str]
+) -> dict[str, float]:
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        [
+            optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=float(score))
+            for trial, score in zip(trials, scores, strict=True)
+        ]
+    )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=num_top / len(trials))
+    return dict(evaluator.evaluate(study, params=names))
+
+
+def _varied(trials: Sequence[FrozenTrial]) -> list[str]:
+    """Parameters that were tried with more than one value."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return [name for name in names if len({str(trial.params[name]) for trial in trials if name in trial.params}) > 1]

@@ -1,0 +1,89 @@
+"""What the tracks of the store were encoded from, so that a file that changes under the same id is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from affectgrid.data.catalog import Track
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.media.chunks import Source
+
+_FILE = "sources.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceRecord:
+    """One track's files when they were last looked at.
+
+    Args:
+        signature: sizes and dates, which are cheap to compare.
+        source: what the files hold; its digest is what decides.
+    """
+
+    signature: str
+    source: Source
+
+
+def signature(track: Track, *, labels: bool = False) -> str:
+    """Size and date of the video, and the date of the crops' folder; no content is read. Two equal ones: unchanged.
+
+    With `labels` the annotation's, too: where it decides which frames are encoded.
+    """
+    files = f"video {_look(track.video)} crops {_look(track.crops)}"
+    return f"{files} labels {_look(track.annotation)}" if labels else files
+
+
+def with_labels(source: Source, track: Track) -> Source:
+    """A source whose digest changes with the track's annotation, too."""
+    if track.annotation is None or not track.annotation.is_file():
+        return source
+    digest = hashlib.sha256(source.digest.encode() + track.annotation.read_bytes()).hexdigest()
+    return dataclasses.replace(source, digest=digest)
+
+
+def content_digest(track: Track) -> str:
+    """sha256 over the video's bytes, the crops' names and sizes, and the annotation; for files that no one can read."""
+    digest = hashlib.sha256()
+    for path in sorted(track.crops.iterdir()) if track.crops and track.crops.is_dir() else []:
+        digest.update(f"{path.name}:{path.stat().st_size};".encode())
+    if track.video and track.video.is_file():
+        with track.video.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    if track.annotation and track.annotation.is_file():
+        digest.update(track.annotation.read_bytes())
+    return digest.hexdigest()
+
+
+def load_sources(store: FeatureStore, stream: str, fingerprint: str) -> dict[str, SourceRecord]:
+    """The records of one stream, by track. One that another version wrote is left out, and looked up again."""
+    found = {}
+    for row in store.read_records(stream, fingerprint, _FILE):
+        try:
+            found[str(row["track"])] = SourceRecord(str(row["signature"]), Source(**row["source"]))
+        except (KeyError, TypeError):
+            continue
+    return found
+
+
+def save_sources(store: FeatureStore, stream: str, fingerprint: str, records: Mapping[str, SourceRecord]) -> None:
+    """Replace the records of one stream. Raises StoreError."""
+    rows: list[dict[str, Any]] = [
+        {"track": track, **dataclasses.asdict(record)} for track, record in sorted(records.items())
+    ]
+    store.write_records(rows, stream, fingerprint, _FILE)
+
+
+def _look(path: Path | None) -> str:
+    if path is None:
+        return "none"
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    size = 0 if path.is_dir() else status.st_size  # a folder's size is the file system's own affair
+    return f"{size}:{status.st_mtime_ns}"

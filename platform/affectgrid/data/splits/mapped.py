@@ -1,0 +1,180 @@
+"""A split in memory-mapped files: one plain .npy per column, shared by every process of a node, evicted when need be.
+
+The folder is a cache. It is named by what its arrays depend on, appears whole or not at all, and a process that does
+not find it makes it again from the feature store. So a split that travels to another node takes no data along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affectgrid import storage
+from affectgrid.data.catalog import Track
+from affectgrid.data.features.store import FeatureStore, write_errors
+from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
+from affectgrid.errors import Problem, StoreError
+
+_VERSION = 1  # raise it when the meaning of a column changes
+_NOTE = "split.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSource:
+    """What a node needs to make a mapped split: a store and annotations that it can read.
+
+    Args:
+        store: root of the feature store.
+        tracks, visual_fp, audio_fp, name: as ``load_split`` takes them.
+    """
+
+    store: Path | str
+    tracks: tuple[Track, ...]
+    visual_fp: str
+    audio_fp: str
+    name: str
+
+    @classmethod
+    def of(cls, plan: SplitPlan) -> SplitSource:
+        """The source of a plan."""
+        return cls(plan.store.root, plan.tracks, plan.visual_fp, plan.audio_fp, plan.name)
+
+    def plan(self) -> SplitPlan:
+        """Read the labels and the extents again."""
+        prints = {"visual_fp": self.visual_fp, "audio_fp": self.audio_fp}
+        return plan_split(FeatureStore(self.store), self.tracks, name=self.name, **prints)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MappedSplit(Split):
+    """A split whose columns are read-only maps of files. It pickles by name: the receiver maps its own node's files.
+
+    Args:
+        home: the folder of the files.
+        source: what they are made from.
+        maps: the columns as they were mapped; a column that was replaced since is pickled by value.
+    """
+
+    home: Path
+    source: SplitSource
+    maps: Mapping[str, NDArray[Any]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = (field.name for field in dataclasses.fields(Split))
+        own = {name: getattr(self, name) for name in names if self.maps.get(name) is not getattr(self, name)}
+        return _reopen, (self.home, self.source, own)
+
+
+def map_split(plan: SplitPlan, cache: Path) -> MappedSplit:
+    """The planned split as maps of the files under `cache`, which are written where they are not there yet.
+
+    `cache` should be on a local disk; it takes ``plan.size_bytes``. Raises what reading the features raises, and
+    StoreError: STO-FULL, STO-WRITE.
+    """
+    home = cache / f"{plan.name}-{_VERSION}-{plan.digest()}"
+    if not _whole(home):
+        with _alone(home):
+            if not _whole(home):  # a neighbour may have made it meanwhile
+                _write(plan, home)
+    return _open(home, SplitSource.of(plan), {})
+
+
+def _reopen(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
+    """On whatever node this is. Raises StoreError (STO-CHANGED) where labels or features are others than before."""
+    if not _whole(home):
+        made = map_split(source.plan(), home.parent)
+        if made.home != home:
+            found, expected = f"labels or features that make {made.home.name}", home.name
+            mend = "leave the data alone while a run reads them, then start it again"
+            raise StoreError(Problem("STO-CHANGED", str(home.parent), found, expected, mend))
+    return _open(home, source, own)
+
+
+def _open(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
+    note = json.loads((home / _NOTE).read_text())
+    # plain arrays over the maps: a slice of np.memmap would be taken for a map of its own
+    maps = {name: np.asarray(np.load(_file(home, name), mmap_mode="r")) for name in note["columns"]}
+    values: dict[str, Any] = {
+        "name": source.name,
+        "track_ids": tuple(track.id for track in source.tracks),
+        "offsets": np.array(note["offsets"], np.int64),
+        "encoders": note["encoders"],
+    }
+    return MappedSplit(**(values | maps | own), home=home, source=source, maps=maps)
+
+
+def _whole(home: Path) -> bool:
+    """Whether every file is there with the size that was noted when it was written."""
+    try:
+        note = json.loads((home / _NOTE).read_text())
+        return all(_file(home, name).stat().st_size == size for name, size in note["columns"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write(plan: SplitPlan, home: Path) -> None:
+    """Fill a folder with a temporary name, flush it to disk, rename it."""
+    for left in home.parent.glob(f".{home.name}.*-draft"):  # by a writer that was killed; the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
+    draft = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}-draft")
+    with write_errors(str(home)):
+        draft.mkdir(parents=True)
+        try:
+            columns: list[Path] = []
+
+            def allocate(column: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+                columns.append(_file(draft, column))
+                return _allocate(columns[-1], dtype, shape)
+
+            split = plan.fill(allocate)
+            for path in columns:
+                storage.flush(path)
+            sizes = {path.stem: path.stat().st_size for path in columns}
+            note = {"columns": sizes, "offsets": split.offsets.tolist(), "encoders": split.encoders}
+            (draft / _NOTE).write_text(json.dumps(note))
+            storage.flush(draft / _NOTE)
+            shutil.rmtree(home, ignore_errors=True)  # damaged: `_whole` has said so
+            draft.rename(home)
+            storage.flush(home.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+
+def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Zeros in a new .npy file, its room on the disk reserved: a map of a sparse file dies of SIGBUS on a full disk."""
+    size = dtype.itemsize * int(np.prod(shape))
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if size:
+            os.posix_fallocate(file.fileno(), file.tell(), size)
+    array: NDArray[Any] = np.load(path, mmap_mode="r+") if size else np.zeros(shape, dtype)
+    return array
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One writer at a time on this node: the others wait for its files instead of writing their own."""
+    with write_errors(str(home)):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        lock = (home.parent / f".{home.name}.lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _file(home: Path, column: str) -> Path:
+    return home / f"{column}.npy"

@@ -1,0 +1,40 @@
+"""What an encode run is told. Light to import: a job looks at its options before torch and Ray."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Literal
+
+from pydantic import Field
+
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode.sandbox import Limits
+from affectgrid.settings import Settings
+
+
+class EncodeConfig(Settings):
+    """What is encoded, and how the work is spread. Only `visual` and `audio` change the numbers that are stored."""
+
+    visual: VisualStream = VisualStream()
+    audio: AudioStream = AudioStream()
+    chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
+    chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
+    batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
+    placement: Literal["auto", "together", "apart"] = Field(
+        "auto", description="decode and encode in one process per core, or apart; auto: apart where there are GPUs"
+    )
+    encoders: int | None = Field(
+        None, gt=0, description="encoder processes; default: one per GPU; without GPUs one per core, apart half of them"
+    )
+    time_limit_s: float = Field(300, gt=0, description="longest time to decode 16 frames, or the sound of a chunk")
+    memory_limit_gb: float = Field(
+        4, gt=0, description="most memory to decode 16 frames, or the sound of a chunk, in GiB"
+    )
+    tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
+    on_error: Literal["skip", "stop"] = Field("skip", description="go on without a track that fails, or stop")
+    retry_quarantined: bool = Field(False, description="try tracks that failed before, though their files are the same")
+
+    @property
+    def limits(self) -> Limits:
+        """The guard's limits, for a new run."""
+        return Limits(self.time_limit_s, int(self.memory_limit_gb * 2**30), self.tries, uuid.uuid4().hex)

@@ -1,0 +1,121 @@
+"""Decoding on CPU tasks: a chunk in, pictures of the encoder's size or a stretch of sound out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+
+from affectgrid.data.annotations import read_annotation
+from affectgrid.data.features.plan import Chunk
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode.sandbox import Limits, guarded
+from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.errors import AnnotationError, MediaError
+from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
+
+Row = dict[str, Any]
+PIECE_FRAMES = 16  # read at a time: 15 MB at 640 x 480, which stays in the processor's cache until it is resized
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamJob:
+    """One stream of an encode run, as every stage needs it."""
+
+    stream: VisualStream | AudioStream
+    fingerprint: str
+    preprocess: ImagePreprocess | None  # of the visual encoder
+
+
+def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
+    """Read one chunk; a failure becomes a row with its reason, so that the other chunks go on."""
+    chunk = Chunk(**row)
+    empty: Row = {
+        "track": chunk.track, "stream": chunk.stream, "number": chunk.number, "error": "",
+        "frame_index": np.zeros(0, np.int32), "time_s": np.zeros(0), "present": np.zeros(0, bool),
+        "images": np.zeros((0, 3, 1, 1), np.uint8), "sound": np.zeros(0, np.float32),
+    }  # fmt: skip
+    try:
+        return empty | (_frames(chunk, jobs, limits) if chunk.stream == "visual" else _sound(chunk, jobs, limits))
+    except (MediaError, AnnotationError) as error:
+        return empty | {"error": str(error)}
+
+
+def _frames(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
+    """Frames in pieces: each is resized before the next is read, so that few large pictures lie in memory."""
+    job = jobs["visual"]
+    assert isinstance(job.stream, VisualStream)
+    assert job.preprocess is not None
+    pieces: list[FrameChunk] = []
+    images: list[np.ndarray] = []
+    for start in range(chunk.start, chunk.stop, PIECE_FRAMES):
+        piece = read_piece(job.stream, chunk, start, min(start + PIECE_FRAMES, chunk.stop), limits)
+        images.append(resize_all(piece.images, job.preprocess))
+        pieces.append(dataclasses.replace(piece, images=[]))
+    return {
+        "frame_index": np.concatenate([piece.frame_index for piece in pieces]),
+        "time_s": np.concatenate([piece.time_s for piece in pieces]),
+        "present": np.concatenate([piece.present for piece in pieces]),
+        "images": np.concatenate(images),
+    }
+
+
+def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits: Limits) -> FrameChunk:
+    """Some frames of a chunk, as the decoding process gives them."""
+    frames: FrameChunk = guarded(
+        limits,
+        read_visual_chunk,
+        chunk.video,
+        chunk.crops,
+        start,
+        stop,
+        crop=stream.crop,
+        margin=stream.margin,
+        person=chunk.person,
+        frame_rate_hz=stream.frame_rate_hz,
+        detect_every=stream.detect_every,
+        landmarks=str(stream.landmarks) if stream.landmarks else None,
+        labelled=_labelled(chunk.annotation) if chunk.annotation else None,
+    )
+    return frames
+
+
+@functools.lru_cache(maxsize=2)
+def _labelled(annotation: str) -> Bool[np.ndarray, "frame"]:
+    return read_annotation(Path(annotation)).valid
+
+
+def _sound(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
+    stream = jobs["audio"].stream
+    assert isinstance(stream, AudioStream)
+    sound: SoundChunk = guarded(
+        limits,
+        read_sound_chunk,
+        chunk.video,
+        chunk.start,
+        chunk.stop,
+        hop_s=stream.hop_s,
+        window_s=stream.window_s,
+        sample_rate_hz=stream.sample_rate_hz,
+    )
+    return dataclasses.asdict(sound)
+
+
+def resize_all(
+    images: list[UInt8[np.ndarray, "height width 3"]], preprocess: ImagePreprocess
+) -> UInt8[np.ndarray, "n 3 size size"]:
+    """Square pictures of the encoder's size, in the given order; pictures of one size are resized together."""
+    size = preprocess.image_size
+    out = np.empty((len(images), 3, size, size), dtype=np.uint8)
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        by_shape.setdefault(image.shape, []).append(place)
+    for places in by_shape.values():
+        batch = torch.from_numpy(np.stack([images[place] for place in places])).permute(0, 3, 1, 2)
+        out[places] = preprocess.resize(batch).numpy()
+    return out

@@ -1,0 +1,108 @@
+"""Encoding in a pool of actors: a decoded chunk in, a part file in the store out."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.streams import AudioStream
+from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
+from affectgrid.distributed.encode.sandbox import Limits
+from affectgrid.encoders.audio import AudioEncoder, load_audio
+from affectgrid.encoders.visual import VisualEncoder, load_visual
+
+
+class EncodeChunks:
+    """An actor that holds the encoders, and writes each chunk's features as a part file."""
+
+    def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int) -> None:
+        self._store = FeatureStore(store)
+        self._jobs = jobs
+        self._batch_size = batch_size
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._device == "cpu":
+            torch.set_num_threads(1)  # Ray places one such process per core
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """One or more decoded chunks in, their state out: track, stream, number, frames done, error."""
+        names = list(batch)
+        rows = [{name: batch[name][k] for name in names} for k in range(len(batch["track"]))]
+        for row in rows:
+            if not row["error"]:
+                self._encode(row)
+        states = [_state(row) for row in rows]
+        return {name: [state[name] for state in states] for name in states[0]}
+
+    def _encode(self, row: Row) -> None:
+        kind = str(row["stream"])
+        present = np.asarray(row["present"], dtype=bool)
+        encoded = self._images(row["images"]) if kind == "visual" else self._windows(row, present)
+        features = np.zeros((len(present), encoded.shape[1]), dtype=np.float16)
+        features[present] = encoded.numpy().astype(np.float16)
+        table = FeatureTable(
+            frame_index=np.asarray(row["frame_index"], dtype=np.int32),
+            time_s=np.asarray(row["time_s"], dtype=np.float64),
+            present=present,
+            feature=features,
+        )
+        self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
+
+    def _images(self, images: np.ndarray) -> Float[Tensor, "n dim"]:
+        return self._visual.encode_in_batches(np.asarray(images), self._batch_size)
+
+    def _windows(self, row: Row, present: np.ndarray) -> Float[Tensor, "n dim"]:
+        encoder = self._audio
+        if not present.any():
+            return torch.zeros(0, encoder.dim)
+        centres = np.asarray(row["time_s"])
+        begins = np.round((centres - centres[0]) * encoder.sample_rate_hz).astype(int)[present]
+        sound = np.array(row["sound"], dtype=np.float32)  # a copy: what Ray gives is read-only
+        return encoder.encode_sound(sound, begins, batch_size=self._batch_size)
+
+    @functools.cached_property
+    def _visual(self) -> VisualEncoder:
+        stream = self._jobs["visual"].stream
+        return load_visual(stream.model, device=self._device, precision=stream.precision, trusted=True)
+
+    @functools.cached_property
+    def _audio(self) -> AudioEncoder:
+        stream = self._jobs["audio"].stream
+        assert isinstance(stream, AudioStream)
+        return load_audio(
+            stream.model, device=self._device, window_s=stream.window_s, precision=stream.precision, trusted=True
+        )
+
+
+class WholeChunks(EncodeChunks):
+    """Both stages in one actor, for machines without an accelerator.
+
+    There the encoder is the bottleneck whatever the plan, and a pool of one thread per core, each of which decodes what
+    it encodes, keeps every core busy without a picture crossing the object store.
+    """
+
+    def __init__(self, store: str, jobs: dict[str, StreamJob], limits: Limits, *, batch_size: int) -> None:
+        super().__init__(store, jobs, batch_size=batch_size)
+        self._limits = limits
+
+    def __call__(self, row: Row) -> Row:
+        """A chunk in, its state out. Ray Data maps it over rows, not batches."""
+        decoded = decode(row, jobs=self._jobs, limits=self._limits)
+        if not decoded["error"]:
+            self._encode(decoded)
+        return _state(decoded)
+
+
+def _state(row: Row) -> Row:
+    return {
+        "track": str(row["track"]),
+        "stream": str(row["stream"]),
+        "number": int(row["number"]),
+        "size": len(row["frame_index"]),
+        "error": str(row["error"]),
+    }

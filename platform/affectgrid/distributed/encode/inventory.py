@@ -1,0 +1,153 @@
+"""What an encode run has to do: the catalog held against the store, the quarantine and the files as they are now."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+
+import ray
+
+from affectgrid.data.catalog import Catalog, Track
+from affectgrid.data.features.quarantine import WHOLE, Quarantine
+from affectgrid.data.features.sources import SourceRecord, load_sources, save_sources, signature, with_labels
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.distributed.encode.sandbox import Limits, probe_track
+from affectgrid.errors import MediaError
+from affectgrid.media.chunks import Source
+from affectgrid.reporting.progress import bar
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # track id, stream
+Failed = Callable[[Track, str, str], None]  # track, stream, reason
+
+
+@dataclasses.dataclass
+class Survey:
+    """Where every track and stream stands. Nothing in the store has been changed yet: `settle` does that.
+
+    Args:
+        done: stored, from the files as they are now.
+        todo: to be encoded.
+        held: in quarantine from an earlier run, with the reason.
+        stale: have features or chunks in the store that other files were the source of.
+        sources: what the tracks' files hold; where only labelled frames are encoded its digest counts the labels, too.
+    """
+
+    done: list[Key] = dataclasses.field(default_factory=list)
+    todo: list[tuple[Track, str]] = dataclasses.field(default_factory=list)
+    held: dict[Key, str] = dataclasses.field(default_factory=dict)
+    stale: list[Key] = dataclasses.field(default_factory=list)
+    sources: dict[Key, Source] = dataclasses.field(default_factory=dict)
+    records: dict[str, dict[str, SourceRecord]] = dataclasses.field(default_factory=dict)
+    new_records: set[str] = dataclasses.field(default_factory=set)  # streams whose records changed
+
+    def settle(self, store: FeatureStore, fingerprints: Mapping[str, str]) -> None:
+        """Forget what is stale, and only then note the new files: a kill in between loses nothing but time."""
+        for track, kind in self.stale:
+            store.remove(kind, fingerprints[kind], track)
+        for kind in self.new_records:
+            save_sources(store, kind, fingerprints[kind], self.records[kind])
+
+
+def survey(
+    catalog: Catalog,
+    store: FeatureStore,
+    fingerprints: Mapping[str, str],
+    quarantine: Quarantine,
+    limits: Limits,
+    *,
+    by_labels: Collection[str] = (),
+    retry: bool = False,
+    failed: Failed,
+) -> Survey:
+    """Look at every track whose files are not known to be unchanged. Needs Ray if there are any.
+
+    Sizes and dates are compared first; where they differ the file is read, and its sha256 decides. For the streams in
+    `by_labels` the annotation is one of a track's files. `failed` is told of tracks whose files cannot be looked at;
+    `retry` looks at those in quarantine, too.
+    """
+    found = Survey()
+    stored = {kind: set(store.tracks(kind, fingerprint)) for kind, fingerprint in fingerprints.items()}
+    found.records = {kind: load_sources(store, kind, fingerprint) for kind, fingerprint in fingerprints.items()}
+    in_parts = {kind: set(store.unfinished(kind, fingerprint)) for kind, fingerprint in fingerprints.items()}
+    unsure: dict[Track, list[str]] = defaultdict(list)
+    signatures = {
+        (track.id, kind): signature(track, labels=kind in by_labels)
+        for track in catalog.tracks
+        for kind in fingerprints
+    }
+    for track in catalog.tracks:
+        for kind, fingerprint in fingerprints.items():
+            entry = None if retry else quarantine.holds(track, kind, fingerprint)
+            record = found.records[kind].get(track.id)
+            if entry:
+                found.held[track.id, entry.stream] = entry.reason
+            elif record and record.signature == signatures[track.id, kind]:
+                found.sources[track.id, kind] = record.source
+                _place(found, track, kind, is_stored=track.id in stored[kind])
+            else:
+                unsure[track].append(kind)
+    for track, probed in probe_all(unsure, limits, failed).items():
+        for kind in unsure[track]:
+            source = with_labels(probed, track) if kind in by_labels else probed
+            found.sources[track.id, kind] = source
+            before = _digest_before(found, store, track, kind, fingerprints[kind], is_stored=track.id in stored[kind])
+            same = before == source.digest
+            if not same and (before or track.id in in_parts[kind]):
+                found.stale.append((track.id, kind))
+            _place(found, track, kind, is_stored=same and track.id in stored[kind])
+            found.records[kind][track.id] = SourceRecord(signatures[track.id, kind], source)
+            found.new_records.add(kind)
+    found.todo.sort(key=lambda item: (item[0].id, item[1] != "visual"))
+    return found
+
+
+def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) -> dict[Track, Source]:
+    """Look at tracks' files, in parallel, in guarded processes."""
+    if not tracks:
+        return {}
+    remote = ray.remote(num_cpus=1, max_retries=limits.tries)(probe_track)
+    ordered = sorted(tracks, key=lambda track: track.id)
+    pending = {remote.remote(limits, text(t.video), text(t.crops)): t for t in ordered}
+    sources: dict[Track, Source] = {}
+    with bar("probe", len(pending), "tracks") as advance:
+        while pending:
+            ready, _ = ray.wait(list(pending), num_returns=1)
+            track = pending.pop(ready[0])
+            try:
+                sources[track] = ray.get(ready[0])
+            except (MediaError, ray.exceptions.RayError) as error:
+                failed(track, WHOLE, last_line(error))
+            advance(1)
+    return dict(sorted(sources.items(), key=lambda item: item[0].id))
+
+
+def last_line(error: Exception) -> str:
+    """An error's message without the remote traceback."""
+    cause = getattr(error, "cause", None)
+    return str(cause or error).strip().splitlines()[-1]
+
+
+def text(path: object | None) -> str | None:
+    """A path as Ray's rows carry it."""
+    return None if path is None else str(path)
+
+
+def _place(found: Survey, track: Track, kind: str, *, is_stored: bool) -> None:
+    if is_stored:
+        found.done.append((track.id, kind))
+    else:
+        found.todo.append((track, kind))
+
+
+def _digest_before(
+    found: Survey, store: FeatureStore, track: Track, kind: str, fingerprint: str, *, is_stored: bool
+) -> str | None:
+    """Digest of the files that the stored features, or the chunks of a killed run, are from."""
+    if is_stored:
+        return str(store.read_metadata(kind, fingerprint, track.id).get("source_sha256", ""))
+    record = found.records[kind].get(track.id)
+    return record.source.digest if record else None

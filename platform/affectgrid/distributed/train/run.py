@@ -1,0 +1,211 @@
+"""One training run on Ray Train: any number of workers, and the same command goes on where it was broken off."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from affectgrid.distributed.cluster import num_gpus  # isort: skip  # sets what Ray reads when it is imported
+
+import ray
+from ray.train import ScalingConfig, UserCallback
+
+from affectgrid.data.splits.resident import Split
+from affectgrid.distributed.train.workers import Job, run_workers
+from affectgrid.errors import Problem, TrainingError
+from affectgrid.model.fusion import FusionModel
+from affectgrid.tracking import Point, RunLog, Tracker
+from affectgrid.training.build import build_model
+from affectgrid.training.checkpoint import TrainingState
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.data import EncodedPrompts, PreparedData
+from affectgrid.training.inference.package import save_package
+from affectgrid.training.loop import Metrics, best_epoch, run_identity
+from affectgrid.training.manifest import Manifest, collect
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves in its folder.
+
+    Args:
+        folder: ``<storage>/<name>``.
+        package: the model package, with the weights of the best epoch.
+        best: metrics of that epoch.
+        history: metrics of every epoch.
+    """
+
+    folder: Path
+    package: Path
+    best: Metrics
+    history: tuple[Metrics, ...]
+
+
+def train(
+    config: TrainConfig,
+    data: PreparedData,
+    *,
+    storage: Path,
+    name: str,
+    num_workers: int | tuple[int, int] = 1,
+    use_gpu: bool | None = None,
+    max_failures: int = 3,
+    resize_interval_s: float = 300.0,
+    tracker: Tracker | None = None,
+    on_epoch: Callable[[Metrics], None] | None = None,
+) -> TrainResult:
+    """Train on the cluster that this process is connected to; the same name and storage resume, or return what is done.
+
+    The global batch is the same whatever the number of workers is. (fewest, most) workers are elastic: the run goes on
+    with what is left when nodes go, and looks every `resize_interval_s` whether it can grow back; that costs the steps
+    since its newest checkpoint. `use_gpu` None: where every worker (elastic: the fewest) can have one. `max_failures`:
+    how often workers may die; -1: any number. When a node is about to be taken away the run saves itself in the middle
+    of its epoch. `storage` must be a folder that every node sees. `on_epoch` is called in Ray's controller process and
+    must pickle.
+
+    Raises TrainingError: TRAIN-CHANGED where the name is taken by a run of other settings, TRAIN-STORAGE where the
+    folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises. ConfigError
+    (CFG-CONTEXT) as `build_model` does.
+    """
+    prompts = data.prompts_for(config)
+    folder = _claim(storage.resolve() / name, run_identity(config, data.train, data.validation, prompts))
+    done = _finished(folder)
+    if done is not None:
+        return done
+    _fresh_model(config, data.train, prompts)  # what cannot be built fails here once, not on every worker again
+    fewest = num_workers if isinstance(num_workers, int) else num_workers[0]
+    gpu = num_gpus() >= fewest if use_gpu is None else use_gpu
+    scaling = ScalingConfig(num_workers=num_workers, use_gpu=gpu, elastic_resize_monitor_interval_s=resize_interval_s)
+    manifest = collect(data=data.fingerprint, device=_device(scaling))
+    run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
+    try:
+        state = run_workers(
+            Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
+            folder,
+            scaling,
+            max_failures=max_failures,
+            callbacks=[_EpochLog(run, on_epoch)] if run or on_epoch else [],
+        )
+        result = _finish(folder, config, data.train, prompts, state, manifest)
+    except BaseException as error:
+        if run:
+            run.tags({"error": error})
+            run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    if run:
+        _log_result(run, result)
+    return result
+
+
+class _EpochLog(UserCallback):  # type: ignore[misc]
+    """Runs in Train's controller: hands on what rank 0 reports, each epoch once, also when a worker died in between."""
+
+    def __init__(self, run: RunLog | None, on_epoch: Callable[[Metrics], None] | None) -> None:
+        self.run, self.on_epoch = run, on_epoch
+        self.known = (run.steps("epoch") or set()) if run else set()
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        epoch = int(metrics[0]["epoch"])
+        if epoch in self.known or "step" in metrics[0]:  # in the middle of an epoch there is nothing to log
+            return
+        self.known.add(epoch)
+        if self.run:
+            self.run.metrics(metrics[0], step=epoch)
+        if self.on_epoch:
+            self.on_epoch(metrics[0])
+
+
+def _log_result(run: RunLog, result: TrainResult) -> None:
+    """The best epoch and the model; before them what a kill in the moment after a checkpoint kept from the log."""
+    known = run.steps("epoch")
+    missing = [metrics for metrics in result.history if known is not None and int(metrics["epoch"]) not in known]
+    run.points([Point(int(metrics["epoch"]), metrics) for metrics in missing])
+    run.metrics({f"best/{metric}": value for metric, value in result.best.items()}, int(result.best["epoch"]))
+    run.artifact(result.package, "model")
+    run.finish()
+
+
+def _claim(folder: Path, identity: str) -> Path:
+    """Make the run's folder and put the run's identity there, or compare it with the one that is there."""
+    note = folder / "run.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            _write(note, {"identity": identity})
+        found = json.loads(note.read_text())["identity"]
+    except OSError as error:
+        mend = "choose another storage, or make room there"
+        problem = Problem("TRAIN-STORAGE", str(folder), str(error), "a folder that can be written", mend)
+        raise TrainingError(problem) from error
+    if found != identity:
+        raise TrainingError(
+            Problem(
+                "TRAIN-CHANGED",
+                str(folder),
+                f"a run of other settings or data ({found}, now {identity})",
+                "the configuration, prompts and data that the run began with",
+                "use another name, or remove the folder",
+            )
+        )
+    return folder
+
+
+def _finish(
+    folder: Path,
+    config: TrainConfig,
+    split: Split,
+    prompts: EncodedPrompts,
+    state: TrainingState,
+    manifest: Manifest,
+) -> TrainResult:
+    """Make the model package of the best epoch; ``result.json`` comes last and says that the run is done."""
+    model = _fresh_model(config, split, prompts)
+    model.load_state_dict(state.best_weights)
+    best = best_epoch(state.history)
+    save_package(
+        folder / "model", model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest
+    )
+    _write(folder / "result.json", {"best": best, "history": state.history})
+    return TrainResult(folder, folder / "model", best, tuple(state.history))
+
+
+def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> FusionModel:
+    sizes = {"visual_dim": split.visual.shape[1], "audio_dim": split.audio.shape[1]}
+    return build_model(config, prompts=prompts, **sizes)
+
+
+def _finished(folder: Path) -> TrainResult | None:
+    with contextlib.suppress(OSError, ValueError):
+        result = json.loads((folder / "result.json").read_text())
+        if not (folder / "model").is_dir():
+            return None  # somebody took it away; the last checkpoint makes it again
+        return TrainResult(folder, folder / "model", result["best"], tuple(result["history"]))
+    return None
+
+
+def _device(scaling: ScalingConfig) -> str:
+    """For example ``2 x GPU``, or ``1-4 x CPU`` of an elastic run."""
+    counts = "-".join(str(count) for count in sorted({scaling.min_workers, scaling.max_workers}))
+    return f"{counts} x {'GPU' if scaling.use_gpu else 'CPU'}"
+
+
+def _flat(config: TrainConfig) -> dict[str, object]:
+    """Dotted names, as a search space has them."""
+
+    def walk(prefix: str, value: object) -> dict[str, object]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        return {k: v for name, part in value.items() for k, v in walk(f"{prefix}.{name}".lstrip("."), part).items()}
+
+    return walk("", config.model_dump(mode="json"))
+
+
+def _write(path: Path, value: object) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,134 @@
+"""What a study leaves when it has ended: its summary, what its numbers say, its figures and its report."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from pathlib import Path
+
+from affectgrid.analysis.arms import compare_arms
+from affectgrid.analysis.bootstrap import Difference
+from affectgrid.analysis.importance import Importance
+from affectgrid.analysis.ped_anova import importance
+from affectgrid.analysis.slices import effects, sigma_by_grid
+from affectgrid.analysis.summary import StudySummary
+from affectgrid.distributed.tune.mlflow_logger import StudyLog
+from affectgrid.distributed.tune.trial import package_folder
+from affectgrid.errors import ConfigError, ModelError
+from affectgrid.reporting.study import BestModel, SearchFigures, add_front, draw_best, draw_search, write_report
+from affectgrid.search.study.ledger import Ledger
+from affectgrid.search.study.records import TrialRecord, front
+from affectgrid.training import manifest
+from affectgrid.training.data import PreparedData
+from affectgrid.training.inference.package import load_package
+
+_log = logging.getLogger(__name__)
+
+
+def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
+    records = tuple(record for _, record in sorted(ledger.records.items()))
+    summary = StudySummary(
+        name=ledger.space.name,
+        description=ledger.space.description,
+        space=ledger.space.identity(),
+        data=data.fingerprint,
+        encoders=data.train.encoders,
+        rendered=all(track.startswith("rendered-") for track in data.validation.track_ids),
+        num_planned=len(records) if ledger.num_planned is None else ledger.num_planned,
+        trials=records,
+        pareto=front(records, ledger.space.objective),
+        out_of_time=ledger.num_left != 0 and ledger.out_of_time,
+        wall_s=wall_s,
+        folder=ledger.folder,
+        commit=facts.commit,
+        command=facts.command,
+        importance=None if ledger.space.arms else _importance(ledger),
+    )
+    summary.write()
+    return summary
+
+
+def confirmed_before(folder: Path) -> list[list[dict[str, str]]]:
+    with contextlib.suppress(ConfigError):
+        return StudySummary.read(folder).confirmation_tables()
+    return []
+
+
+def differences(summary: StudySummary, ledger: Ledger, data: PreparedData) -> dict[str, Difference]:
+    """Of the arms; none where a model was made by another version of the code, before a kill."""
+    arms = summary.arms
+    folders = {
+        trial.number: package_folder(ledger.folder_of(trial.number), trial.seeds[0].seed)
+        for trials in arms.values()
+        for trial in trials
+    }
+    try:
+        return compare_arms(arms, folders, data.validation)
+    except ModelError as error:
+        _log.warning("the arms cannot be compared: %s", error)
+        return {}
+
+
+def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
+    """Figures and report, beside the study and in MLflow."""
+    drawn: BestModel | None = None
+    if summary.best is not None:
+        try:
+            drawn = _draw(summary, summary.best, ledger, data, log)
+        except ModelError as error:  # made by another version of the code, before a kill: the scores still hold
+            _log.warning("the best model cannot be drawn: %s", error)
+    searched = _draw_search(summary, ledger, log)
+    report = write_report(summary, drawn, searched)
+    log.artifacts([report, ledger.folder / "summary.json"], "report")
+
+
+def is_stale(report: Path, ledger: Ledger) -> bool:
+    """Whether a kill came between the last trial and the report."""
+    ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
+    return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
+
+
+def _importance(ledger: Ledger) -> Importance:
+    complete = {number: record for number, record in ledger.records.items() if record.state == "complete"}
+    scores = {number: record.objective for number, record in complete.items() if record.objective is not None}
+    return importance(ledger.study.get_trials(deepcopy=False), scores)
+
+
+def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> SearchFigures | None:
+    if summary.importance is None:
+        return None
+    points = sigma_by_grid(ledger.space, summary.trials)
+    drawn = draw_search(
+        ledger.folder / "search",
+        summary.importance.parameters,
+        effects(ledger.space, summary.trials),
+        points if isinstance(points, str) else (points.sigma, points.grid, points.scores),
+    )
+    log.artifacts([picture.path for picture in drawn.pictures], "figures")
+    return drawn
+
+
+def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
+    seed = max(best.seeds, key=lambda record: record.best["val/p"])
+    package = package_folder(ledger.folder_of(best.number), seed.seed)
+    # A copy under a name that stays: what evaluate and predict are told to use.
+    shutil.rmtree(ledger.folder / "best", ignore_errors=True)
+    shutil.copytree(package, ledger.folder / "best" / "model")
+    drawn = draw_best(
+        load_package(package),
+        data.validation,
+        ledger.folder / "best",
+        histories={f"seed {record.seed}": record.history for record in best.seeds},
+        course={trial.number: trial.objective for trial in summary.trials if trial.objective is not None},
+    )
+    if summary.pareto:
+        numbers = [point.trial for point in summary.pareto]
+        drawn = add_front(drawn, ledger.folder / "best", summary.cost_points(), numbers)
+    pictures = [picture.path for picture in drawn.pictures]
+    log.artifacts(pictures, "figures")
+    log.artifacts(pictures, "figures", trial=best.number)
+    log.artifacts([package], "model", trial=best.number)
+    scores = {f"best/{name.rpartition('/')[2]}": value for name, value in drawn.scores.as_metrics().items()}
+    log.summary(scores, {"best_trial": best.number, "failed_trials": len(summary.failed)})
+    return drawn

@@ -1,0 +1,196 @@
+"""A study in MLflow: a run for the study, a child for each trial, a grandchild for each seed where there are several.
+
+The driver alone logs. A thread does the writing, so that no worker waits for a database.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.assignment import Assignment
+from affectgrid.search.study.ledger import Ledger
+from affectgrid.search.study.records import Metrics, TrialRecord
+from affectgrid.tracking import Point, RunLog, Tracker
+from affectgrid.training.manifest import Manifest
+
+_log = logging.getLogger(__name__)
+_FLUSH_EVERY_S = 15.0  # how old a running trial's curve may be
+_BEHIND_S = 0.2  # how long what is told may lie: meanwhile the worker that told it has its next trial
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+
+
+class StudyLog:
+    """Writes what it is told, in order, behind the caller's back. `close` waits for it."""
+
+    def __init__(self, tracker: Tracker, ledger: Ledger, manifest: Manifest) -> None:
+        self.tracker, self.ledger, self.space = tracker, ledger, ledger.space
+        self.tags = manifest.tags()
+        planned = ledger.num_planned or f"as many as fit into {self.space.time_budget}"
+        self.run = tracker.study(self.space.name, self.space.identity(), {**self.tags, "trials": planned})
+        self.trials: dict[int, RunLog] = {}
+        self._seed_runs: dict[tuple[int, int], RunLog] = {}
+        self._unsent: dict[int, list[tuple[int, Point]]] = {}
+        self._sent_at: dict[int, float] = {}
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+        self._catch_up()
+
+    def started(self, assigned: Assignment) -> None:
+        """A trial begins: its run, with every parameter of its first seed's configuration."""
+        self._unsent[assigned.number] = []
+        self._sent_at[assigned.number] = time.monotonic()
+        self._queue.put(lambda: self._open(assigned))
+
+    def progressed(self, number: int, seed: int, metrics: Metrics) -> None:
+        """An epoch is done."""
+        self._unsent.setdefault(number, []).append((seed, epoch_point(metrics)))
+        if time.monotonic() - self._sent_at.get(number, 0.0) > _FLUSH_EVERY_S:
+            self._flush(number)
+
+    def finished(self, record: TrialRecord) -> None:
+        """A trial ended."""
+        self._flush(record.number)
+        self._queue.put(lambda: self._close_trial(record))
+
+    def artifacts(self, files: Sequence[Path], folder: str, *, trial: int | None = None) -> None:
+        """Keep files with the study, or with one of its trials."""
+        self._queue.put(lambda: self._keep(files, folder, trial))
+
+    def summary(self, metrics: Mapping[str, float], tags: Mapping[str, object]) -> None:
+        """What the study found."""
+        self._queue.put(lambda: self.run.metrics(metrics, 0))
+        self._queue.put(lambda: self.run.tags(tags))
+
+    def later(self, task: Callable[[], None]) -> None:
+        """Write something else, after all that was told before."""
+        self._queue.put(task)
+
+    def close(self, status: str) -> None:
+        """Write what is left and close the study's run."""
+        self._closing.set()
+        self._queue.put(lambda: self.run.finish(status))  # type: ignore[arg-type]
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            try:
+                task()
+            except (
+                Exception
+            ):  # the results are in the study's folder: losing a page of the log must not lose the search
+                _log.exception("could not write to MLflow at %s", self.tracker.uri)
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for a task, and, after a pause, a moment longer: what begins with a trial's end is a worker's wait."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            task = self._queue.get()
+            if not self._closing.is_set():
+                time.sleep(_BEHIND_S)
+            return task
+
+    def _catch_up(self) -> None:
+        """Trials that ended just before a kill, and were not written."""
+        for record in self.ledger.records.values():
+            if not self._marker(record.number).exists():
+                self.started(_assignment(self.space, record))
+                for seed in record.seeds:
+                    for metrics in seed.history:
+                        self.progressed(record.number, seed.seed, metrics)
+                self.finished(record)
+
+    def _open(self, assigned: Assignment) -> None:
+        config = self.space.resolve(assigned.values, seed=assigned.seeds[0])
+        facts = {"trial": assigned.number, "label": assigned.label, "searched": ", ".join(assigned.values)}
+        self.trials[assigned.number] = self.tracker.child(
+            self.run,
+            f"trial-{assigned.number:05d}",
+            f"{assigned.number}: {assigned.label}",
+            params=flat(config.model_dump(mode="json")),
+            tags={**self.tags, **facts, **({"arm": assigned.arm} if assigned.arm else {})},
+            new=self.run.fresh and assigned.number not in self.trials,
+        )
+
+    def _flush(self, number: int) -> None:
+        points, self._unsent[number] = self._unsent.get(number, []), []
+        self._sent_at[number] = time.monotonic()
+        if points:
+            self._queue.put(lambda: self._write(number, points))
+
+    def _write(self, number: int, points: Sequence[tuple[int, Point]]) -> None:
+        for seed in dict.fromkeys(seed for seed, _ in points):
+            self._run_of(number, seed).points([point for other, point in points if other == seed])
+
+    def _run_of(self, number: int, seed: int) -> RunLog:
+        """The trial's run, or with several seeds the seed's."""
+        if len(self.space.seeds) == 1 or self.space.arms:
+            return self.trials[number]
+        key = (number, seed)
+        if key not in self._seed_runs:
+            trial = self.trials[number]
+            self._seed_runs[key] = self.tracker.child(
+                trial, f"seed-{seed}", f"seed {seed}", params={"seed": seed}, new=trial.fresh
+            )
+        return self._seed_runs[key]
+
+    def _close_trial(self, record: TrialRecord) -> None:
+        run = self.trials[record.number]
+        last: list[Point] = []
+        if record.seeds:
+            names = sorted(record.seeds[0].best.keys() - {"epoch", "lr", "val/p_best"})
+            best = {f"best/{name.rpartition('/')[2]}": record.score(name) for name in names if name.startswith("val/")}
+            epoch = int(record.seeds[0].best["epoch"])
+            last = [Point(epoch, {**best, **record.costs, "duration_s": record.duration_s})]
+        run.write(last, {"state": record.state, **({"reason": record.reason} if record.reason else {})})
+        status: Any = _STATUS[record.state]
+        for (number, _seed), seed_run in self._seed_runs.items():
+            if number == record.number:
+                seed_run.finish(status)
+        run.finish(status)
+        marker = self._marker(record.number)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+    def _keep(self, files: Sequence[Path], folder: str, trial: int | None) -> None:
+        run = self.run if trial is None else self.trials.get(trial)
+        if run is None:  # it ended in an earlier session
+            run = self.tracker.child(self.run, f"trial-{trial:05d}", str(trial))
+        for path in files:
+            run.artifact(path, folder)
+        if trial is not None:
+            run.finish("FINISHED")
+
+    def _marker(self, number: int) -> Path:
+        return self.ledger.folder_of(number) / "logged"
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings with dotted names."""
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            values |= flat(value, f"{prefix}{name}.")
+        else:
+            values[f"{prefix}{name}"] = value
+    return values
+
+
+def _assignment(space: SearchSpace, record: TrialRecord) -> Assignment:
+    seeds = tuple(seed.seed for seed in record.seeds) or space.seeds
+    return Assignment(record.number, record.label, dict(record.params), seeds, record.arm)
+
+
+def epoch_point(metrics: Metrics) -> Point:
+    """An epoch's metrics; its number is where they stand, not one of them."""
+    return Point(int(metrics["epoch"]), {name: value for name, value in metrics.items() if name != "epoch"})

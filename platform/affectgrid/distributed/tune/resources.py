@@ -1,0 +1,66 @@
+"""What a trial takes of a cluster, and how many trials the cluster holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import ray
+from pydantic import Field
+
+from affectgrid.distributed import cluster
+from affectgrid.distributed.tune.tune_actor_reuse_patch import proposals_ahead
+from affectgrid.settings import Settings
+
+_MOST_TRIALS_ON_A_GPU = 4
+
+
+class TrialResources(Settings):
+    """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none.
+
+    With several `workers` a trial is trained by Ray Train: each worker takes `cpus`, and a whole GPU where there are.
+    """
+
+    cpus: float = 1.0
+    gpus: float | None = None
+    workers: int = Field(1, gt=0)
+
+
+def bundle(resources: TrialResources) -> dict[str, float]:
+    """What a trial takes, as Ray counts it; of a GPU a share as its share of the cores, at least a quarter."""
+    gpus = resources.gpus
+    if gpus is None:
+        share = cluster.num_gpus() * resources.cpus / cluster.num_cpus()
+        gpus = min(1.0, max(share, 1 / _MOST_TRIALS_ON_A_GPU)) if share else 0.0
+    return {"CPU": resources.cpus, "GPU": gpus} if gpus else {"CPU": resources.cpus}
+
+
+def coordinator() -> dict[str, float]:
+    """What a trial itself takes whose workers are Ray Train's: next to nothing, and no share of a core of theirs."""
+    return {"CPU": 0, "memory": 64 * 2**20}
+
+
+def most_at_a_time(resources: TrialResources, asked: int | None) -> Callable[[], float]:
+    """How many trials may be under way, asked before each proposal."""
+    if asked is not None:
+        return lambda: asked
+    return (lambda: _num_nested(resources)) if resources.workers > 1 else (lambda: math.inf)
+
+
+def ahead(trial: Mapping[str, float]) -> int:
+    """How many trials, each of which takes `trial`, may wait on the cluster as it is now and as it may become."""
+    now = _num_slots(trial)
+    return proposals_ahead(now, _num_slots(trial, cluster.full_size()) - now)
+
+
+def _num_nested(resources: TrialResources) -> int:
+    """Trials of several workers that the cluster holds now. More would hold their place and wait for each other."""
+    worker = {"CPU": resources.cpus} | ({"GPU": 1.0} if cluster.num_gpus() else {})
+    return max(1, _num_slots(worker) // resources.workers)
+
+
+def _num_slots(bundle: Mapping[str, float], there: Mapping[str, float] | None = None) -> int:
+    """How many times the cluster holds this now, or `there` does; at least once."""
+    there = ray.cluster_resources() if there is None else there
+    fits = [math.floor(float(there.get(name, 0)) / share + 1e-6) for name, share in bundle.items() if share]
+    return max(1, min(fits))

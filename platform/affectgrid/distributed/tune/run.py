@@ -1,0 +1,200 @@
+"""A study on Ray Tune: as many trials at a time as the cluster holds. The same call goes on after any kill."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ray
+from ray import tune as ray_tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from affectgrid.analysis.summary import StudySummary
+from affectgrid.distributed import cluster
+from affectgrid.distributed.tune.callback import NUM_RETRIES, Recorder, ended
+from affectgrid.distributed.tune.confirm import confirm
+from affectgrid.distributed.tune.finalize import confirmed_before, differences, is_stale, report, summarise
+from affectgrid.distributed.tune.mlflow_logger import StudyLog
+from affectgrid.distributed.tune.resources import TrialResources, ahead, bundle, coordinator, most_at_a_time
+from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
+from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
+from affectgrid.distributed.tune.tune_actor_reuse_patch import patient_controller
+from affectgrid.reporting.live import SearchDisplay
+from affectgrid.search.space.compatibility import notes
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.ledger import Ledger, open_ledger
+from affectgrid.search.study.warm_start import read_lessons
+from affectgrid.tracking import Tracker
+from affectgrid.training import manifest
+from affectgrid.training.data import PreparedData
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints its boxes whatever `verbose` says
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files of each trial: the ledger has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once: nothing that is finished can be lost
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots that no one reads
+}
+_AHEAD = "TUNE_MAX_PENDING_TRIALS_PG"
+# A trial's end wakes Tune's controller, for which a worker waits, and the thread that writes to MLflow, for which
+# nobody does. By Python's default each turn of the other may cost the controller 5 ms.
+_SWITCH_S = 0.0005
+
+
+def tune(
+    space: SearchSpace,
+    data: PreparedData,
+    *,
+    storage: Path,
+    tracker: Tracker,
+    max_concurrent: int | None = None,
+    resources: TrialResources | None = None,
+    extend: int = 0,
+    warm_start: Path | None = None,
+    num_confirm: int = 0,
+) -> StudySummary:
+    """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
+
+    Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
+    `read_lessons` raise.
+
+    Args:
+        extend: trials that are added to a study that is done.
+        warm_start: folder of an older study that the sampler learns from.
+        num_confirm: fresh seeds with which the winner and the default are trained again and compared.
+    """
+    folder = storage / space.name
+    began = time.monotonic()
+    placed = resources or TrialResources()
+    with open_ledger(folder, space, data=data.fingerprint) as ledger:
+        lessons = read_lessons(warm_start, space, data=data.fingerprint) if warm_start else None
+        if lessons is not None:
+            ledger.learn(lessons)
+        if extend:
+            ledger.extend(extend)
+        facts = manifest.collect(data=data.fingerprint, device=_device())
+        log = StudyLog(tracker, ledger, facts)
+        status = "KILLED"
+        try:
+            known, worked = confirmed_before(folder), not ledger.done
+            if worked:
+                said = [*notes(space), *([lessons.describe()] if lessons else [])]
+                _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
+            summary = summarise(ledger, data, facts, time.monotonic() - began)
+            confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
+            update = {"confirmation": confirmation, "differences": differences(summary, ledger, data)}
+            summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
+            summary.write()
+            if worked or summary.confirmation_tables() != known or is_stale(folder / "report.html", ledger):
+                report(summary, ledger, data, log)
+            ledger.settle()
+            status = "FINISHED"
+        finally:
+            log.close(status)
+    return summary
+
+
+def _search(
+    ledger: Ledger,
+    data: PreparedData,
+    log: StudyLog,
+    *,
+    max_concurrent: int | None,
+    resources: TrialResources,
+    said: Sequence[str] = (),
+) -> None:
+    space = ledger.space
+    shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
+    before = tuple(ended(record) for record in ledger.records.values())
+    nested = resources.workers > 1
+    clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
+    shown = SearchDisplay(
+        space.name,
+        ledger.num_planned,
+        ended=before,
+        time_left_s=clock,
+        num_workers=resources.workers,
+        show_costs=len(space.objective) > 1,
+        notes=said,
+    )
+    share = bundle(resources)
+    with shown as display, _quiet(ahead(share)), patient_controller(lambda: ahead(share)):
+        trainable = ray_tune.with_parameters(  # puts the features into the object store, once
+            run_trial,
+            space=space,
+            data=data,
+            study=str(ledger.folder),
+            num_threads=max(1, int(resources.cpus)),
+            num_workers=resources.workers,
+            use_gpu=bool(cluster.num_gpus()),
+        )
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(trainable, coordinator() if nested else share),
+            tune_config=ray_tune.TuneConfig(
+                metric=OBJECTIVE,
+                mode="max",
+                num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: as long as it proposes
+                search_alg=GuardedOptunaSearch(ledger, most_at_a_time(resources, max_concurrent)),
+                scheduler=_scheduler(space),
+                reuse_actors=True,
+                trial_dirname_creator=_trial_name,
+                trial_name_creator=_trial_name,
+            ),
+            run_config=ray_tune.RunConfig(
+                name="tune",
+                storage_path=str(ledger.folder),
+                failure_config=ray_tune.FailureConfig(max_failures=NUM_RETRIES),
+                callbacks=[Recorder(ledger, log, display)],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+
+def _scheduler(space: SearchSpace) -> TrialScheduler:
+    if space.pruner == "none":
+        return FIFOScheduler()
+    dimension = space.space.get("optim.epochs")
+    most = max(dimension.extremes()) if dimension else space.resolve({}, seed=0).optim.epochs
+    longest = int(most) * len(space.seeds) + 1  # the last report says that the trial is finished
+    grace = max(1, longest // 9)
+    if space.pruner == "median":  # a trial ends where its best so far is below the median of the others' running means
+        never = math.inf  # or it would pause trials, and one without a checkpoint would begin again
+        return MedianStoppingRule(time_attr="training_iteration", grace_period=grace, min_time_slice=never)
+    return ASHAScheduler(max_t=longest, grace_period=grace, reduction_factor=3)
+
+
+def _device() -> str:
+    return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"{trial.config['number']:05d}"
+
+
+@contextlib.contextmanager
+def _quiet(ahead: int) -> Iterator[None]:
+    """Silence Tune's own tables, files and signals; what happens to trials comes through the recorder."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air")]
+    levels = [logger.level for logger in loggers]
+    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, _AHEAD)}
+    os.environ.update(_ENVIRONMENT | {_AHEAD: str(ahead)})
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(switch_s)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -1,0 +1,202 @@
+"""A trial, as a worker runs it: every seed in turn, in this process, on features that it shares with its neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from affectgrid.model.fusion import FusionModel
+from affectgrid.search.space.objective import LATENCY_MS
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.assignment import assignment, trial_folder
+from affectgrid.training.checkpoint import CheckpointFolder, Save
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.data import PreparedData
+from affectgrid.training.inference.cost import model_costs
+from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.loop import FitResult, Metrics, fit
+
+OBJECTIVE = "objective"  # what every report holds
+WORST = -1.0  # P of a trial without one: the objective must be there in every report
+_SAVE_EVERY_S = 60.0  # what a kill may cost a long trial; a short one is not slowed down
+_REPORT_EVERY_S = 2.0  # a worker stands still while the driver takes a report: only a pruner needs every epoch
+
+
+def run_trial(
+    config: dict[str, Any],
+    *,
+    space: SearchSpace,
+    data: PreparedData,
+    study: str,
+    num_threads: int,
+    num_workers: int = 1,
+    use_gpu: bool = False,
+) -> None:
+    """Tune's trainable. It reports epochs as they come, and at the end ``finished`` or the ``failure``.
+
+    An error of the trial's own is reported, not raised: it would happen again, and the process with its imports and its
+    features goes on to the next trial.
+    """
+    began_at, began = time.time(), time.monotonic()
+    torch.set_num_threads(num_threads)
+    assigned = assignment(space, config["number"], config["proposal"])
+    folder = trial_folder(Path(study), assigned.number)
+    reporter = _Reporter(0.0 if space.pruner != "none" else _REPORT_EVERY_S)
+    try:
+        costs: dict[str, float] = {}
+        for seed in assigned.seeds:
+            chosen, package = space.resolve(assigned.values, seed=seed), package_folder(folder, seed)
+            if num_workers == 1:
+                model = train_alone(chosen, data, package, on_epoch=reporter.of(seed)).model
+            else:
+                model = _train_together(seed, chosen, data, package, num_workers, use_gpu, reporter)
+            costs = costs or _costs(model, chosen, space, data)
+        outcome: dict[str, Any] = {OBJECTIVE: reporter.objective, "costs": costs, "finished": True}
+    except Exception as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(traceback.format_exc())
+        outcome = {OBJECTIVE: WORST, "failure": f"{type(error).__name__}: {error}"}
+    worker = f"{platform.node()}:{os.getpid()}"
+    # "done" spares the worker Tune's question whether there is more.
+    reporter.send(
+        outcome | {"duration_s": time.monotonic() - began, "began_at": began_at, "worker": worker, "done": True}
+    )
+
+
+def _costs(model: FusionModel, config: TrainConfig, space: SearchSpace, data: PreparedData) -> dict[str, float]:
+    """What a model of this shape costs, as far as the study asks."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    latency = any(goal.metric == LATENCY_MS for goal in space.objective)
+    return model_costs(model.to(device), data.validation, config.window, device=device, latency=latency)
+
+
+def package_folder(trial: Path, seed: int) -> Path:
+    """Where a trial keeps the model of a seed."""
+    return trial / f"seed-{seed}"
+
+
+def train_alone(
+    config: TrainConfig, data: PreparedData, package: Path, *, on_epoch: Callable[[Metrics], None]
+) -> FitResult:
+    """One run in this process, from its newest checkpoint where a kill left one; its model is kept as `package`."""
+    prompts, saved = data.prompts[config.prompt.file], time.monotonic()
+    checkpoints = CheckpointFolder(package.with_name(f"{package.name}-checkpoints"))
+
+    def report(metrics: Metrics, save: Save) -> None:
+        nonlocal saved
+        if time.monotonic() - saved > _SAVE_EVERY_S:
+            checkpoints.keep(metrics, save)
+            saved = time.monotonic()
+        on_epoch(metrics)
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    resume = checkpoints.load()
+    for metrics in resume.history if resume else ():
+        on_epoch(metrics)  # whoever listens is new too
+    result = fit(config, data.train, data.validation, prompts, report=report, resume=resume, device=device)
+    encoders = dict(data.train.encoders)
+    save_package(package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best)
+    shutil.rmtree(checkpoints.root, ignore_errors=True)
+    return result
+
+
+def _train_together(
+    seed: int,
+    config: TrainConfig,
+    data: PreparedData,
+    package: Path,
+    num_workers: int,
+    use_gpu: bool,
+    reporter: _Reporter,
+) -> FusionModel:
+    """One run on several workers of Ray Train, by the same `fit`; it too goes on from its newest checkpoint."""
+    from affectgrid.distributed.train.run import train  # Ray Train takes seconds to import, and few trials need it
+
+    storage = package.with_name(f"{package.name}-workers")
+    result = train(
+        config,
+        data,
+        storage=storage,
+        name="run",
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        on_epoch=reporter.relay(seed),
+    )
+    reporter.take(seed, result.history)
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.move(result.package, package)
+    shutil.rmtree(storage, ignore_errors=True)
+    return load_package(package).model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Relay:
+    """Takes an epoch from Ray Train's controller, which is another process, to this trial's session."""
+
+    queue: Any
+    seed: int
+    finished: tuple[float, ...]
+    epochs_before: int
+
+    def __call__(self, metrics: Metrics) -> None:
+        objective = statistics.fmean([*self.finished, metrics["val/p_best"]])
+        epochs = self.epochs_before + int(metrics["epoch"])
+        self.queue.put({OBJECTIVE: objective, "rows": [(self.seed, metrics)], "epochs": epochs})
+
+
+class _Reporter:
+    """Gathers epochs and hands them to Tune, not more often than `every_s`; 0: each by itself."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self._best: dict[int, float] = {}
+        self._rows: list[tuple[int, Metrics]] = []
+        self._num_epochs = 0
+        self._sent = time.monotonic()
+
+    @property
+    def objective(self) -> float:
+        """The mean of the finished seeds' best P and of this one's so far."""
+        return statistics.fmean(self._best.values())
+
+    def of(self, seed: int) -> Callable[[Metrics], None]:
+        """What is called after each epoch of a seed."""
+
+        def on_epoch(metrics: Metrics) -> None:
+            self._best[seed] = metrics["val/p_best"]
+            self._rows.append((seed, metrics))
+            self._num_epochs += 1
+            if time.monotonic() - self._sent >= self.every_s:
+                self.send({OBJECTIVE: self.objective})
+
+        return on_epoch
+
+    def relay(self, seed: int) -> Callable[[Metrics], None]:
+        """What Ray Train's controller calls after each epoch of a seed; it can be pickled."""
+        from ray.train._internal.session import get_session  # as ray.tune's own TuneReportCallback does
+
+        queue = get_session()._get_or_create_inter_actor_queue()
+        return _Relay(queue, seed, tuple(self._best.values()), self._num_epochs)
+
+    def take(self, seed: int, history: Sequence[Metrics]) -> None:
+        """All epochs of a seed that another process trained; those that were relayed are known by their numbers."""
+        self._best[seed] = history[-1]["val/p_best"]
+        self._rows += [(seed, metrics) for metrics in history]
+        self._num_epochs += len(history)
+
+    def send(self, result: dict[str, Any]) -> None:
+        """Report, with the epochs since the last report."""
+        rows, self._rows = self._rows, []
+        tune.report({**result, "rows": rows, "epochs": self._num_epochs})
+        self._sent = time.monotonic()

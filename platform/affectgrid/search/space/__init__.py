@@ -1,0 +1,1 @@
+"""What a study may try: search-space files, their schema and checks."""

@@ -1,0 +1,1 @@
+"""What a study has tried: the ledger, its records, warm start and samplers."""

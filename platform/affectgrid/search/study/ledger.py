@@ -1,0 +1,286 @@
+"""The memory of a study: what was proposed, and how it ended. It survives a kill at any instruction.
+
+Optuna's journal holds every proposal; a file in the trial's folder holds how the trial ended. The file is written
+first and the journal is told afterwards, so a trial is finished exactly when its file exists, and what the journal
+missed is told to it when the study is opened again. A proposal without a file was being worked on: it is taken up
+again under its own number. So no trial is lost, none runs under two numbers, and none is left RUNNING. Snapshots that
+the scheduler takes of itself have no part in it: they are always some seconds behind the journal.
+
+Trials of older studies that the sampler may learn from stand in a second study of the same journal: they have no part
+in the numbers, the count and the best trial of this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from affectgrid import storage
+from affectgrid.errors import ConfigError, Problem
+from affectgrid.search.space.budget import busy_s
+from affectgrid.search.space.objective import SCORE
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.assignment import trial_folder
+from affectgrid.search.study.journal import open_journal
+from affectgrid.search.study.records import TrialRecord
+from affectgrid.search.study.sampling import first_proposals
+from affectgrid.search.study.warm_start import WARM_START, Lessons
+
+JOURNAL = "study.journal"
+_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+class Ledger:
+    """An open study. `open_ledger` makes it."""
+
+    def __init__(self, folder: Path, space: SearchSpace) -> None:
+        self.folder, self.space = folder, space
+        self.study = optuna.load_study(study_name=space.name, storage=open_journal(folder / JOURNAL))
+        self.records = {record.number: record for record in _read_records(folder)}
+        self._progress = _read_progress(folder)
+        self._worked_before_s: float = max(
+            self._progress["spent_s"],
+            busy_s((record.started, record.duration_s) for record in self.records.values() if record.started),
+        )
+        self._clock_began: float | None = None
+        for trial in self._running():
+            if trial.number in self.records:
+                self._tell(self.records[trial.number])
+
+    @property
+    def num_asked(self) -> int:
+        """Proposals that were ever made; those that wait in the queue do not count."""
+        return sum(trial.state != TrialState.WAITING for trial in self._trials())
+
+    @property
+    def num_planned(self) -> int | None:
+        """Trials that the study has when it is done, with those that `extend` added; None: only the time limits it."""
+        return None if self.space.num_trials is None else max(self.space.num_trials, self._progress["trials"])
+
+    @property
+    def num_left(self) -> int | None:
+        """Trials that still have to end; None where only the time limits them."""
+        return None if self.num_planned is None else max(0, self.num_planned - len(self.records))
+
+    @property
+    def time_left_s(self) -> float | None:
+        """What is left of the time budget over all sessions; None without one. Gaps between sessions are free."""
+        if self.space.time_budget_s is None:
+            return None
+        now_s = 0.0 if self._clock_began is None else time.monotonic() - self._clock_began
+        return max(0.0, self.space.time_budget_s - self._worked_before_s - now_s)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time budget is spent."""
+        return self.time_left_s is not None and self.time_left_s <= 0
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do: no trial was interrupted, and no other may begin."""
+        return self.num_left == 0 or (self.out_of_time and not self._interrupted())
+
+    def start_clock(self) -> None:
+        """This session asks for its first trial: from now on its time counts. A second call changes nothing."""
+        self._clock_began = time.monotonic() if self._clock_began is None else self._clock_began
+
+    def note_time_spent(self) -> None:
+        """The budget is spent to its end: a later session finds no seconds left of it."""
+        self._note_progress(spent_s=max(self._progress["spent_s"], self.space.time_budget_s or 0.0))
+
+    def extend(self, num_trials: int) -> None:
+        """Add trials to a study that is done; one that is not goes on as it is, so the same command can be repeated.
+
+        What is added counts as not done until `settle`, so that a kill after the last trial adds no others either.
+        Raises ConfigError (STUDY-EXTEND) where the number of trials is not what limits the study.
+        """
+        if not self.done or self._progress["extending"]:
+            return
+        limit = "its time budget" if self.out_of_time or self.num_planned is None else ""
+        limit = "its list of arms" if self.space.arms else "its grid" if self.space.sampler == "grid" else limit
+        if limit:
+            found, mend = f"the study ends with {limit}", "give a larger time budget, or another space and name"
+            raise ConfigError(Problem("STUDY-EXTEND", str(self.folder), found, "one that ends with its trials", mend))
+        self._note_progress(trials=(self.num_planned or 0) + num_trials, extending=True)
+
+    def settle(self) -> None:
+        """The session has ended as it should."""
+        if self._progress["extending"]:
+            self._note_progress(extending=False)
+
+    def learn(self, lessons: Lessons) -> None:
+        """Keep trials of another study for the sampler; those that are here already are not added again."""
+        name = self._lessons_name
+        directions = [goal.direction for goal in self.space.objective]
+        storage = self.study._storage
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        known = [trial.user_attrs[WARM_START] for trial in study.get_trials(deepcopy=False)]
+        for trial in lessons.trials:
+            if trial.user_attrs[WARM_START] not in known:
+                study.add_trial(trial)
+
+    @property
+    def lessons(self) -> list[Any]:
+        """Trials of other studies that the sampler may learn from."""
+        storage = self.study._storage
+        if self._lessons_name not in optuna.get_all_study_names(storage):
+            return []
+        return list(optuna.load_study(study_name=self._lessons_name, storage=storage).get_trials(deepcopy=False))
+
+    @property
+    def _lessons_name(self) -> str:
+        return f"{self.space.name}: warm start"
+
+    def orphans(self) -> list[optuna.Trial]:
+        """Proposals whose trial was interrupted; each goes on as itself, with the values that it has."""
+        return [optuna.Trial(self.study, trial._trial_id) for trial in self._interrupted()]
+
+    def folder_of(self, number: int) -> Path:
+        """Where a trial keeps its files."""
+        return trial_folder(self.folder, number)
+
+    def finish(self, record: TrialRecord) -> TrialRecord:
+        """Note how a trial ended; only then is the journal told. A second end of the same trial changes nothing."""
+        if record.number in self.records:
+            return self.records[record.number]
+        for goal in self.space.objective if record.state != "failed" else ():
+            value = record.value(goal.metric)
+            if not math.isfinite(_number(value)):  # Optuna would refuse it and leave the trial RUNNING
+                reason = f"{'the objective' if goal.metric == SCORE else goal.metric} is {value}"
+                record = record.model_copy(update={"state": "failed", "objective": None, "reason": reason})
+        write_json(self.folder_of(record.number) / "trial.json", record.model_dump(mode="json"))
+        self.records[record.number] = record
+        self._tell(record)
+        return record
+
+    def _tell(self, record: TrialRecord) -> None:
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, record.number)
+        if record.reason:
+            storage.set_trial_user_attr(trial_id, "reason", record.reason)
+        epochs = sum(len(seed.history) for seed in record.seeds)
+        if record.objective is not None and epochs and len(self.space.objective) == 1:
+            # of a trial that was ended early the sampler knows no other value
+            storage.set_trial_intermediate_value(trial_id, epochs, record.objective)
+        values = [record.value(goal.metric) for goal in self.space.objective] if record.state == "complete" else None
+        self.study.tell(record.number, values, state=_STATES[record.state], skip_if_finished=True)
+
+    def _note_progress(self, **changes: float) -> None:
+        self._progress |= changes
+        write_json(self.folder / "progress.json", self._progress)
+
+    def _trials(self) -> list[Any]:
+        return list(self.study.get_trials(deepcopy=False))
+
+    def _running(self) -> list[Any]:
+        return [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+
+    def _interrupted(self) -> list[Any]:
+        return [trial for trial in self._running() if trial.number not in self.records]
+
+
+@contextlib.contextmanager
+def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledger]:
+    """Begin the study of `folder`, or go on with it.
+
+    Raises ConfigError: STUDY-BUSY while another process runs it; STUDY-CHANGED, with each difference, where the space
+    or the data (its fingerprint) is not the one that it began with; STUDY-STORAGE where the folder cannot be written.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        mend = "choose another storage folder"
+        raise ConfigError(
+            Problem("STUDY-STORAGE", str(folder), str(error), "a folder that can be written", mend)
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+        except BlockingIOError as error:
+            mend = "wait for it to end, or use another name"
+            raise ConfigError(
+                Problem("STUDY-BUSY", str(folder), "another process runs this study", "one at a time", mend)
+            ) from error
+        _check_identity(folder, {"data": data, "storage": JOURNAL, **space.identity()})
+        _create_study(folder / JOURNAL, space)
+        yield Ledger(folder, space)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is there whole or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write(path, json.dumps(content, indent=1).encode())
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, a line each: ``space.optim.lr: {...} is now {...}``."""
+    old, new = _leaves(before), _leaves(after)
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [f"{name}: {_say(old, name)} is now {_say(new, name)}" for name in names]
+
+
+def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    path = folder / "space.json"
+    now = json.loads(json.dumps(identity))
+    if not path.exists():
+        write_json(path, now)
+        return
+    changes = differences(json.loads(path.read_text()), now)
+    if changes:
+        mend = f"use another name, or remove {folder} to begin afresh"
+        raise ConfigError(
+            *(Problem("STUDY-CHANGED", str(folder), change, "what it began with", mend) for change in changes)
+        )
+
+
+def _create_study(path: Path, space: SearchSpace) -> None:
+    """Under another name until the first proposals are queued: the final name means that all of it is there."""
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    directions = [goal.direction for goal in space.objective]
+    study = optuna.create_study(study_name=space.name, storage=open_journal(partial), directions=directions)
+    for values in first_proposals(space):
+        study.enqueue_trial(values)
+    partial.rename(path)
+
+
+def _read_records(folder: Path) -> Iterator[TrialRecord]:
+    for path in sorted((folder / "trials").glob("*/trial.json")):
+        yield TrialRecord.model_validate_json(path.read_text())
+
+
+def _read_progress(folder: Path) -> dict[str, Any]:
+    """What `Ledger.extend` asked for, and the seconds of a time budget that was spent to its end."""
+    path = folder / "progress.json"
+    return {"trials": 0, "extending": False, "spent_s": 0.0, **(json.loads(path.read_text()) if path.exists() else {})}
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= _leaves(value, f"{prefix}{name}.")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
+
+
+def _say(leaves: Mapping[str, Any], name: str) -> str:
+    return json.dumps(leaves[name]) if name in leaves else "absent"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,100 @@
+"""What a study has tried: a record per trial."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from affectgrid.search.space.objective import SCORE, Goal, pareto_front
+from affectgrid.settings import Settings
+
+Metrics = dict[str, float]
+State = Literal["complete", "pruned", "failed"]
+
+
+class SeedRecord(Settings):
+    """One training run of a trial."""
+
+    seed: int
+    history: tuple[Metrics, ...]
+
+    @property
+    def best(self) -> Metrics:
+        """The epoch whose weights were kept: the first with the highest ``val/p``."""
+        return max(self.history, key=lambda metrics: metrics["val/p"])
+
+
+class TrialRecord(Settings):
+    """One trial, as its folder keeps it.
+
+    `objective` is the mean over the seeds of ``val/p_best``; None where the trial failed, and `reason` says why.
+    `costs` holds what else was measured of the model: ``parameters``, ``latency_ms``. `worker` is the process that ran
+    it, and `began_at` when it began there, in seconds since 1970.
+    """
+
+    number: int
+    label: str
+    state: State
+    params: dict[str, JsonValue]
+    arm: str | None = None
+    objective: float | None = None
+    costs: dict[str, float] = Field({})
+    reason: str | None = None
+    seeds: tuple[SeedRecord, ...] = ()
+    started: str = ""
+    duration_s: float = 0.0
+    attempts: int = 1
+    worker: str = ""
+    began_at: float = 0.0
+
+    def value(self, metric: str) -> float | None:
+        """What the trial reached in one of the study's objectives."""
+        return self.objective if metric == SCORE else self.costs.get(metric)
+
+    def score(self, metric: str) -> float:
+        """Mean over the seeds of a metric at their best epochs. NaN for a trial without a result."""
+        return statistics.fmean(seed.best[metric] for seed in self.seeds) if self.seeds else math.nan
+
+
+class ParetoPoint(Settings):
+    """A trial that no other beats in every objective, and what it reached in each."""
+
+    trial: int
+    values: dict[str, float]
+
+
+def front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> tuple[ParetoPoint, ...]:
+    """The Pareto front of the complete trials; empty for one objective, which has a best trial instead."""
+    complete = [trial for trial in trials if trial.state == "complete"] if len(goals) > 1 else []
+    metrics = [goal.metric for goal in goals]
+    points = [{metric: trial.value(metric) or 0.0 for metric in metrics} for trial in complete]
+    kept = pareto_front([list(point.values()) for point in points], goals)
+    return tuple(ParetoPoint(trial=complete[position].number, values=points[position]) for position in kept)
+
+
+def varied(trials: Sequence[TrialRecord]) -> list[str]:
+    """Parameters that differ between the trials, in their order of appearance."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return [name for name in names if len({text(trial.params.get(name)) for trial in trials}) > 1]
+
+
+def settings(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
+    """``lr 0.001, mode fixed``: those of `names` that are active, under names as short as can be."""
+    names = list(params) if names is None else names
+    return ", ".join(f"{_short_name(name, names)} {text(params[name])}" for name in names if name in params)
+
+
+def text(value: Any) -> str:
+    """A parameter's value for a reader."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _short_name(name: str, names: Sequence[str]) -> str:
+    last = name.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name

@@ -1,0 +1,121 @@
+"""What a study may learn from an older one: trials whose values fit its space, for the sampler alone."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from affectgrid.errors import ConfigError, Problem, nearest
+from affectgrid.search.space.compatibility import LEARNING
+from affectgrid.search.space.schema import SearchSpace, Values, field_names, field_value, nest
+from affectgrid.search.study.records import TrialRecord
+from affectgrid.search.study.sampling import distribution, encoded
+from affectgrid.training.config import TrainConfig
+
+WARM_START = "warm_start"  # user attribute of a lesson: the study and the number that it comes from
+
+
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """The trials of one older study that fit, as Optuna's FrozenTrial, and what is to be said about them."""
+
+    study: str
+    trials: Sequence[Any]
+    unfit: Mapping[str, int]
+    caution: str
+
+    def describe(self) -> str:
+        """``warm start from old: 7 of 9 trials fit; 2 do not (optim.lr is outside the space: 2)``."""
+        total = len(self.trials) + sum(self.unfit.values())
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.unfit.items())
+        left_out = f"; {sum(self.unfit.values())} do not ({reasons})" if self.unfit else ""
+        return f"warm start from {self.study}: {len(self.trials)} of {total} trials fit{left_out}{self.caution}"
+
+
+def find_study(name_or_path: str, studies: Path) -> Path:
+    """The folder of a study: a path, or the name of one under `studies`. Raises ConfigError (WARM-FIND)."""
+    for folder in (Path(name_or_path).expanduser(), studies / name_or_path):
+        if (folder / "space.json").exists():
+            return folder.resolve()
+    known = [path.parent.name for path in studies.glob("*/space.json")]
+    mend = nearest(name_or_path, known) if known else "no study is there yet"
+    raise ConfigError(
+        Problem("WARM-FIND", str(studies), f"no study {name_or_path!r}", "the name or folder of one", mend)
+    )
+
+
+def read_lessons(folder: Path, space: SearchSpace, *, data: str) -> Lessons:
+    """The complete trials of the study in `folder`, each with its values in the terms of `space` where they fit.
+
+    A setting that was fixed there and is searched here counts with the value that it had. Raises ConfigError
+    (WARM-FIT) for a sampler that learns nothing.
+    """
+    if space.arms or space.sampler not in LEARNING:
+        found = "arms" if space.arms else f"sampler {space.sampler}"
+        expected = f"one that learns: {', '.join(LEARNING)}"
+        raise ConfigError(Problem("WARM-FIT", space.name, f"warm start with {found}", expected, "drop --warm-start"))
+    try:
+        identity = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+        paths = sorted((folder / "trials").glob("*/trial.json"))
+        records = [TrialRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
+    except (OSError, ValueError) as error:
+        found = str(error).splitlines()[0]
+        raise ConfigError(Problem("WARM-READ", str(folder), found, "a study's folder", "name another study")) from error
+    trials: list[Any] = []
+    unfit: collections.Counter[str] = collections.Counter()
+    constants = identity.get("constants", {})
+    for record in records:
+        if record.state == "complete":
+            fitted = _fit(record, constants, space)
+            if isinstance(fitted, str):
+                unfit[fitted] += 1
+            else:
+                trials.append(_lesson(record, fitted, space, folder.name))
+    return Lessons(folder.name, trials, dict(unfit), _caution(identity, constants, space, data))
+
+
+def _fit(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) -> Values | str:
+    """The values of the active parameters, or why the trial does not fit."""
+    if any(record.value(goal.metric) is None for goal in space.objective):
+        return "an objective was not measured there"
+    try:
+        config = TrainConfig.model_validate(nest({**constants, **record.params}))
+    except ValidationError as error:
+        return f"{'.'.join(map(str, error.errors()[0]['loc']))} is no longer allowed"
+    values: Values = {}
+    for name, dimension in space.active_order():
+        if dimension.condition is not None and not dimension.condition.holds({**space.constants, **values}):
+            continue
+        value = field_value(config, name)
+        if not dimension.holds(value):
+            return f"{name} is outside the space"
+        values[name] = value
+    return values
+
+
+def _lesson(record: TrialRecord, values: Values, space: SearchSpace, study: str) -> Any:
+    return optuna.trial.create_trial(  # checks every value against its distribution
+        values=[record.value(goal.metric) for goal in space.objective],
+        params=encoded(values),
+        distributions={name: distribution(space.space[name]) for name in values},
+        user_attrs={WARM_START: {"study": study, "number": record.number}},
+    )
+
+
+def _caution(identity: Mapping[str, Any], constants: Mapping[str, Any], space: SearchSpace, data: str) -> str:
+    """Settings and data that were others there: the sampler may still learn, and its user should know."""
+    try:
+        there, here = TrainConfig.model_validate(nest(constants)), space.resolve({}, seed=0)
+    except ValidationError:  # a constant of then is none of today's settings; its trials do not fit and say so
+        return ""
+    fixed = [name for name in field_names() if name not in space.space]
+    others = [name for name in fixed if field_value(there, name) != field_value(here, name)]
+    others += ["the data"] if identity.get("data") != data else []
+    return f". Not the same there: {', '.join(others)}" if others else ""

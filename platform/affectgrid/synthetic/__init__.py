@@ -1,0 +1,1 @@
+"""Corpora made here: the rendered one (videos, sound, labels) and the scale corpus (features alone)."""

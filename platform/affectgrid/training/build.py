@@ -1,0 +1,68 @@
+"""A configuration, the sizes of the streams and the prompts make a model."""
+
+from __future__ import annotations
+
+import torch
+
+from affectgrid.errors import ConfigError, Problem
+from affectgrid.model.config import SIGMA_RATIO_BOUNDS
+from affectgrid.model.context import RegionContext
+from affectgrid.model.fusion import FusionModel
+from affectgrid.model.labels import LearnedSigma
+from affectgrid.model.prompts import PromptBank
+from affectgrid.model.readout import Readout
+from affectgrid.regions import RegionGrid
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.data import EncodedPrompts
+
+
+def build_model(config: TrainConfig, *, visual_dim: int, audio_dim: int, prompts: EncodedPrompts | None) -> FusionModel:
+    """A fresh model whose weights depend on the seed alone. Torch's global random state is left as it was.
+
+    Raises ConfigError: CFG-CONTEXT where learnable context and the texts are longer than the text encoder reads, or
+    where the prompts were encoded without it.
+    """
+    if prompts is None or not config.prompt.has_head:
+        return _assemble(config, visual_dim, audio_dim, None, None)
+    return _assemble(config, visual_dim, audio_dim, _bank(config, prompts), prompts.grid)
+
+
+def blank_model(
+    config: TrainConfig, *, visual_dim: int, audio_dim: int, grid: RegionGrid, prompt_dim: int | None
+) -> FusionModel:
+    """A model of the same shape, to be filled with saved weights. `prompt_dim` None: one without a prompt head.
+
+    Learnable context is not needed any more: its texts' features were saved.
+    """
+    learnable = config.prompt.mode == "learned"
+    bank = None if prompt_dim is None else PromptBank.blank(grid.num_regions, prompt_dim, learnable=learnable)
+    return _assemble(config, visual_dim, audio_dim, bank, grid)
+
+
+def _bank(config: TrainConfig, prompts: EncodedPrompts) -> PromptBank | None:
+    prompt = config.prompt
+    if prompt.mode != "context":
+        return PromptBank.build(prompts.texts_features, prompt.mode, config.seed)
+    if prompts.words is None:
+        found, expected = f"{prompts.name} came without the text encoder", "the encoder beside it for mode 'context'"
+        raise ConfigError(Problem("CFG-CONTEXT", "prompt.mode", found, expected, "give `prepare` the mode context"))
+    return PromptBank.from_context(
+        RegionContext(prompts.words, prompt.context_tokens, shared=prompt.context_shared, seed=config.seed)
+    )
+
+
+def _assemble(
+    config: TrainConfig, visual_dim: int, audio_dim: int, bank: PromptBank | None, grid: RegionGrid | None
+) -> FusionModel:
+    prompt, sigma, readout = config.prompt, None, None
+    if bank is not None and grid is not None:
+        if prompt.labels == "learned":
+            low, high = (ratio * grid.spacing for ratio in SIGMA_RATIO_BOUNDS)
+            sigma = LearnedSigma(tuple(ratio * grid.spacing for ratio in prompt.sigma_ratios), (low, high))
+        if prompt.readout_blend:
+            readout = Readout(grid, prompt.readout_blend)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return FusionModel(
+            config.model, visual_dim=visual_dim, audio_dim=audio_dim, prompts=bank, sigma=sigma, readout=readout
+        )

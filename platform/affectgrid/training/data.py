@@ -1,0 +1,59 @@
+"""What training reads: resident splits and encoded prompts, loaded once and shared by every trial."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from affectgrid.data.splits.resident import Split
+from affectgrid.errors import ConfigError, Problem, nearest
+from affectgrid.model.context import ContextWords
+from affectgrid.regions import RegionGrid
+from affectgrid.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedPrompts:
+    """A prompt file after the text encoder.
+
+    Args:
+        name: the name of the prompt file.
+        grid: the regions.
+        texts_features: for each region, in the grid's order, its texts' features [text, dim].
+        words: the first text of each region before the text encoder, and the encoder: for the mode `context` alone.
+    """
+
+    name: str
+    grid: RegionGrid
+    texts_features: tuple[Tensor, ...]
+    words: ContextWords | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.texts_features) != self.grid.num_regions:
+            raise ValueError(f"{self.name}: {len(self.texts_features)} texts for {self.grid.num_regions} regions")
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedData:
+    """Resident splits and encoded prompts.
+
+    Args:
+        train: what is learnt from.
+        validation: what every score of a search is measured on.
+        prompts: by the name that ``prompt.file`` uses.
+        fingerprint: changes with the data, the encoders and the media settings.
+    """
+
+    train: Split
+    validation: Split
+    prompts: dict[str, EncodedPrompts]
+    fingerprint: str
+
+    def prompts_for(self, config: TrainConfig) -> EncodedPrompts:
+        """The prompts that a configuration names. Raises ConfigError (CFG-PROMPT) where they were not encoded."""
+        name = config.prompt.file
+        if name not in self.prompts:
+            found, mend = f"{name!r}, which is not encoded", nearest(name, self.prompts)
+            raise ConfigError(Problem("CFG-PROMPT", "prompt.file", found, "an encoded prompt file", mend))
+        return self.prompts[name]

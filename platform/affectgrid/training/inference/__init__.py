@@ -1,0 +1,1 @@
+"""Trained models: packages, predictions, scores, ensembles."""

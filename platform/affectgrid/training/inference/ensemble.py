@@ -1,0 +1,166 @@
+"""Several models with one voice: the mean of their predictions, or a mean with weights fitted on validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from affectgrid.data.splits.resident import Split
+from affectgrid.errors import ModelError, Problem
+from affectgrid.training.inference.package import ModelPackage, load_package
+from affectgrid.training.inference.predict import Predictions, predict_split
+
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """One or more models; they may have been trained on features of different encoders.
+
+    Args:
+        folders: of the model packages.
+        members: the packages.
+        weights: of each; not negative, their sum is 1.
+        fitted: whether the weights were fitted on validation, or are all the same.
+    """
+
+    folders: tuple[Path, ...]
+    members: tuple[ModelPackage, ...]
+    weights: tuple[float, ...]
+    fitted: bool = False
+
+    @property
+    def encoders(self) -> list[dict[str, str]]:
+        """What the members' features were made with, each once, in the order of the members."""
+        found: list[dict[str, str]] = []
+        for member in self.members:
+            if member.encoders not in found:
+                found.append(member.encoders)
+        return found
+
+    def predict_members(self, split_for: Callable[[Mapping[str, str]], Split]) -> list[Predictions]:
+        """Each member's own predictions, smoothed as its package says.
+
+        `split_for` is called once for each of `encoders` and gives the same frames every time, else ModelError
+        (ENS-ROWS).
+        """
+        predictions: dict[int, Predictions] = {}
+        for encoders in self.encoders:
+            split = split_for(encoders)
+            for number, member in enumerate(self.members):
+                if member.encoders == encoders:
+                    predictions[number] = predict_split(member.model, split, member.config.window)
+        ordered = [predictions[number] for number in range(len(self.members))]
+        for number, own in enumerate(ordered):
+            if own.track_ids != ordered[0].track_ids or not torch.equal(own.offsets, ordered[0].offsets):
+                mend = "see which tracks encode put in quarantine, or leave this model out"
+                expected = f"the tracks and frames of {self.folders[0]}"
+                raise ModelError(Problem("ENS-ROWS", str(self.folders[number]), "other frames", expected, mend))
+        return ordered
+
+
+def load_ensemble(paths: Sequence[Path]) -> Ensemble:
+    """The models at `paths`: packages, which share the weight evenly, or one file that `save_ensemble` wrote.
+
+    Raises ModelError: what `load_package` raises, ENS-READ for a file that is none of ours, ENS-CHANGED where a model
+    is not the one whose weight the file holds.
+    """
+    if len(paths) == 1 and paths[0].is_file():
+        return _read(paths[0])
+    members = tuple(load_package(path) for path in paths)
+    return Ensemble(tuple(paths), members, (1 / len(members),) * len(members))
+
+
+def save_ensemble(path: Path, ensemble: Ensemble) -> Path:
+    """Write the members' places, relative to the file's folder, their weights, and digests of what they hold."""
+    members = [
+        {"model": os.path.relpath(folder.resolve(), path.parent.resolve()), "weight": weight, "sha256": _digest(folder)}
+        for folder, weight in zip(ensemble.folders, ensemble.weights, strict=True)
+    ]
+    content = {"version": _VERSION, "fitted": ensemble.fitted, "members": members}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+    return path
+
+
+def combine(predictions: Sequence[Predictions], weights: Sequence[float]) -> Predictions:
+    """Their weighted mean, clipped to [-1, 1]. All are of the same frames."""
+    total = torch.zeros_like(predictions[0].va, dtype=torch.float64)
+    for own, weight in zip(predictions, weights, strict=True):
+        total += weight * own.va.double()
+    return dataclasses.replace(predictions[0], va=total.clamp(-1, 1).to(predictions[0].va.dtype))
+
+
+def fit_weights(
+    predictions: Sequence[Float[Tensor, "frame 2"]], va: Float[Tensor, "frame 2"], labelled: Bool[Tensor, " frame"]
+) -> tuple[float, ...]:
+    """Weights >= 0 with sum 1 whose mean has the highest P over the labelled frames; one weight per model.
+
+    The CCC of a weighted mean follows from the predictions' means and covariances, so each trial costs nothing. P may
+    have several maxima: the search (SLSQP) starts from the even mean and from every single model, and the best end or
+    start is taken, so that none of them scores better on these frames.
+    """
+    p = torch.stack([own[labelled] for own in predictions]).double()  # [model, frame, 2]
+    t = va[labelled].double()
+    p_mean, t_mean = p.mean(1), t.mean(0)
+    p, t = p - p_mean[:, None], t - t_mean
+    n = max(1, len(t))
+    between = (torch.einsum("mfd,nfd->dmn", p, p) / n).numpy()
+    to_target = (torch.einsum("mfd,fd->dm", p, t) / n).numpy()
+    variance, means, target = t.square().mean(0).numpy(), p_mean.T.numpy(), t_mean.numpy()
+
+    def negative_p(w: NDArray[np.float64]) -> float:
+        spread = np.einsum("dmn,m,n->d", between, w, w) + variance + (means @ w - target) ** 2
+        return -float(np.mean(2 * (to_target @ w) / np.maximum(spread, np.finfo(float).tiny)))
+
+    size = len(predictions)
+    starts = [np.full(size, 1 / size), *np.eye(size)]
+    simplex: dict[str, Any] = {
+        "bounds": [(0, 1)] * size,
+        "constraints": [{"type": "eq", "fun": lambda w: w.sum() - 1}],
+    }
+    ends: list[NDArray[np.float64]] = [minimize(negative_p, start, method="SLSQP", **simplex).x for start in starts]
+    candidates = starts + [np.clip(end, 0, None) / np.clip(end, 0, None).sum() for end in ends]
+    best = min(candidates, key=negative_p)
+    return tuple(float(weight) for weight in best)
+
+
+def _read(path: Path) -> Ensemble:
+    try:
+        content = json.loads(path.read_text())
+        listed = [
+            (path.parent / entry["model"], float(entry["weight"]), entry["sha256"]) for entry in content["members"]
+        ]
+        fitted = bool(content["fitted"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        mend = "give a model package's folder, or a file that evaluate wrote"
+        raise ModelError(Problem("ENS-READ", str(path), str(error), "an ensemble file", mend)) from error
+    members = []
+    for folder, _, digest in listed:
+        members.append(load_package(folder))
+        if _digest(folder) != digest:
+            found, mend = "another model than the one that was weighted", "evaluate the models together again"
+            raise ModelError(Problem("ENS-CHANGED", str(folder), found, f"the model of {path}", mend))
+    return Ensemble(tuple(f for f, _, _ in listed), tuple(members), tuple(w for _, w, _ in listed), fitted)
+
+
+def _digest(folder: Path) -> str:
+    """Of everything in a package that a prediction depends on."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

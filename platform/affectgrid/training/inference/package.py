@@ -1,0 +1,119 @@
+"""The model package: one folder with all that a prediction needs, and nothing pickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from affectgrid.errors import ModelError, Problem
+from affectgrid.model.fusion import CONTEXT, FusionModel
+from affectgrid.regions import RegionGrid
+from affectgrid.training.build import blank_model
+from affectgrid.training.config import TrainConfig
+from affectgrid.training.manifest import Manifest
+
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelPackage:
+    """A trained model and what must go with it.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        config: of the run; its window settings are used to predict.
+        grid: the regions of its prompt head, and of every score by region.
+        encoders: what made the features of each stream, e.g. ``{"visual": "tiny", "audio": "tiny"}``.
+        metrics: scores of the kept epoch.
+        manifest: where it comes from; None where that was not recorded.
+    """
+
+    model: FusionModel
+    config: TrainConfig
+    grid: RegionGrid
+    encoders: dict[str, str]
+    metrics: dict[str, float]
+    manifest: dict[str, Any] | None = None
+
+
+def save_package(
+    folder: Path,
+    model: FusionModel,
+    config: TrainConfig,
+    grid: RegionGrid,
+    *,
+    encoders: dict[str, str],
+    metrics: dict[str, float],
+    manifest: Manifest | None = None,
+) -> Path:
+    """Write ``config.json grid.json model.safetensors manifest.json``; a package that is there is replaced.
+
+    Learnable context is written as what it comes to, the features of the regions' texts, so that a prediction needs no
+    text encoder.
+    """
+    model.eval()  # which brings those features up to date
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value for name, value in weights.items() if not name.startswith(CONTEXT)}
+    save_file(weights, partial / "model.safetensors")
+    _write(partial / "config.json", {"version": _VERSION, "config": config.model_dump(mode="json")})
+    _write(partial / "grid.json", dataclasses.asdict(grid))
+    facts = {"encoders": encoders, "metrics": metrics, "manifest": manifest.as_dict() if manifest else None}
+    _write(partial / "manifest.json", facts)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder
+
+
+def load_package(folder: Path) -> ModelPackage:
+    """Read a model package. Raises ModelError, which names the file, or the first tensors that do not fit."""
+    try:
+        config = TrainConfig.model_validate(json.loads((folder / "config.json").read_text())["config"])
+        grid = RegionGrid.explicit(**json.loads((folder / "grid.json").read_text()))
+        facts = json.loads((folder / "manifest.json").read_text())
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, TypeError, KeyError, ValidationError, SafetensorError) as error:
+        mend = "give the folder that train or tune wrote, or write it again"
+        raise ModelError(Problem("PKG-READ", str(folder), str(error), "a model package", mend)) from error
+    model = _shaped_like(weights, config, grid)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        differ = [name for name in sorted(expected | found) if expected.get(name) != found.get(name)][:3]
+        text = "; ".join(
+            f"{name} {found.get(name, 'absent')} instead of {expected.get(name, 'none')}" for name in differ
+        )
+        mend = "use the weights that were saved with this config.json"
+        raise ModelError(
+            Problem("PKG-SHAPE", str(folder / "model.safetensors"), text, "the model of config.json", mend)
+        )
+    model.load_state_dict(weights)
+    return ModelPackage(model.eval(), config, grid, facts["encoders"], facts["metrics"], facts["manifest"])
+
+
+def _shaped_like(weights: dict[str, Any], config: TrainConfig, grid: RegionGrid) -> FusionModel:
+    """A model as wide as its saved inputs; a stream that it does not read has no width."""
+
+    def width(name: str) -> int | None:
+        return int(weights[name].shape[-1]) if name in weights else None
+
+    return blank_model(
+        config,
+        visual_dim=width("inputs.visual.project.weight") or 1,
+        audio_dim=width("inputs.audio.project.weight") or 1,
+        grid=grid,
+        prompt_dim=width("prompt_head.text_features"),
+    )
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,147 @@
+"""A model's word on whole tracks: windows, overlap merge, smoothing, clip; and how good it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from affectgrid.data.splits.resident import Split
+from affectgrid.errors import Problem, TrainingError
+from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
+from affectgrid.model.fusion import FusionModel
+from affectgrid.regions import RegionGrid
+from affectgrid.training.batches import Resident
+from affectgrid.training.config import WindowConfig
+from affectgrid.windows import WindowIndex, merge_windows, smooth
+
+# Frames of one forward pass: on a CPU more are no faster, and take as much memory as a hundred tracks.
+_BATCH_FRAMES = {"cpu": 8_192}
+_BATCH_FRAMES_ELSEWHERE = 32_768
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Valence and arousal of every row of a split.
+
+    Args:
+        track_ids: in the split's order.
+        offsets: track i holds the rows from offsets[i] up to offsets[i + 1].
+        va: in [-1, 1].
+    """
+
+    track_ids: tuple[str, ...]
+    offsets: Int[Tensor, " bound"]
+    va: Float[Tensor, "frame 2"]
+
+    def track(self, number: int) -> slice:
+        """The rows of one track."""
+        return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """CCC over the concatenation of all labelled frames; intervals over tracks; error by region.
+
+    `track_p` is P within each track, NaN without labels: for the eye, never for the mean.
+    """
+
+    ccc_valence: float
+    ccc_arousal: float
+    p: float
+    num_frames: int
+    intervals: CccIntervals
+    regions: tuple[RegionScore, ...]
+    track_p: dict[str, float]
+
+    def as_metrics(self, prefix: str = "val") -> dict[str, float]:
+        """The three scores under the names that logs use."""
+        names = ("ccc_valence", "ccc_arousal", "p")
+        return {f"{prefix}/{name}": getattr(self, name) for name in names}
+
+
+def predict_split(
+    model: FusionModel, split: Split, window: WindowConfig, device: torch.device | str = "cpu"
+) -> Predictions:
+    """Predict every row of a split; labels are not read. The model is moved to `device` and left in evaluation mode.
+
+    Raises TrainingError (PRED-NAN) where a prediction is not finite.
+    """
+    offsets = torch.as_tensor(split.offsets)
+    va = predict_tracks(model.to(device), Resident(split, device), offsets, window).cpu()
+    finite = torch.isfinite(va).all(1)
+    if not finite.all():
+        row = int(finite.logical_not().nonzero()[0])
+        track = split.track_ids[int(torch.searchsorted(offsets, row, right=True)) - 1]
+        mend = "train again with a smaller optim.lr, or check the features of this track"
+        raise TrainingError(
+            Problem("PRED-NAN", str(track), f"{int((~finite).sum())} values are no number", "finite values", mend)
+        )
+    return Predictions(tuple(split.track_ids), offsets, va)
+
+
+@torch.no_grad()
+def predict_tracks(
+    model: nn.Module, resident: Resident, bounds: Int[Tensor, " bound"], window: WindowConfig
+) -> Float[Tensor, "frame 2"]:
+    """Merged, smoothed and clipped predictions of consecutive tracks: the rows from bounds[0] up to bounds[-1]."""
+    model.eval()
+    index = WindowIndex.over(bounds.tolist(), window.length, window.stride)
+    if not len(index):
+        return torch.zeros(0, 2, device=resident.device)
+    longest, first, last = int((index.stop - index.start).max()), int(bounds[0]), int(bounds[-1])
+    outputs: list[Tensor] = []
+    size = max(1, _BATCH_FRAMES.get(resident.device.type, _BATCH_FRAMES_ELSEWHERE) // longest)
+    for number in range(0, len(index), size):
+        batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
+        va = model(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask).va
+        outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
+    merged = merge_windows(torch.cat(outputs), index.spans - first, last - first)
+    return smooth_tracks(merged, bounds - first, window.smooth_half_width)
+
+
+def smooth_tracks(
+    va: Float[Tensor, "frame 2"], offsets: Int[Tensor, " bound"], half_width: int
+) -> Float[Tensor, "frame 2"]:
+    """Smooth each track by itself, then clip to [-1, 1]; track i has the rows offsets[i]:offsets[i + 1]."""
+    tracks = [va[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
+    return torch.cat([smooth(track, half_width) for track in tracks]).clamp(-1, 1)
+
+
+def moments_by_track(predictions: Predictions, split: Split) -> Float[Tensor, "track stat 2"]:
+    """The moments of every track of the split that was predicted: enough for pooled CCCs of any choice of tracks."""
+    va, labelled = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
+    return track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
+
+
+def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_resamples: int = 1000) -> Scores:
+    """Compare predictions with the labels of the same split. NaN where nothing is labelled."""
+    if tuple(split.track_ids) != predictions.track_ids:
+        raise ValueError("the predictions are of other tracks than the split")
+    va, labelled = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
+    pooled = CccAccumulator()
+    tracks = [(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)]
+    track_p = {}
+    for track_id, track in zip(predictions.track_ids, tracks, strict=True):
+        alone = CccAccumulator()
+        alone.update(*track)
+        pooled.merge(alone)
+        track_p[track_id] = float(alone.compute().mean())
+    valence, arousal = pooled.compute().tolist()
+    return Scores(
+        ccc_valence=valence,
+        ccc_arousal=arousal,
+        p=(valence + arousal) / 2,
+        num_frames=pooled.num_frames,
+        intervals=bootstrap_ccc(tracks, num_resamples=num_resamples),
+        regions=tuple(region_scores(predictions.va, va, labelled, grid)),
+        track_p=track_p,
+    )
+
+
+def _tracks(split: Split) -> Iterator[slice]:
+    return (split.track(number) for number in range(split.num_tracks))
