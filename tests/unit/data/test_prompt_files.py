@@ -11,7 +11,7 @@ from affectgrid.data.prompts import load_prompt_set, prompt_names
 from affectgrid.errors import ConfigError
 from affectgrid.regions import RegionGrid
 
-FOLDER = Path(__file__).parents[2] / "search_spaces" / "prompts"
+FOLDER = Path(__file__).parents[3] / "search_spaces" / "prompts"
 SIZES = {"2x2-plain": 4, "3x3-face": 9, "3x3-plain": 9, "3x3-voice-face": 9, "5x5-plain": 25, "polar8-plain": 9}
 
 

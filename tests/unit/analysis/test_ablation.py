@@ -14,7 +14,7 @@ from affectgrid.training.loop import fit
 from affectgrid.training.text_features import encode_prompts
 from support.planted import planted_split
 
-SPACE = load_space(Path(__file__).parents[2] / "search_spaces" / "ablation.yaml")
+SPACE = load_space(Path(__file__).parents[3] / "search_spaces" / "ablation.yaml")
 SHORT = {"optim.epochs": 1, "model.hidden_dim": 8, "window.length": 24, "window.stride": 16}
 
 

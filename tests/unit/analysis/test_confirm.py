@@ -15,7 +15,7 @@ from affectgrid.metrics import track_moments
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.records import TrialRecord
-from unit.test_comparison import tracks
+from unit.analysis.test_comparison import tracks
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}
 
