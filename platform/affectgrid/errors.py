@@ -27,11 +27,11 @@ class Problem:
     where: str
     found: str
     expected: str
-    mend: str
+    hint: str
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        return f"{self.code} {self.where}: {self.found}; expected {self.expected}; {self.mend}"
+        return f"{self.code} {self.where}: {self.found}; expected {self.expected}; {self.hint}"
 
 
 class AffectGridError(Exception):

@@ -24,7 +24,7 @@ __all__ = [
 
 
 class ObjectiveTerms(NamedTuple):
-    """Scalars in float64. `total` is what to minimise; the others are unweighted.
+    """Scalars in float64. `total` is what to minimize; the others are unweighted.
 
     Args:
         total: ccc_weight * ccc + mse_weight * mse + prompt_weight * prompt, with both axes weighted in ccc and mse.

@@ -40,7 +40,11 @@ class RegionGrid:
         found = _fault(self.centres, self.names)
         if found:
             expected = "two or more different centres in [-1, 1], each with a name of its own"
-            raise ConfigError(Problem("CFG-GRID", "grid", found, expected, "correct the grid's centres or names"))
+            raise ConfigError(
+                Problem(
+                    "CFG-GRID", where="grid", found=found, expected=expected, hint="correct the grid's centres or names"
+                )
+            )
 
     @classmethod
     def square(cls, n: int = 3, *, extent: float | None = None) -> RegionGrid:
@@ -67,7 +71,13 @@ class RegionGrid:
         """Centres and names as a file lists them, in that order."""
         if any(len(centre) != 2 for centre in centres):
             raise ConfigError(
-                Problem("CFG-GRID", "grid", "a centre without exactly two numbers", "[valence, arousal]", "correct it")
+                Problem(
+                    "CFG-GRID",
+                    where="grid",
+                    found="a centre without exactly two numbers",
+                    expected="[valence, arousal]",
+                    hint="correct it",
+                )
             )
         return cls(tuple((float(v), float(a)) for v, a in centres), tuple(names))
 
@@ -181,7 +191,9 @@ def _squared_distance(
 def _axis(n: int, extent: float | None) -> list[float]:
     """n centres from -extent to extent, rising; one centre sits at 0."""
     if n < 1:
-        raise ConfigError(Problem("CFG-GRID", "grid", f"{n} regions on an axis", "at least 1", "raise it"))
+        raise ConfigError(
+            Problem("CFG-GRID", where="grid", found=f"{n} regions on an axis", expected="at least 1", hint="raise it")
+        )
     outermost = 1 - 1 / n if extent is None else extent
     return [0.0] if n == 1 else [outermost * (2 * k - (n - 1)) / (n - 1) for k in range(n)]
 

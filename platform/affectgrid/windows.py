@@ -22,7 +22,15 @@ def cut(num_frames: int, length: int, stride: int) -> list[tuple[int, int]]:
     """
     if not 0 < stride <= length:
         found = f"length {length}, stride {stride}"
-        raise ConfigError(Problem("CFG-WINDOW", "window.stride", found, "0 < stride <= length", "lower the stride"))
+        raise ConfigError(
+            Problem(
+                "CFG-WINDOW",
+                where="window.stride",
+                found=found,
+                expected="0 < stride <= length",
+                hint="lower the stride",
+            )
+        )
     if num_frames <= 0:
         return []
     last = max(num_frames - length, 0)

@@ -198,7 +198,7 @@ def test_arms_run_with_each_seed_and_bad_ones_fail_alone(study: Study, capsys: p
 
 
 def test_a_front_between_p_and_the_costs_of_every_width(study: Study):
-    goals = [{"maximise": "val/p_best"}, {"minimise": "parameters"}, {"minimise": "latency_ms"}]
+    goals = [{"maximize": "val/p_best"}, {"minimize": "parameters"}, {"minimize": "latency_ms"}]
     widths = {"model.hidden_dim": {"int": [4, 12], "step": 4}}
     constants = {name: value for name, value in SMALL.items() if name != "model.hidden_dim"}
     changes = {"space": widths, "constants": constants, "points": [], "trials": None}

@@ -11,7 +11,7 @@ from torch import Tensor
 from affectgrid.metrics import ccc_from_moments
 from affectgrid.settings import Settings
 
-_FEWEST_RESAMPLES, _MOST_RESAMPLES = 10_000, 200_000
+_MIN_RESAMPLES, _MAX_RESAMPLES = 10_000, 200_000
 _IN_A_TAIL = 10  # resamples that should lie beyond each end of the widest interval
 _BLOCK = 10_000
 
@@ -71,7 +71,7 @@ def paired_difference(
     num_seeds, num_tracks = one.shape[:2]
     corrected = sidak(confidence, num_comparisons)
     wanted = math.ceil(2 * _IN_A_TAIL / (1 - corrected))
-    num_resamples = min(_MOST_RESAMPLES, max(_FEWEST_RESAMPLES, wanted))
+    num_resamples = min(_MAX_RESAMPLES, max(_MIN_RESAMPLES, wanted))
     generator = torch.Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     for first in range(0, num_resamples, _BLOCK):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from affectgrid.settings import Settings
 
-FEWEST_TRIALS = 20  # five in the top quarter, which PED-ANOVA's authors ask for
+MIN_TRIALS = 20  # five in the top quarter, which PED-ANOVA's authors ask for
 
 
 class ParameterImportance(Settings):

@@ -9,9 +9,9 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from affectgrid.analysis.importance import FEWEST_TRIALS, Importance, ParameterImportance
+from affectgrid.analysis.importance import MIN_TRIALS, Importance, ParameterImportance
 
-_FEWEST_TOP = 5
+_MIN_TOP = 5
 _SHARE_TOP = 0.1  # "good" means the best tenth, or the best five where that is more
 _NUM_SHUFFLES = 40
 _CHANCE_QUANTILE = 0.95
@@ -28,12 +28,12 @@ def importance(trials: Sequence[FrozenTrial], scores: Mapping[int, float]) -> Im
         scores: number of a complete trial -> its P; more is better.
     """
     counted = [trial for trial in trials if trial.number in scores and trial.state == TrialState.COMPLETE]
-    if len(counted) < FEWEST_TRIALS:
-        note = f"{len(counted)} complete trials are too few to weigh parameters; {FEWEST_TRIALS} are needed."
+    if len(counted) < MIN_TRIALS:
+        note = f"{len(counted)} complete trials are too few to weigh parameters; {MIN_TRIALS} are needed."
         return Importance(num_trials=len(counted), note=note)
     values = np.array([scores[trial.number] for trial in counted])
     names = _varied(counted)
-    num_top = max(_FEWEST_TOP, round(_SHARE_TOP * len(counted)))
+    num_top = max(_MIN_TOP, round(_SHARE_TOP * len(counted)))
     found = _weigh(counted, values, num_top, names)
     draw = np.random.default_rng(0)
     shuffled = [_weigh(counted, draw.permutation(values), num_top, names) for _ in range(_NUM_SHUFFLES)]

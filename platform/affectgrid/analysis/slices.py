@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from affectgrid.analysis.importance import FEWEST_TRIALS
+from affectgrid.analysis.importance import MIN_TRIALS
 from affectgrid.search.space.schema import PROMPT_FILE, SearchSpace
 from affectgrid.search.study.records import TrialRecord, text
 
 SIGMA = "prompt.sigma_ratio"
-FEWEST_POINTS = 5  # fewer show nothing but themselves
+MIN_POINTS = 5  # fewer show nothing but themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def effects(space: SearchSpace, trials: Sequence[TrialRecord]) -> list[Effect]:
     for name, dimension in space.space.items():
         active = [trial for trial in trials if name in trial.params and _counts(trial)]
         values = [trial.params[name] for trial in active]
-        if len(active) < FEWEST_POINTS or len({text(value) for value in values}) < 2:
+        if len(active) < MIN_POINTS or len({text(value) for value in values}) < 2:
             continue
         number = dimension.choice is None
         shown = tuple(float(str(value)) for value in values) if number else tuple(text(value) for value in values)
@@ -59,9 +59,9 @@ def sigma_by_grid(space: SearchSpace, trials: Sequence[TrialRecord]) -> SigmaByG
     if SIGMA not in space.space or PROMPT_FILE not in space.space:
         return ""
     both = [trial for trial in trials if _counts(trial) and {SIGMA, PROMPT_FILE} <= trial.params.keys()]
-    if len(both) < FEWEST_TRIALS:
+    if len(both) < MIN_TRIALS:
         return (
-            f"No picture of sigma by grid: {len(both)} complete trials have both, and fewer than {FEWEST_TRIALS} would "
+            f"No picture of sigma by grid: {len(both)} complete trials have both, and fewer than {MIN_TRIALS} would "
             "show the sampler's path and not the effect."
         )
     return SigmaByGrid(

@@ -116,8 +116,14 @@ class StudySummary(Settings):
             trials = [json.loads(record.read_text(encoding="utf-8")) for record in records]
             return cls.model_validate({**content, "folder": folder, "trials": trials})
         except (OSError, ValueError) as error:
-            mend = "give a folder under OUT/studies whose search has ended once"
-            problem = Problem("STUDY-READ", str(folder), str(error).splitlines()[0], "the folder of a study", mend)
+            hint = "give a folder under OUT/studies whose search has ended once"
+            problem = Problem(
+                "STUDY-READ",
+                where=str(folder),
+                found=str(error).splitlines()[0],
+                expected="the folder of a study",
+                hint=hint,
+            )
             raise ConfigError(problem) from error
 
     def write(self) -> Path:

@@ -123,6 +123,6 @@ def _number(path: Path, number: int, cell: str) -> float:
     return value
 
 
-def _refuse(path: Path, code: str, found: str, expected: str, mend: str, *, line: int | None) -> NoReturn:
+def _refuse(path: Path, code: str, found: str, expected: str, hint: str, *, line: int | None) -> NoReturn:
     where = f"{path}:{line}" if line else str(path)
-    raise AnnotationError(Problem(code, where, found, expected, mend))
+    raise AnnotationError(Problem(code, where=where, found=found, expected=expected, hint=hint))

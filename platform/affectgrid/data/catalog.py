@@ -120,15 +120,37 @@ def _catalog(root: Path, tracks: Iterable[Track], problems: list[Problem]) -> Ca
         folded[unicodedata.normalize("NFC", track.id).casefold()].add(track.id)
         if fault := _name_fault(track.id):
             problems.append(
-                Problem("CAT-NAME", repr(track.id), fault, "a plain file name", "rename the video and its labels")
+                Problem(
+                    "CAT-NAME",
+                    where=repr(track.id),
+                    found=fault,
+                    expected="a plain file name",
+                    hint="rename the video and its labels",
+                )
             )
     for names in folded.values():
         if len(names) > 1:
             found = " and ".join(repr(name) for name in sorted(names))
-            problems.append(Problem("CAT-FOLD", str(root), found, "ids that differ in more than case", "rename one"))
+            problems.append(
+                Problem(
+                    "CAT-FOLD",
+                    where=str(root),
+                    found=found,
+                    expected="ids that differ in more than case",
+                    hint="rename one",
+                )
+            )
     if not ordered and not problems:
         expected = "videos/, cropped_aligned/ or VA_Estimation_Challenge/"
-        problems.append(Problem("CAT-EMPTY", str(root), "no track", expected, "point to the data set's top folder"))
+        problems.append(
+            Problem(
+                "CAT-EMPTY",
+                where=str(root),
+                found="no track",
+                expected=expected,
+                hint="point to the data set's top folder",
+            )
+        )
     if problems:
         raise CatalogError(*problems)
     return Catalog(root, ordered)
@@ -145,7 +167,13 @@ def _name_fault(name: str) -> str | None:
 def _require_folder(root: Path) -> Path:
     if "\0" in str(root) or not root.is_dir():
         raise CatalogError(
-            Problem("CAT-ROOT", repr(str(root)), "no such folder", "the data set's top folder", "check the path")
+            Problem(
+                "CAT-ROOT",
+                where=repr(str(root)),
+                found="no such folder",
+                expected="the data set's top folder",
+                hint="check the path",
+            )
         )
     return root.resolve()
 
@@ -176,10 +204,22 @@ def _by_id(root: Path, paths: Iterable[Path], problems: list[Problem]) -> dict[s
         name = _stem(path)
         if not path.resolve().is_relative_to(root):
             outside = f"a link to {path.resolve()}"
-            problems.append(Problem("CAT-LINK", str(path), outside, f"files under {root}", "copy the file there"))
+            problems.append(
+                Problem(
+                    "CAT-LINK",
+                    where=str(path),
+                    found=outside,
+                    expected=f"files under {root}",
+                    hint="copy the file there",
+                )
+            )
         elif name in found:
             twins = f"{found[name].relative_to(root)} and {path.relative_to(root)}"
-            problems.append(Problem("CAT-DUPLICATE", str(root), twins, f"one file for {name!r}", "remove one"))
+            problems.append(
+                Problem(
+                    "CAT-DUPLICATE", where=str(root), found=twins, expected=f"one file for {name!r}", hint="remove one"
+                )
+            )
         else:
             found[name] = path
     return found

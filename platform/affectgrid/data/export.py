@@ -46,13 +46,19 @@ def write_submission(path: Path, template: Path, va: Mapping[str, Float[np.ndarr
         if track not in va:
             raise CatalogError(
                 Problem(
-                    "EXP-TRACK", str(template), f"track {track!r} has no predictions", "every track", "encode its video"
+                    "EXP-TRACK",
+                    where=str(template),
+                    found=f"track {track!r} has no predictions",
+                    expected="every track",
+                    hint="encode its video",
                 )
             )
         if len(va[track]) < highest:
             found = f"track {track!r} has predictions for {len(va[track])} frames"
-            mend = "check that its video and crops are whole"
-            raise CatalogError(Problem("EXP-FRAMES", str(template), found, f"{highest} frames", mend))
+            hint = "check that its video and crops are whole"
+            raise CatalogError(
+                Problem("EXP-FRAMES", where=str(template), found=found, expected=f"{highest} frames", hint=hint)
+            )
     with _replacing(path) as file:
         file.write(HEADER + "\n")
         for track, frame, location in rows:
@@ -70,7 +76,15 @@ def _template_rows(template: Path) -> Iterator[tuple[str, int, str]]:
         stem = name.removesuffix(".jpg")
         if not track or not stem.isdecimal() or int(stem) < 1:
             where, expected = f"{template}:{number}", "<track>/<frame>.jpg"
-            raise CatalogError(Problem("EXP-TEMPLATE", where, repr(location), expected, "use the challenge's template"))
+            raise CatalogError(
+                Problem(
+                    "EXP-TEMPLATE",
+                    where=where,
+                    found=repr(location),
+                    expected=expected,
+                    hint="use the challenge's template",
+                )
+            )
         yield track, int(stem), location
 
 

@@ -127,8 +127,16 @@ def _find(name: str) -> Path:
             if (path := folder / f"{name}.yaml").is_file():
                 return path
     known = prompt_names()
-    mend = nearest(name, known) if known else "set AFFECTGRID_PROMPTS to their folder"
-    raise ConfigError(Problem("CFG-PROMPTS", repr(name), "no such prompt set", "a known name or a .yaml file", mend))
+    hint = nearest(name, known) if known else "set AFFECTGRID_PROMPTS to their folder"
+    raise ConfigError(
+        Problem(
+            "CFG-PROMPTS",
+            where=repr(name),
+            found="no such prompt set",
+            expected="a known name or a .yaml file",
+            hint=hint,
+        )
+    )
 
 
 def _load_yaml(path: Path) -> Any:
@@ -140,7 +148,9 @@ def _load_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         found = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise ConfigError(Problem("CFG-YAML", where, found, "plain YAML", "correct the file")) from error
+        raise ConfigError(
+            Problem("CFG-YAML", where=where, found=found, expected="plain YAML", hint="correct the file")
+        ) from error
 
 
 def _explain(path: Path, error: ValidationError) -> Iterator[Problem]:
@@ -148,24 +158,34 @@ def _explain(path: Path, error: ValidationError) -> Iterator[Problem]:
     for fault in error.errors():
         where = f"{path}: {'.'.join(str(part) for part in fault['loc']) or 'top level'}"
         if fault["type"] == "extra_forbidden":
-            mend = nearest(str(fault["loc"][-1]), known)
-            yield Problem("CFG-UNKNOWN", where, "an unknown key", "a known one", mend)
+            hint = nearest(str(fault["loc"][-1]), known)
+            yield Problem("CFG-UNKNOWN", where=where, found="an unknown key", expected="a known one", hint=hint)
         else:
             found = f"{str(fault['input'])[:60]!r}" if fault["type"] != "missing" else "nothing"
-            yield Problem("CFG-VALUE", where, found, fault["msg"], "correct the file")
+            yield Problem("CFG-VALUE", where=where, found=found, expected=fault["msg"], hint="correct the file")
 
 
 def _require_centres(path: Path, regions: tuple[_Region, ...]) -> None:
     without = [region.name for region in regions if region.centre is None]
     if without:
         expected = "centre: [valence, arousal] in every region of an explicit grid"
-        raise ConfigError(Problem("CFG-REGIONS", str(path), f"no centre in {without[0]!r}", expected, "add it"))
+        raise ConfigError(
+            Problem(
+                "CFG-REGIONS", where=str(path), found=f"no centre in {without[0]!r}", expected=expected, hint="add it"
+            )
+        )
 
 
 def _misfits(path: Path, grid: RegionGrid, regions: tuple[_Region, ...]) -> Iterator[Problem]:
     if len(regions) != grid.num_regions:
         found = f"{len(regions)} regions"
-        yield Problem("CFG-REGIONS", str(path), found, f"{grid.num_regions}, as the grid has", "add or remove regions")
+        yield Problem(
+            "CFG-REGIONS",
+            where=str(path),
+            found=found,
+            expected=f"{grid.num_regions}, as the grid has",
+            hint="add or remove regions",
+        )
         return
     for region, centre in zip(regions, grid.centres, strict=True):
         if region.centre is not None and not all(
@@ -173,8 +193,18 @@ def _misfits(path: Path, grid: RegionGrid, regions: tuple[_Region, ...]) -> Iter
         ):
             expected = f"[{centre[0]:.3f}, {centre[1]:.3f}], the grid's centre in this place"
             yield Problem(
-                "CFG-REGIONS", f"{path}: {region.name}", str(list(region.centre)), expected, "reorder or correct it"
+                "CFG-REGIONS",
+                where=f"{path}: {region.name}",
+                found=str(list(region.centre)),
+                expected=expected,
+                hint="reorder or correct it",
             )
     names = [region.name for region in regions]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield Problem("CFG-REGIONS", str(path), f"two regions named {name!r}", "a name of its own each", "rename one")
+        yield Problem(
+            "CFG-REGIONS",
+            where=str(path),
+            found=f"two regions named {name!r}",
+            expected="a name of its own each",
+            hint="rename one",
+        )

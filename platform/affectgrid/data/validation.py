@@ -115,16 +115,34 @@ def _counts(track: Track, labels: Annotation | None, info: VideoInfo | None, tol
             return
         limit = min(known.values(), default=None)
         if not crops:
-            yield Problem("VAL-COUNT", str(track.crops), "no crop", "00001.jpg ...", "extract the crops or remove it")
+            yield Problem(
+                "VAL-COUNT",
+                where=str(track.crops),
+                found="no crop",
+                expected="00001.jpg ...",
+                hint="extract the crops or remove it",
+            )
         elif limit is not None and max(crops) > limit + tolerance:
             expected = f"at most {limit} + {tolerance}"
-            yield Problem("VAL-COUNT", str(track.crops), f"crop of frame {max(crops)}", expected, _COUNT_MEND)
+            yield Problem(
+                "VAL-COUNT",
+                where=str(track.crops),
+                found=f"crop of frame {max(crops)}",
+                expected=expected,
+                hint=_COUNT_HINT,
+            )
     if len(known) == 2 and abs(known["labels"] - known["video frames"]) > tolerance:
         found = f"{known['labels']} labels, {known['video frames']} frames in the video"
-        yield Problem("VAL-COUNT", str(track.annotation), found, f"a difference of at most {tolerance}", _COUNT_MEND)
+        yield Problem(
+            "VAL-COUNT",
+            where=str(track.annotation),
+            found=found,
+            expected=f"a difference of at most {tolerance}",
+            hint=_COUNT_HINT,
+        )
 
 
-_COUNT_MEND = "check that they belong together, or raise tolerance_frames"
+_COUNT_HINT = "check that they belong together, or raise tolerance_frames"
 
 
 def _constant(track: Track, labels: Annotation) -> Iterator[Problem]:
@@ -156,8 +174,10 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
             found = "; ".join(f"{split}: {', '.join(ids)}" for split, ids in sorted(splits.items()))
             # a person without labels in a training video is shared pixels, but no score is measured on it here
             severity: Severity = "error" if {"train", "validation"} <= splits.keys() else "warning"
-            mend = "keep all tracks of a video in one split"
-            yield Problem("VAL-LEAK", f"video {source}", found, "one split", mend, severity)
+            hint = "keep all tracks of a video in one split"
+            yield Problem(
+                "VAL-LEAK", where=f"video {source}", found=found, expected="one split", hint=hint, severity=severity
+            )
 
 
 def _orphans(catalog: Catalog) -> Iterator[Problem]:
@@ -168,7 +188,11 @@ def _orphans(catalog: Catalog) -> Iterator[Problem]:
     root = catalog.root
     if unseen:
         yield Problem(
-            "VAL-NO-VIDEO", str(root), f"labels without video or crops: {_named(unseen)}", "both", "add the videos"
+            "VAL-NO-VIDEO",
+            where=str(root),
+            found=f"labels without video or crops: {_named(unseen)}",
+            expected="both",
+            hint="add the videos",
         )
     if silent:
         found = f"crops without their video: {_named(silent)}"
@@ -184,5 +208,5 @@ def _named(ids: Iterable[str]) -> str:
     return ", ".join(ids[:_MAX_NAMED]) + more
 
 
-def _warning(code: str, where: Any, found: str, expected: str, mend: str) -> Problem:
-    return Problem(code, str(where), found, expected, mend, severity="warning")
+def _warning(code: str, where: Any, found: str, expected: str, hint: str) -> Problem:
+    return Problem(code, where=str(where), found=found, expected=expected, hint=hint, severity="warning")

@@ -26,7 +26,13 @@ class Workspace:
             probe.unlink()
         except OSError as error:
             raise ConfigError(
-                Problem("CFG-STORAGE", str(root), str(error), "a folder that can be written", "name another with --out")
+                Problem(
+                    "CFG-STORAGE",
+                    where=str(root),
+                    found=str(error),
+                    expected="a folder that can be written",
+                    hint="name another with --out",
+                )
             ) from error
         return cls(root)
 

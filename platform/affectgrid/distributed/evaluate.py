@@ -94,8 +94,8 @@ def _choose_smoothing(
     ensemble: Ensemble, validation: Split, half_widths: Sequence[int]
 ) -> tuple[Ensemble, SmoothingCurve]:
     if len(ensemble.members) > 1:
-        found, mend = f"{len(ensemble.members)} models", "choose for each model by itself, then evaluate them together"
-        raise ConfigError(Problem("CFG-SMOOTH", "choose-smoothing", found, "one model", mend))
+        found, hint = f"{len(ensemble.members)} models", "choose for each model by itself, then evaluate them together"
+        raise ConfigError(Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected="one model", hint=hint))
     curve = smoothing_curve(ensemble.members[0], validation, half_widths)
     package = keep_choice(ensemble.folders[0], ensemble.members[0], curve)
     return dataclasses.replace(ensemble, members=(package,)), curve

@@ -105,7 +105,11 @@ def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
         reasons = "; ".join(f"{failure.track}: {failure.reason}" for failure in list(lost.values())[:3])
         raise CatalogError(
             Problem(
-                "PRED-NONE", str(catalog.root), reasons or "no video", "a video that can be read", "see the reasons"
+                "PRED-NONE",
+                where=str(catalog.root),
+                found=reasons or "no video",
+                expected="a video that can be read",
+                hint="see the reasons",
             )
         )
     return tracks

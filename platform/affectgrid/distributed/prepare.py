@@ -56,10 +56,10 @@ class Encoded:
             raise CatalogError(
                 Problem(
                     "CAT-SPLIT",
-                    str(self.catalog.root),
-                    f"no track in split {name!r}",
-                    "annotations in VA_Estimation_Challenge/{Train_Set,Validation_Set} and their videos",
-                    "look at the folders with jobs/validate.py",
+                    where=str(self.catalog.root),
+                    found=f"no track in split {name!r}",
+                    expected="annotations in VA_Estimation_Challenge/{Train_Set,Validation_Set} and their videos",
+                    hint="look at the folders with jobs/validate.py",
                 )
             )
         fingerprints = self.report.fingerprints

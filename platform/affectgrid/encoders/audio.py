@@ -171,10 +171,10 @@ class AudioEncoder:
             raise ModelError(
                 Problem(
                     "MOD-WINDOW",
-                    self.name,
-                    f"a window of {self.window_s} s, {self._num_frames} spectrogram frames",
-                    f"at least {config.patch_size} frames, one patch",
-                    f"set window_s to {shortest_s:g} or more",
+                    where=self.name,
+                    found=f"a window of {self.window_s} s, {self._num_frames} spectrogram frames",
+                    expected=f"at least {config.patch_size} frames, one patch",
+                    hint=f"set window_s to {shortest_s:g} or more",
                 )
             )
         embeddings = model.embeddings
@@ -195,8 +195,8 @@ def _shorten_whisper(model: Any, *, num_frames: int) -> None:
     if positions > encoder.config.max_source_positions:
         raise ModelError(
             Problem(
-                "MOD-WINDOW", "whisper", f"a window of {num_frames / 100:g} s", "at most 30 s",
-                "set a shorter window_s",
+                "MOD-WINDOW", where="whisper", found=f"a window of {num_frames / 100:g} s", expected="at most 30 s",
+                hint="set a shorter window_s",
             )
         )  # fmt: skip
     kept = encoder.embed_positions.weight[:positions].detach().clone()
@@ -258,7 +258,13 @@ def load_audio(
         find_safetensors(Path(source))
     elif source.startswith((".", "/", "~")):
         raise ModelError(
-            Problem("MOD-NAME", name, "no such directory", "a model directory", "correct the path of the model")
+            Problem(
+                "MOD-NAME",
+                where=name,
+                found="no such directory",
+                expected="a model directory",
+                hint="correct the path of the model",
+            )
         )
     model, extractor = _from_pretrained(source, local=local)
     return AudioEncoder(
@@ -298,19 +304,19 @@ def _unloadable(source: str, local: bool, error: Exception) -> ModelError:
         return ModelError(
             Problem(
                 "MOD-CONFIG",
-                source,
-                reason,
-                "config.json, preprocessor_config.json and weights that transformers can load",
-                "correct the model directory",
+                where=source,
+                found=reason,
+                expected="config.json, preprocessor_config.json and weights that transformers can load",
+                hint="correct the model directory",
             )
         )
     return ModelError(
         Problem(
             "MOD-FETCH",
-            source,
-            f"not in the local cache and not fetched ({reason})",
-            "a network, or a local copy with safetensors",
-            f"on a machine with a network run `hf download {source} --local-dir DIR`, then pass DIR as the model",
+            where=source,
+            found=f"not in the local cache and not fetched ({reason})",
+            expected="a network, or a local copy with safetensors",
+            hint=f"on a machine with a network run `hf download {source} --local-dir DIR`, then pass DIR as the model",
         )
     )
 

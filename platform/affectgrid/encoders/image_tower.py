@@ -34,9 +34,9 @@ def bad_config(where: str, found: str) -> ModelError:
     return ModelError(
         Problem(
             "MOD-CONFIG",
-            where,
-            found,
-            "open_clip_config.json with a model_cfg that open_clip can build, for square images",
-            "correct the configuration of the model directory",
+            where=where,
+            found=found,
+            expected="open_clip_config.json with a model_cfg that open_clip can build, for square images",
+            hint="correct the configuration of the model directory",
         )
     )

@@ -21,11 +21,11 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Resolved = Literal["fp32", "bf16", "fp16"]
 
 DTYPES: dict[Resolved, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_COSINE = 0.999  # below this the rounded weights are another encoder
+MIN_COSINE = 0.999  # below this the rounded weights are another encoder
 # A smaller model is done before rounding could save anything, and its features stay the same on every machine.
-WORTH_ROUNDING = 10_000_000
+MIN_PARAMETERS_TO_ROUND = 10_000_000
 # Half must be this much faster to be taken unasked: on a Xeon with avx512_bf16 but no amx, bf16 takes 1.7 x as long.
-WORTH_SPEEDUP = 1.15
+MIN_SPEEDUP = 1.15
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 twice, and Arm
 
 
@@ -64,7 +64,7 @@ def settle(
     """
     wanted: Resolved = precision if precision != "auto" else half or native_half(device)
     size = sum(parameter.numel() for parameter in module.parameters())
-    if wanted == "fp32" or (precision == "auto" and size < WORTH_ROUNDING):
+    if wanted == "fp32" or (precision == "auto" and size < MIN_PARAMETERS_TO_ROUND):
         return "fp32"
     if not check:
         module.to(DTYPES[wanted])
@@ -74,13 +74,13 @@ def settle(
     full_s = _seconds(encode) if timed else 0.0
     module.to(DTYPES[wanted])
     rounded = encode()
-    speedup = full_s / _seconds(encode) if timed else WORTH_SPEEDUP
+    speedup = full_s / _seconds(encode) if timed else MIN_SPEEDUP
     cosine = float(nn.functional.cosine_similarity(rounded, reference, dim=-1).min())
     log.info("%s in %s: cosine %.5f of its fp32 features on %d samples", name, wanted, cosine, len(reference))
-    if cosine >= LEAST_COSINE and speedup >= WORTH_SPEEDUP:
+    if cosine >= MIN_COSINE and speedup >= MIN_SPEEDUP:
         return wanted
     if precision == "auto":
-        if cosine < LEAST_COSINE:
+        if cosine < MIN_COSINE:
             log.warning("%s stays in fp32: its %s features have a cosine of %.5f", name, wanted, cosine)
         else:
             log.info("%s stays in fp32: %s is %.2f x as fast here", name, wanted, speedup)
@@ -89,10 +89,10 @@ def settle(
     raise ModelError(
         Problem(
             "MOD-PRECISION",
-            name,
-            f"{wanted} features at cosine {cosine:.4f} of the fp32 ones",
-            f"at least {LEAST_COSINE}",
-            "encode with precision fp32 or auto",
+            where=name,
+            found=f"{wanted} features at cosine {cosine:.4f} of the fp32 ones",
+            expected=f"at least {MIN_COSINE}",
+            hint="encode with precision fp32 or auto",
         )
     )
 

@@ -72,10 +72,10 @@ def embed_texts(model: nn.Module, tokenizer: Callable[..., Any], texts: Sequence
         raise ModelError(
             Problem(
                 "MOD-CONTEXT",
-                name,
-                found,
-                "a text tower of CLIP's kind, which takes embedded tokens and reads a text at its end token",
-                "take another prompt.mode, e.g. 'ensemble', or such a CLIP model, e.g. ViT-B-32/laion2b_s34b_b79k",
+                where=name,
+                found=found,
+                expected="a text tower of CLIP's kind, which takes embedded tokens and reads a text at its end token",
+                hint="take another prompt.mode, e.g. 'ensemble', or such a CLIP model, e.g. ViT-B-32/laion2b_s34b_b79k",
             )
         )
     with torch.inference_mode(False), torch.no_grad():

@@ -102,7 +102,11 @@ def _make_once(kind: str, write: Callable[[Path], None], cache: Path | None) -> 
                 raise
     except OSError as error:
         problem = Problem(
-            "MOD-CACHE", str(cache), str(error), "a writable cache directory", "set AFFECTGRID_CACHE to a writable one"
+            "MOD-CACHE",
+            where=str(cache),
+            found=str(error),
+            expected="a writable cache directory",
+            hint="set AFFECTGRID_CACHE to a writable one",
         )
         raise ModelError(problem) from error
     return target

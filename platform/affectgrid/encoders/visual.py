@@ -132,10 +132,10 @@ class VisualEncoder:
             raise ModelError(
                 Problem(
                     "MOD-TEXT",
-                    self.name,
-                    "an image tower without a text tower",
-                    "a model with both for prompts made of words",
-                    "take prompt mode 'learned' or 'none', or a CLIP model",
+                    where=self.name,
+                    found="an image tower without a text tower",
+                    expected="a model with both for prompts made of words",
+                    hint="take prompt mode 'learned' or 'none', or a CLIP model",
                 )
             )
         return self._tokenizer
@@ -208,7 +208,13 @@ def load_visual(
         loaded = _load_directory(Path(name))
     elif name.startswith((".", "/", "~")):
         raise ModelError(
-            Problem("MOD-NAME", name, "no such directory", "a model directory", "correct the path of the model")
+            Problem(
+                "MOD-NAME",
+                where=name,
+                found="no such directory",
+                expected="a model directory",
+                hint="correct the path of the model",
+            )
         )
     else:
         loaded = _load_named(name)
@@ -256,17 +262,23 @@ def _load_named(name: str) -> _Loaded:
         raise ModelError(
             Problem(
                 "MOD-NAME",
-                name,
-                f"neither a directory nor an open_clip architecture: {architecture!r}",
-                "'tiny', '<architecture>/<tag>' or a directory",
-                nearest(architecture, open_clip.list_models()),
+                where=name,
+                found=f"neither a directory nor an open_clip architecture: {architecture!r}",
+                expected="'tiny', '<architecture>/<tag>' or a directory",
+                hint=nearest(architecture, open_clip.list_models()),
             )
         )
     pretrained = get_pretrained_cfg(architecture, tag)
     if not tag or not pretrained:
         known = open_clip.list_pretrained_tags_by_model(architecture)
         raise ModelError(
-            Problem("MOD-NAME", name, f"no weights {tag!r} for {architecture}", "a known tag", nearest(tag, known))
+            Problem(
+                "MOD-NAME",
+                where=name,
+                found=f"no weights {tag!r} for {architecture}",
+                expected="a known tag",
+                hint=nearest(tag, known),
+            )
         )
     weights = _fetch(name, pretrained)
     if weights.suffix != ".safetensors":
@@ -298,10 +310,10 @@ def _fetch(name: str, pretrained: Mapping[str, Any]) -> Path:
         raise ModelError(
             Problem(
                 "MOD-FETCH",
-                name,
-                f"weights not in the local cache and not fetched ({type(error).__name__})",
-                "a network, or a local copy",
-                f"on a machine with a network run `{fetch}`, then pass DIR as the model",
+                where=name,
+                found=f"weights not in the local cache and not fetched ({type(error).__name__})",
+                expected="a network, or a local copy",
+                hint=f"on a machine with a network run `{fetch}`, then pass DIR as the model",
             )
         ) from error
 

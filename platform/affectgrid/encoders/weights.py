@@ -45,13 +45,25 @@ def find_safetensors(directory: Path) -> Path:
     if found:
         names = ", ".join(path.name for path in found)
         raise ModelError(
-            Problem("MOD-MANY", str(directory), names, "one .safetensors file", "leave only the one that is meant")
+            Problem(
+                "MOD-MANY",
+                where=str(directory),
+                found=names,
+                expected="one .safetensors file",
+                hint="leave only the one that is meant",
+            )
         )
     pickled = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLED)
     if pickled:
         raise pickle_refused(directory / pickled[0])
     raise ModelError(
-        Problem("MOD-WEIGHTS", str(directory), "no weights", "a .safetensors file", "put the model's weights there")
+        Problem(
+            "MOD-WEIGHTS",
+            where=str(directory),
+            found="no weights",
+            expected="a .safetensors file",
+            hint="put the model's weights there",
+        )
     )
 
 
@@ -60,10 +72,10 @@ def pickle_refused(path: Path) -> ModelError:
     return ModelError(
         Problem(
             "MOD-PICKLE",
-            str(path),
-            "pickled weights, which can run code when they are opened",
-            "safetensors",
-            "convert them once with affectgrid.encoders.weights.convert_weights (it opens them with weights_only=True)",
+            where=str(path),
+            found="pickled weights, which can run code when they are opened",
+            expected="safetensors",
+            hint="use affectgrid.encoders.weights.convert_weights, which opens them with weights_only=True",
         )
     )
 
@@ -89,10 +101,10 @@ def misfit(where: str, wrong: list[str]) -> ModelError:
     return ModelError(
         Problem(
             "MOD-FIT",
-            where,
-            shown,
-            "weights that fit the architecture of its configuration",
-            "correct the configuration or take the weights that belong to it",
+            where=where,
+            found=shown,
+            expected="weights that fit the architecture of its configuration",
+            hint="correct the configuration or take the weights that belong to it",
         )
     )
 

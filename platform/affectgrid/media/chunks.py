@@ -80,7 +80,11 @@ def probe(video: str | None, crops: str | None) -> Source:
         where = crops or video or "track"
         raise MediaError(
             Problem(
-                "MED-NOTHING", where, "no frame", "a video or face crops", "add them or remove the track's annotation"
+                "MED-NOTHING",
+                where=where,
+                found="no frame",
+                expected="a video or face crops",
+                hint="add them or remove the track's annotation",
             )
         )
     duration_s = float(info.frame_times_s[-1]) if info else 0.0
@@ -123,8 +127,9 @@ def read_visual_chunk(
     if video is None or crop == "crops":
         raise MediaError(
             Problem(
-                "MED-CROPS", crops or video or "track", "no face crops", "cropped_aligned/<track>/00001.jpg ...",
-                "add the crops, or set --visual.crop detect",
+                "MED-CROPS", where=crops or video or "track", found="no face crops",
+                expected="cropped_aligned/<track>/00001.jpg ...",
+                hint="add the crops, or set --visual.crop detect",
             )
         )  # fmt: skip
     num_frames = _info(video).num_frames

@@ -27,12 +27,30 @@ def require_file(path: Path) -> Path:
     name = str(path)
     # pathlib folds "http://x" into "http:/x", so one slash is what a posing URL still has
     if "\0" in name or (not path.is_absolute() and ":/" in name):
-        raise MediaError(Problem("MED-NAME", repr(name), "not a local path", "a file on this machine", "download it"))
+        raise MediaError(
+            Problem(
+                "MED-NAME",
+                where=repr(name),
+                found="not a local path",
+                expected="a file on this machine",
+                hint="download it",
+            )
+        )
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
-        raise MediaError(Problem("MED-MISSING", name, found, "a media file", "check the path"))
+        raise MediaError(
+            Problem("MED-MISSING", where=name, found=found, expected="a media file", hint="check the path")
+        )
     if path.stat().st_size == 0:
-        raise MediaError(Problem("MED-EMPTY", name, "an empty file", "a media file", "copy or download it again"))
+        raise MediaError(
+            Problem(
+                "MED-EMPTY",
+                where=name,
+                found="an empty file",
+                expected="a media file",
+                hint="copy or download it again",
+            )
+        )
     return path
 
 
@@ -45,12 +63,20 @@ def media_errors(path: Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise MediaError(
-            Problem("MED-MEMORY", str(path), "the decoder ran out of memory", "a file of sane dimensions", _AGAIN)
+            Problem(
+                "MED-MEMORY",
+                where=str(path),
+                found="the decoder ran out of memory",
+                expected="a file of sane dimensions",
+                hint=_AGAIN,
+            )
         ) from error
     # damaged files were seen to raise each of these through PyAV, not only FFmpegError
     except (av.FFmpegError, ValueError, LookupError, OSError, ArithmeticError, RuntimeError) as error:
         found = f"{type(error).__name__}: {error}"
-        raise MediaError(Problem("MED-DECODE", str(path), found, "a readable media file", _AGAIN)) from error
+        raise MediaError(
+            Problem("MED-DECODE", where=str(path), found=found, expected="a readable media file", hint=_AGAIN)
+        ) from error
 
 
 _AGAIN = "copy or download it again, or leave it out"

@@ -20,7 +20,15 @@ def list_crops(folder: Path) -> dict[int, Path]:
     Raises MediaError: MED-MISSING without the folder, MED-CROP-INDEX for index 0 or two crops of one frame.
     """
     if not folder.is_dir():
-        raise MediaError(Problem("MED-MISSING", str(folder), "no such folder", "a folder of crops", "check the path"))
+        raise MediaError(
+            Problem(
+                "MED-MISSING",
+                where=str(folder),
+                found="no such folder",
+                expected="a folder of crops",
+                hint="check the path",
+            )
+        )
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
@@ -30,7 +38,13 @@ def list_crops(folder: Path) -> dict[int, Path]:
         if index == 0 or index in found:
             clash = f"{path.name} beside {found[index].name}" if index else f"{path.name}: frames count from 1"
             raise MediaError(
-                Problem("MED-CROP-INDEX", str(folder), clash, "one crop a frame: 00001.jpg ...", "rename or remove it")
+                Problem(
+                    "MED-CROP-INDEX",
+                    where=str(folder),
+                    found=clash,
+                    expected="one crop a frame: 00001.jpg ...",
+                    hint="rename or remove it",
+                )
             )
         found[index] = path
     return dict(sorted(found.items()))
@@ -44,4 +58,6 @@ def read_crop(path: Path) -> NDArray[np.uint8]:
     # a damaged PNG was seen to raise SyntaxError; a bomb of pixels raises its own
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         found = f"{type(error).__name__}: {error}"
-        raise MediaError(Problem("MED-CROP", str(path), found, "a whole JPEG or PNG", "extract it again")) from error
+        raise MediaError(
+            Problem("MED-CROP", where=str(path), found=found, expected="a whole JPEG or PNG", hint="extract it again")
+        ) from error

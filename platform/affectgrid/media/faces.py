@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from affectgrid.errors import MediaError, Problem
 
-_SHORTEST_SIDE_PX = 300
+_MIN_SIDE_PX = 300
 _LOST_PSR = 6.0  # dlib's tracker: peak over sidelobes; 7 and more is a sure match, below 5 it has lost its object
 
 Person = Literal["largest", "left", "right"]
@@ -59,7 +59,13 @@ class DlibDetector:
             import dlib
         except ImportError as error:
             raise MediaError(
-                Problem("MED-DETECTOR", "dlib", "not installed", "a face detector", "pip install 'affectgrid[faces]'")
+                Problem(
+                    "MED-DETECTOR",
+                    where="dlib",
+                    found="not installed",
+                    expected="a face detector",
+                    hint="pip install 'affectgrid[faces]'",
+                )
             ) from error
         self._detector = dlib.get_frontal_face_detector()
         self._upsample = upsample
@@ -68,7 +74,7 @@ class DlibDetector:
         """Faces by falling score."""
         upsample = self._upsample
         if upsample is None:
-            upsample = max(0, math.ceil(math.log2(_SHORTEST_SIDE_PX / min(rgb.shape[:2]))))
+            upsample = max(0, math.ceil(math.log2(_MIN_SIDE_PX / min(rgb.shape[:2]))))
         rectangles, scores, _ = self._detector.run(np.ascontiguousarray(rgb), upsample, 0.0)
         boxes = [
             # dlib's right and bottom are the last pixel inside
@@ -166,8 +172,9 @@ def landmark_predictor(path: str) -> Any:
         return dlib.shape_predictor(path)
     except (ImportError, RuntimeError) as error:
         raise MediaError(
-            Problem("MED-LANDMARKS", path, str(error).splitlines()[0], "a dlib shape predictor of 5 or 68 points",
-                    "pass such a file as landmarks, or none for faces as they stand")
+            Problem("MED-LANDMARKS", where=path, found=str(error).splitlines()[0],
+ expected="a dlib shape predictor of 5 or 68 points",
+                    hint="pass such a file as landmarks, or none for faces as they stand")
         ) from error  # fmt: skip
 
 

@@ -56,10 +56,16 @@ class GuardedProcess:
         except TimeoutError:
             self.close()
             found, expected = "still decoding", f"an end within {self._time_limit_s:g} s"
-            raise MediaError(Problem("MED-TIMEOUT", where, found, expected, _MEND)) from None
+            raise MediaError(Problem("MED-TIMEOUT", where=where, found=found, expected=expected, hint=_MEND)) from None
         except (EOFError, BrokenPipeError):
             raise MediaError(
-                Problem("MED-CRASH", where, f"the decoder died of {self._cause()}", "a result", _MEND)
+                Problem(
+                    "MED-CRASH",
+                    where=where,
+                    found=f"the decoder died of {self._cause()}",
+                    expected="a result",
+                    hint=_MEND,
+                )
             ) from None
         except BaseException:  # Ctrl-C between request and reply: the pipe holds half a message
             self.close()
@@ -69,10 +75,10 @@ class GuardedProcess:
         if kind == "memory":
             self.close()  # what is left of its heap is in pieces
             found, expected = "the decoder ran out of memory", f"at most {self._memory_limit_bytes / 2**20:.0f} MiB"
-            raise MediaError(Problem("MED-MEMORY", where, found, expected, _MEND))
+            raise MediaError(Problem("MED-MEMORY", where=where, found=found, expected=expected, hint=_MEND))
         if kind == "error":
             raise value
-        raise MediaError(Problem("MED-FAILED", where, value, "a result", _MEND))
+        raise MediaError(Problem("MED-FAILED", where=where, found=value, expected="a result", hint=_MEND))
 
     def close(self) -> None:
         """End the child. The next call starts another."""

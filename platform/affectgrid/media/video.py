@@ -22,7 +22,7 @@ from affectgrid.media.container import media_errors, open_media, origin_s
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores"})
 # AVI stores no presentation times: with reordering codecs they are guesses, and only counting is right.
 _GUESSED_TIMES = frozenset({"h264", "hevc"})
-_WORTH_A_SEEK = 32  # frames: opening the file and seeking costs about as much as decoding these
+_MIN_FRAMES_TO_SEEK = 32  # frames: opening the file and seeking costs about as much as decoding these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,11 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
         scan = _scan(container, stream, sound)
         if len(scan.frames) > max_frames:
             found = f"{len(scan.frames)} frames"
-            raise MediaError(Problem("MED-LONG", str(path), found, f"at most {max_frames}", "cut it into parts"))
+            raise MediaError(
+                Problem(
+                    "MED-LONG", where=str(path), found=found, expected=f"at most {max_frames}", hint="cut it into parts"
+                )
+            )
         _check_complete(path, container, stream, scan)
         start_s, name, time_base = origin_s(container), container.format.name, stream.time_base
         codec, stated = stream.codec_context.name, stream.frames or None
@@ -101,7 +105,15 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     if codec not in _PACKET_IS_FRAME or len(frames) < len(scan.frames):
         frames = _scan_by_decoding(path)
     if not frames:
-        raise MediaError(Problem("MED-SHORT", str(path), "no frame", "at least one", "copy or download it again"))
+        raise MediaError(
+            Problem(
+                "MED-SHORT",
+                where=str(path),
+                found="no frame",
+                expected="at least one",
+                hint="copy or download it again",
+            )
+        )
     order = sorted(range(len(frames)), key=lambda i: frames[i][0])
     pts = np.array([frames[i][0] for i in order], dtype=np.int64)
     keys = np.array([k for k, i in enumerate(order) if frames[i][2]], dtype=np.int64)
@@ -189,8 +201,10 @@ class FrameReader:
         if found is None:
             self.close()
             where = f"frame {position + 1} of {self._info.num_frames} does not decode"
-            mend = "copy or download it again, or leave it out"
-            raise MediaError(Problem("MED-SHORT", str(self._path), where, "every frame", mend))
+            hint = "copy or download it again, or leave it out"
+            raise MediaError(
+                Problem("MED-SHORT", where=str(self._path), found=where, expected="every frame", hint=hint)
+            )
         return found
 
     def _follows(self, position: int) -> bool:
@@ -198,7 +212,7 @@ class FrameReader:
         if self._frames is None or position < self._next:
             return False
         keys = self._info.keyframes[self._info.keyframes <= position]
-        return not self._info.in_time_order or len(keys) == 0 or keys[-1] - self._next <= _WORTH_A_SEEK
+        return not self._info.in_time_order or len(keys) == 0 or keys[-1] - self._next <= _MIN_FRAMES_TO_SEEK
 
     def _advance(self, position: int) -> Any:
         """Decode up to a position; None where it is missing."""
@@ -263,7 +277,9 @@ def _pictures(path: Path, container: Any) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
-    raise MediaError(Problem("MED-NO-VIDEO", str(path), "no video stream", "pictures", "leave it out"))
+    raise MediaError(
+        Problem("MED-NO-VIDEO", where=str(path), found="no video stream", expected="pictures", hint="leave it out")
+    )
 
 
 def _scan(container: Any, video: Any, sound: Any) -> _Scan:
@@ -314,22 +330,38 @@ def _audio_info(sound: Any, scan: _Scan, start_s: float) -> AudioInfo | None:
 def _check_size(path: Path, width: int, height: int, max_side_px: int) -> None:
     if not (0 < width <= max_side_px and 0 < height <= max_side_px):
         found, expected = f"{width} x {height} pixels", f"sides from 1 to {max_side_px}"
-        raise MediaError(Problem("MED-SIZE", str(path), found, expected, "copy it again or scale it down"))
+        raise MediaError(
+            Problem("MED-SIZE", where=str(path), found=found, expected=expected, hint="copy it again or scale it down")
+        )
 
 
 def _check_complete(path: Path, container: Any, stream: Any, scan: _Scan) -> None:
     """Compare with the header. Truncated files decode short without any error of their own."""
-    mend = "the file is cut off: copy or download it again"
+    hint = "the file is cut off: copy or download it again"
     found = len(scan.frames) + scan.discarded
     if "mp4" in container.format.name and stream.frames and found < stream.frames:
-        raise MediaError(Problem("MED-SHORT", str(path), f"{found} frames", f"{stream.frames}, says its header", mend))
+        raise MediaError(
+            Problem(
+                "MED-SHORT",
+                where=str(path),
+                found=f"{found} frames",
+                expected=f"{stream.frames}, says its header",
+                hint=hint,
+            )
+        )
     stated_s = (container.duration or 0) / 1e6
     if container.format.name == "avi":  # FFmpeg guesses a cut file's duration anew, but not its header's count
         stated_s = max(stated_s, float(stream.frames * stream.time_base))
     # 1 s of slack: headers round, and the last packet may have no duration
     if scan.stop_s < stated_s - max(1.0, 0.02 * stated_s):
         raise MediaError(
-            Problem("MED-SHORT", str(path), f"{scan.stop_s:.2f} s", f"{stated_s:.2f} s, says its header", mend)
+            Problem(
+                "MED-SHORT",
+                where=str(path),
+                found=f"{scan.stop_s:.2f} s",
+                expected=f"{stated_s:.2f} s, says its header",
+                hint=hint,
+            )
         )
 
 
@@ -338,7 +370,15 @@ def _upright(path: Path) -> tuple[int, int, int]:
     with open_media(path) as container:
         frame = next(container.decode(_pictures(path, container)), None)
         if frame is None:
-            raise MediaError(Problem("MED-SHORT", str(path), "no frame decodes", "at least one", "copy it again"))
+            raise MediaError(
+                Problem(
+                    "MED-SHORT",
+                    where=str(path),
+                    found="no frame decodes",
+                    expected="at least one",
+                    hint="copy it again",
+                )
+            )
         rotation = round(frame.rotation / 90) * 90 % 360
         width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
     return rotation, width, height

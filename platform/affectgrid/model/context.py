@@ -59,10 +59,10 @@ class RegionContext(nn.Module):
             raise ConfigError(
                 Problem(
                     "CFG-CONTEXT",
-                    "prompt.context_tokens",
-                    f"{num_tokens} context tokens before a text of {longest}",
-                    f"at most {words.max_tokens} tokens together: the text encoder reads no more",
-                    "lower prompt.context_tokens or shorten the texts of the prompt file",
+                    where="prompt.context_tokens",
+                    found=f"{num_tokens} context tokens before a text of {longest}",
+                    expected=f"at most {words.max_tokens} tokens together: the text encoder reads no more",
+                    hint="lower prompt.context_tokens or shorten the texts of the prompt file",
                 )
             )
         size = (num_tokens, width) if shared else (num_regions, num_tokens, width)

@@ -16,7 +16,7 @@ from affectgrid.model.context import RegionContext
 
 INITIAL_SCALE = 1 / 0.07  # CLIP's initial inverse temperature
 MAX_SCALE = 100.0  # and its clamp (Radford et al., ICML 2021)
-SMALLEST_NORM = 1e-6
+MIN_NORM = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,4 +147,4 @@ class PromptHead(nn.Module):
         extended = pad(states, (0, 1), value=1.0)
         dots = extended @ (normalize(texts, dim=-1) @ weight).T
         squared_norms = (extended @ (weight.T @ weight) * extended).sum(-1, keepdim=True)
-        return dots * squared_norms.clamp(min=SMALLEST_NORM**2).rsqrt()
+        return dots * squared_norms.clamp(min=MIN_NORM**2).rsqrt()

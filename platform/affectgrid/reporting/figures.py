@@ -36,7 +36,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 SHADES = mpl.colors.LinearSegmentedColormap.from_list("shades", ["#c9dcef", "#08306b"])
-_MOST_POINTS = 20_000  # more only blacken the plane
+_MAX_POINTS = 20_000  # more only blacken the plane
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _draw_agreement(axes: Any, true: Array, predicted: Array, title: str) -> Non
 
 
 def _sample(rows: Array) -> Array:
-    """At most `_MOST_POINTS` rows, evenly over all of them, so that the same data always give the same picture."""
-    if len(rows) <= _MOST_POINTS:
+    """At most `_MAX_POINTS` rows, evenly over all of them, so that the same data always give the same picture."""
+    if len(rows) <= _MAX_POINTS:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, _MOST_POINTS).astype(np.int64)]
+    return rows[np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(np.int64)]

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from affectgrid.reporting.figures import ACCENT, BLUE, GREY, SHADES, STYLE, Array, blank
 
 _COLUMNS = 4
-_FEWEST_NEAR = 2.0  # points, by their weight, that a shaded place must rest on
-_MOST_SHOWN = 12  # parameters
+_MIN_NEAR = 2.0  # points, by their weight, that a shaded place must rest on
+_MAX_SHOWN = 12  # parameters
 
 
 class Weighed(Protocol):
@@ -42,7 +42,7 @@ class Points(Protocol):
 
 def importances(parameters: Sequence[Weighed]) -> Figure:
     """A bar for each parameter, the most important on top; the mark is what shuffled scores stay below."""
-    shown = parameters[:_MOST_SHOWN]
+    shown = parameters[:_MAX_SHOWN]
     total = sum(one.value for one in parameters) or 1.0
     with mpl.rc_context(STYLE):
         figure = blank(4.2, 0.22 * len(shown) + 0.7)
@@ -59,7 +59,7 @@ def importances(parameters: Sequence[Weighed]) -> Figure:
 
 def slices(parameters: Sequence[Points]) -> Figure:
     """P against every parameter, one panel each; all panels have one scale of P."""
-    shown = parameters[:_MOST_SHOWN]
+    shown = parameters[:_MAX_SHOWN]
     num_rows = -(-len(shown) // _COLUMNS)
     with mpl.rc_context(STYLE):
         figure = blank(7.2, 1.7 * num_rows)
@@ -100,7 +100,7 @@ def _local_mean(ticks: Array, logs: Array, scores: Array) -> Array:
     width = (ticks[-1] - ticks[0]) / 10 or 1.0
     weights = np.exp(-0.5 * ((ticks[:, None] - logs) / width) ** 2)
     total = weights.sum(1)
-    return np.where(total >= _FEWEST_NEAR, (weights @ scores) / np.maximum(total, 1e-12), np.nan)
+    return np.where(total >= _MIN_NEAR, (weights @ scores) / np.maximum(total, 1e-12), np.nan)
 
 
 def _draw_slice(axes: Any, one: Points) -> None:

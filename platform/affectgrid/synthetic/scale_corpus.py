@@ -25,7 +25,7 @@ from affectgrid.settings import Settings
 from affectgrid.synthetic.rendered.paths import slow_signal
 
 ENCODER = "synthetic"  # what the files, and every report, name as their encoder
-SHORTEST, LONGEST = 73, 47_435  # frames of Aff-Wild2's shortest and longest track
+MIN_FRAMES, MAX_FRAMES = 73, 47_435  # frames of Aff-Wild2's shortest and longest track
 _VERSION = 1
 _FRAMES = {"train": 1_684_000, "validation": 383_000}
 _TRACKS = {"train": 356, "validation": 76}
@@ -73,16 +73,16 @@ def track_lengths(split: str, config: ScaleConfig) -> NDArray[np.int64]:
     """Frames of every track of a split, ascending: log-normal, cut at Aff-Wild2's ends, with its number of frames."""
     shrink = math.sqrt(config.scale)
     count = max(2, round(_TRACKS[split] * shrink))
-    total = max(count * SHORTEST, round(_FRAMES[split] * config.scale))
-    longest = max(SHORTEST, min(round(LONGEST * shrink), total // 3))
+    total = max(count * MIN_FRAMES, round(_FRAMES[split] * config.scale))
+    longest = max(MIN_FRAMES, min(round(MAX_FRAMES * shrink), total // 3))
     spread = np.exp(_LENGTH_SPREAD * ndtri((np.arange(count) + 0.5) / count))
 
     def lengths(median: float) -> NDArray[np.int64]:
-        drawn = np.clip(np.round(median * spread), SHORTEST, longest).astype(np.int64)
-        drawn[0], drawn[-1] = SHORTEST, longest
+        drawn = np.clip(np.round(median * spread), MIN_FRAMES, longest).astype(np.int64)
+        drawn[0], drawn[-1] = MIN_FRAMES, longest
         return drawn
 
-    low, high = 1.0, float(LONGEST)
+    low, high = 1.0, float(MAX_FRAMES)
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if lengths(middle).sum() < total else (low, middle)

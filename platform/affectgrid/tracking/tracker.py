@@ -29,7 +29,7 @@ _KEY = "affectgrid.key"
 _PARENT = "mlflow.parentRunId"
 _RETRY_AFTER_S = 20.0  # between two attempts to reach a server that has gone away
 _BATCH = 100  # parameters, or tags, that one request may carry; ten times as many things in all
-_LONGEST_PARAM = 6000
+_MAX_PARAM_LENGTH = 6000
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its default keeps a training waiting for minutes
@@ -114,7 +114,7 @@ class RunLog:
 
     def _params(self, values: Mapping[str, object], *, first: bool) -> None:
         """`first`: the run has none yet, and need not be asked."""
-        texts = {name: str(value)[:_LONGEST_PARAM] for name, value in values.items()}
+        texts = {name: str(value)[:_MAX_PARAM_LENGTH] for name, value in values.items()}
         self._log({"op": "params", "values": texts, "first": first})
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -259,9 +259,15 @@ def _experiment(uri: str, name: str, artifacts: Path | None) -> str:
     if found is None:
         return str(client.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None))
     if found.lifecycle_stage != "active":
-        mend = f"mlflow experiments restore --experiment-id {found.experiment_id}, or use another name"
+        hint = f"mlflow experiments restore --experiment-id {found.experiment_id}, or use another name"
         raise TrackingError(
-            Problem("TRK-DELETED", uri, f"experiment {name!r} was deleted", "an active experiment", mend)
+            Problem(
+                "TRK-DELETED",
+                where=uri,
+                found=f"experiment {name!r} was deleted",
+                expected="an active experiment",
+                hint=hint,
+            )
         )
     return str(found.experiment_id)
 
@@ -355,18 +361,28 @@ def _knock(uri: str) -> None:
     finally:
         connection.close()
     if status == http.HTTPStatus.FORBIDDEN:
-        mend = f"start it with --allowed-hosts {parts.hostname}"
-        raise TrackingError(Problem("TRK-FORBIDDEN", uri, "the server refuses its own host name (403)", "200", mend))
+        hint = f"start it with --allowed-hosts {parts.hostname}"
+        raise TrackingError(
+            Problem(
+                "TRK-FORBIDDEN",
+                where=uri,
+                found="the server refuses its own host name (403)",
+                expected="200",
+                hint=hint,
+            )
+        )
 
 
 def _unreachable(uri: str, found: str) -> TrackingError:
     port = urlsplit(uri).port or 5000 if _is_server(uri) else 5000
-    mend = (
+    hint = (
         f"start it with `mlflow server --port {port}`, or unset MLFLOW_TRACKING_URI to log to a local file"
         if _is_server(uri)
         else "give the path of a database that can be written, as sqlite:////absolute/path/mlflow.db"
     )
-    return TrackingError(Problem("TRK-UNREACHABLE", uri, found, "an MLflow store that answers", mend))
+    return TrackingError(
+        Problem("TRK-UNREACHABLE", where=uri, found=found, expected="an MLflow store that answers", hint=hint)
+    )
 
 
 def _absolute(uri: str) -> str:

@@ -45,7 +45,15 @@ def _bank(config: TrainConfig, prompts: EncodedPrompts) -> PromptBank | None:
         return PromptBank.build(prompts.texts_features, prompt.mode, config.seed)
     if prompts.words is None:
         found, expected = f"{prompts.name} came without the text encoder", "the encoder beside it for mode 'context'"
-        raise ConfigError(Problem("CFG-CONTEXT", "prompt.mode", found, expected, "give `prepare` the mode context"))
+        raise ConfigError(
+            Problem(
+                "CFG-CONTEXT",
+                where="prompt.mode",
+                found=found,
+                expected=expected,
+                hint="give `prepare` the mode context",
+            )
+        )
     return PromptBank.from_context(
         RegionContext(prompts.words, prompt.context_tokens, shared=prompt.context_shared, seed=config.seed)
     )

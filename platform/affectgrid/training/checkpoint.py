@@ -88,7 +88,11 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise TrainingError(
             Problem(
-                "CKPT-WRITE", str(folder), str(error), "room and leave to write", "free space or choose another storage"
+                "CKPT-WRITE",
+                where=str(folder),
+                found=str(error),
+                expected="room and leave to write",
+                hint="free space or choose another storage",
             )
         ) from error
     return folder
@@ -116,7 +120,11 @@ def load_checkpoint(folder: Path) -> TrainingState:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
             Problem(
-                "CKPT-TORN", str(folder), str(error), "a whole checkpoint", "use an earlier one, or remove the folder"
+                "CKPT-TORN",
+                where=str(folder),
+                found=str(error),
+                expected="a whole checkpoint",
+                hint="use an earlier one, or remove the folder",
             )
         ) from error
 

@@ -54,6 +54,8 @@ class PreparedData:
         """The prompts that a configuration names. Raises ConfigError (CFG-PROMPT) where they were not encoded."""
         name = config.prompt.file
         if name not in self.prompts:
-            found, mend = f"{name!r}, which is not encoded", nearest(name, self.prompts)
-            raise ConfigError(Problem("CFG-PROMPT", "prompt.file", found, "an encoded prompt file", mend))
+            found, hint = f"{name!r}, which is not encoded", nearest(name, self.prompts)
+            raise ConfigError(
+                Problem("CFG-PROMPT", where="prompt.file", found=found, expected="an encoded prompt file", hint=hint)
+            )
         return self.prompts[name]

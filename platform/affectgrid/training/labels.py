@@ -51,8 +51,10 @@ def require_labels(*splits: Split) -> None:
     for split in splits:
         if not split.labelled.any():
             found = f"no labelled frame in {split.num_tracks} track(s)"
-            mend = "look at the annotations with validate; -5 marks a frame as not labelled"
-            raise TrainingError(Problem("TRAIN-LABELS", f"split {split.name}", found, "at least one", mend))
+            hint = "look at the annotations with validate; -5 marks a frame as not labelled"
+            raise TrainingError(
+                Problem("TRAIN-LABELS", where=f"split {split.name}", found=found, expected="at least one", hint=hint)
+            )
 
 
 def smooth_over_time(

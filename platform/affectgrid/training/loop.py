@@ -277,10 +277,10 @@ class _Run:
             raise TrainingError(
                 Problem(
                     "TRAIN-CHANGED",
-                    "resume",
-                    f"a checkpoint of run {state.identity}, but configuration and data make run {self.identity}",
-                    "the configuration, prompts and data that the run began with",
-                    "use another name, or restore what changed",
+                    where="resume",
+                    found=f"a checkpoint of run {state.identity}, but configuration and data make run {self.identity}",
+                    expected="the configuration, prompts and data that the run began with",
+                    hint="use another name, or restore what changed",
                 )
             )
         self.model.load_state_dict(state.weights)
@@ -298,7 +298,9 @@ class _Run:
         return FitResult(self.model.eval(), tuple(self.history), best_epoch(self.history))
 
     def _diverged(self, found: str) -> TrainingError:
-        mend = (
+        hint = (
             f"lower optim.lr ({self.config.optim.lr:g}) or optim.clip_norm, or look for infinite features with validate"
         )
-        return TrainingError(Problem("TRAIN-NAN", f"epoch {self.epoch + 1}", found, "a finite number", mend))
+        return TrainingError(
+            Problem("TRAIN-NAN", where=f"epoch {self.epoch + 1}", found=found, expected="a finite number", hint=hint)
+        )

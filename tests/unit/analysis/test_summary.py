@@ -91,7 +91,7 @@ def test_arms_have_mean_and_standard_deviation_of_a_sample(tmp_path: Path):
     assert (rows[1]["seeds"], rows[1]["P"]) == ("1", "0.300")  # the one that failed is not a seed
 
 
-TWO = (Goal(maximise="val/p_best"), Goal(minimise="parameters"))
+TWO = (Goal(maximize="val/p_best"), Goal(minimize="parameters"))
 
 
 def test_a_front_is_kept_shown_and_drawn(tmp_path: Path):

@@ -90,7 +90,7 @@ def test_videos_are_judged(root):
 def test_a_video_that_cannot_be_read_does_not_hide_the_others(root):
     def probe(path):
         if path.stem == "a":
-            raise MediaError(Problem("MED-SHORT", str(path), "x", "y", "z"))
+            raise MediaError(Problem("MED-SHORT", where=str(path), found="x", expected="y", hint="z"))
         return info(50)
 
     assert run(root, probe=probe) == [("MED-SHORT", "error"), ("VAL-COUNT", "error")]

@@ -425,7 +425,7 @@ def test_whisper_hears_thirty_seconds_at_most(whisper_directory: Path):
 
 def test_auto_leaves_small_models_alone_and_takes_the_half_type_for_large_ones(monkeypatch, visual: VisualEncoder):
     assert load_visual("tiny", precision="auto", half="bf16").precision == "fp32"
-    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
     rounded = load_visual("tiny", precision="auto", half="bf16")
     assert rounded.precision == "bf16"
     assert rounded.digest == load_visual("tiny", precision="bf16").digest != visual.digest
@@ -434,8 +434,8 @@ def test_auto_leaves_small_models_alone_and_takes_the_half_type_for_large_ones(m
 @pytest.mark.parametrize("load", [load_visual, load_audio])
 def test_a_model_that_rounding_harms_stays_in_fp32_or_is_refused(load, monkeypatch, caplog):
     before = load("tiny")
-    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
-    monkeypatch.setattr(precision_module, "LEAST_COSINE", 0.99999999)
+    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
+    monkeypatch.setattr(precision_module, "MIN_COSINE", 0.99999999)
     with caplog.at_level("WARNING"):
         kept = load("tiny", precision="auto", half="bf16")
     assert "stays in fp32" in caplog.text
@@ -506,7 +506,7 @@ class Paced(torch.nn.Linear):
     [(0.05, 0.0, None, "bf16"), (0.0, 0.05, None, "fp32"), (0.0, 0.05, "bf16", "bf16")],
 )
 def test_auto_takes_half_only_where_it_is_faster(full_s, half_s, half, expected, monkeypatch):
-    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
     monkeypatch.setattr(precision_module, "native_half", lambda device: "bf16")
     model = Paced({torch.float32: full_s, torch.bfloat16: half_s})
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -518,7 +518,7 @@ def test_auto_takes_half_only_where_it_is_faster(full_s, half_s, half, expected,
 
 
 def test_what_is_stored_stays_as_it_was_settled(monkeypatch):
-    monkeypatch.setattr(precision_module, "WORTH_ROUNDING", 1)
+    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
     rounded = load_visual("tiny", precision="bf16")
     again = load_visual("tiny", precision="auto", half="fp32", stored=lambda digest: digest == rounded.digest)
     assert (again.precision, again.digest) == ("bf16", rounded.digest)

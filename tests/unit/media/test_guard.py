@@ -61,7 +61,7 @@ def test_our_errors_come_back_as_they_are_and_the_child_lives_on(guard):
     child = guard.call("guarded_functions:pid")
     with pytest.raises(ConfigError) as caught:
         guard.call("guarded_functions:refuse")
-    assert caught.value.problems == (Problem("X-1", "here", "a", "b", "c"),)
+    assert caught.value.problems == (Problem("X-1", where="here", found="a", expected="b", hint="c"),)
     with pytest.raises(MediaError, match=r"MED-FAILED a\.mp4: TypeError"):
         guard.call("guarded_functions:stumble", "a.mp4")
     with pytest.raises(MediaError, match=r"MED-FAILED.*IndexError"):

@@ -162,7 +162,7 @@ def test_frames_in_between_are_not_converted_and_pieces_need_no_second_seek(tmp_
     to_rgb, decode = module._to_rgb, module._decode
     monkeypatch.setattr(module, "_to_rgb", lambda *a: converted.append(1) or to_rgb(*a))
     monkeypatch.setattr(module, "_decode", lambda *a: opened.append(1) or decode(*a))
-    monkeypatch.setattr(module, "_WORTH_A_SEEK", 8)
+    monkeypatch.setattr(module, "_MIN_FRAMES_TO_SEEK", 8)
     with FrameReader(path, info) as reader:
         assert [i for piece in ([0, 5, 10], [15, 20], [21]) for i, _, _ in reader.read(piece)] == [1, 6, 11, 16, 21, 22]
         assert (len(converted), len(opened)) == (6, 1)

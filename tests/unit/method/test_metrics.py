@@ -23,7 +23,7 @@ def series(num_frames: int = 60, seed: int = 0) -> tuple[torch.Tensor, torch.Ten
     return prediction, target, torch.rand(num_frames, generator=generator) < 0.8
 
 
-def naive_ccc(x: np.ndarray, y: np.ndarray) -> float:
+def reference_ccc(x: np.ndarray, y: np.ndarray) -> float:
     covariance = np.mean((x - x.mean()) * (y - y.mean()))
     return float(2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
 
@@ -64,7 +64,7 @@ def test_ccc_equals_the_oracles(values):
     assume(x.std() > 1e-3)
     assume(y.std() > 1e-3)
     ours = float(ccc(torch.tensor(x), torch.tensor(y)))
-    assert ours == pytest.approx(naive_ccc(x, y), abs=1e-9)
+    assert ours == pytest.approx(reference_ccc(x, y), abs=1e-9)
     assert ours == pytest.approx(float(audmetric.concordance_cc(y, x)), abs=1e-6)
     # torchmetrics divides its moments by n - 1, but not the squared difference of the means: equal without the latter
     x, y = torch.tensor(x - x.mean()), torch.tensor(y - y.mean())
@@ -89,7 +89,7 @@ def test_ccc_is_symmetric_and_bounded(values):
 def test_a_small_variance_far_from_zero_survives_the_raw_sums():
     x = 0.9 + 1e-4 * torch.linspace(-1, 1, 1000, dtype=torch.float64)
     y = x + 5e-5
-    assert float(ccc(x, y)) == pytest.approx(naive_ccc(x.numpy(), y.numpy()), abs=1e-7)
+    assert float(ccc(x, y)) == pytest.approx(reference_ccc(x.numpy(), y.numpy()), abs=1e-7)
 
 
 def test_frames_under_the_mask_are_never_read():
@@ -192,7 +192,7 @@ def test_bootstrap_equals_a_loop_over_concatenated_tracks():
     for row in picks.tolist():
         prediction = torch.cat([data[k][0][data[k][2]] for k in row]).double().numpy()
         target = torch.cat([data[k][1][data[k][2]] for k in row]).double().numpy()
-        naive.append(np.mean([naive_ccc(prediction[:, d], target[:, d]) for d in (0, 1)]))
+        naive.append(np.mean([reference_ccc(prediction[:, d], target[:, d]) for d in (0, 1)]))
     interval = bootstrap_ccc(data, num_resamples=50, seed=3, confidence=0.8).p
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(naive, [0.1, 0.9])))
 

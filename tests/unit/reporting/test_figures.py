@@ -48,7 +48,7 @@ def test_borders_lie_half_way_between_the_centres():
 
 
 def test_more_points_than_a_picture_can_show_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(figures, "_MOST_POINTS", 10)
+    monkeypatch.setattr(figures, "_MAX_POINTS", 10)
     predicted, true, _ = some_points()
     figure = figures.plane(predicted, true, np.ones(NUM_FRAMES, bool), ((0.0, 0.0), (0.5, 0.5)))
     assert len(figure.axes[0].collections[-1].get_offsets()) == 10

@@ -49,7 +49,7 @@ def test_settings_carry_their_names_words_and_bounds():
 @pytest.mark.parametrize(
     "content",
     [
-        {"space": LR, "time_budget": "1h 30min", "objective": [{"maximise": "val/p_best"}, {"minimise": "latency_ms"}]},
+        {"space": LR, "time_budget": "1h 30min", "objective": [{"maximize": "val/p_best"}, {"minimize": "latency_ms"}]},
         {"space": {"prompt.mode": {"choice": ["none", "fixed"]}, "prompt.weight": {"float": [0, 1]}}, "time_budget": 9},
         {"space": {"model.streams": {"choice": [["visual"], ["visual", "audio"]]}}, "sampler": "grid"},
         {"arms": [{"name": "a", "set": {"optim.epochs": 3}}], "seeds": [0, 1], "base": {"optim.lr": 1e-3}},
@@ -77,7 +77,7 @@ def test_both_accept(validator: Any, content: dict[str, Any]):
         {"space": LR, "points": [{"optim.lr": "fast"}]},
         {"space": LR, "sampler": "tpee"},
         {"space": LR, "time_budget": "2 hours"},
-        {"space": LR, "objective": [{"maximise": "parameters"}]},
+        {"space": LR, "objective": [{"maximize": "parameters"}]},
         {"space": LR, "arms": [{"name": "a"}]},
         {"arms": [{"name": "a", "set": {"optim.epoch": 3}}]},
         {"spaec": LR},

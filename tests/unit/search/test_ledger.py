@@ -59,13 +59,13 @@ def test_an_interrupted_trial_goes_on_as_itself(tmp_path: Path):
         ask(ledger)
         number, values = ask(ledger)
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
-        orphans = ledger.orphans()
-        assert [orphan.number for orphan in orphans] == [0, number]
-        assert propose(orphans[1], space=SPACE) == values
-        for orphan in orphans:
+        interrupted_trials = ledger.interrupted_trials()
+        assert [orphan.number for orphan in interrupted_trials] == [0, number]
+        assert propose(interrupted_trials[1], space=SPACE) == values
+        for orphan in interrupted_trials:
             ledger.finish(record(orphan.number))
         assert states(ledger) == [TrialState.COMPLETE] * 2
-        assert ledger.orphans() == []
+        assert ledger.interrupted_trials() == []
 
 
 def test_a_kill_between_file_and_database_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -78,7 +78,7 @@ def test_a_kill_between_file_and_database_loses_nothing(tmp_path: Path, monkeypa
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
         assert states(ledger) == [TrialState.COMPLETE]
         assert ledger.study.best_value == 0.75
-        assert ledger.orphans() == []
+        assert ledger.interrupted_trials() == []
 
 
 def test_a_kill_while_the_database_is_made_starts_afresh(tmp_path: Path):
@@ -212,7 +212,7 @@ def test_a_budget_that_was_spent_stays_spent(tmp_path: Path):
 
 
 def test_several_objectives_reach_the_database(tmp_path: Path):
-    space = timed(objective=[{"maximise": "val/p_best"}, {"minimise": "parameters"}, {"minimise": "latency_ms"}])
+    space = timed(objective=[{"maximize": "val/p_best"}, {"minimize": "parameters"}, {"minimize": "latency_ms"}])
     with open_ledger(tmp_path, space, data="d") as ledger:
         costs = {"parameters": 12.0, "latency_ms": 0.5}
         ledger.finish(record(ask(ledger)[0], 0.25, costs=costs))

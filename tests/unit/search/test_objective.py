@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from affectgrid.search.space.objective import Goal, pareto_front
 
-P, SIZE, TIME = Goal(maximise="val/p_best"), Goal(minimise="parameters"), Goal(minimise="latency_ms")
+P, SIZE, TIME = Goal(maximize="val/p_best"), Goal(minimize="parameters"), Goal(minimize="latency_ms")
 
 
 def test_a_front_worked_by_hand():
@@ -34,7 +34,7 @@ def test_nothing_on_the_front_is_beaten_and_everything_else_is(values: list[tupl
         assert (position not in kept) == any(beats(other, row) for other in values)
 
 
-@pytest.mark.parametrize("goal", [{}, {"maximise": "val/p_best", "minimise": "parameters"}])
+@pytest.mark.parametrize("goal", [{}, {"maximize": "val/p_best", "minimize": "parameters"}])
 def test_a_goal_has_one_direction(goal: dict[str, str]):
-    with pytest.raises(ValueError, match="either maximise or minimise"):
+    with pytest.raises(ValueError, match="either maximize or minimize"):
         Goal.model_validate(goal)

@@ -47,10 +47,10 @@ def bowl(values: dict[str, Any]) -> float:
 
 
 def run(
-    space: SearchSpace, num_trials: int, objective: Objective, *, lessons: list[Any] | None = None
+    space: SearchSpace, num_trials: int, objective: Objective, *, prior_trials: list[Any] | None = None
 ) -> list[dict[str, Any]]:
     study = optuna.create_study(
-        sampler=make_sampler(space, num_asked=0, lessons=lessons or []),
+        sampler=make_sampler(space, num_asked=0, prior_trials=prior_trials or []),
         directions=[goal.direction for goal in space.objective],
     )
     for values in first_proposals(space):
@@ -98,7 +98,7 @@ def test_a_sampler_that_learns_ends_near_the_best(sampler: str, num_trials: int)
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 def test_several_objectives_are_searched(sampler: str):
-    two = [{"maximise": "val/p_best"}, {"minimise": "parameters"}]
+    two = [{"maximize": "val/p_best"}, {"minimize": "parameters"}]
     space = plane(sampler, objective=two, trials=16)
     proposals = run(space, 8, lambda values: (bowl(values), values["model.dropout"]))
     assert len({proposal["model.dropout"] for proposal in proposals}) == 8
@@ -111,15 +111,17 @@ def test_lessons_of_an_older_study_are_used_and_stay_out_of_this_one(sampler: st
     space, draw = plane(sampler, trials=12), random.Random(1)
     old = [{"optim.lr": 1e-3, "model.dropout": draw.uniform(0, 0.5)} for _ in range(30)]
     kinds = {name: distribution(dimension) for name, dimension in space.space.items()}
-    lessons = [
+    prior_trials = [
         optuna.trial.create_trial(value=bowl(values), params=encoded(values), distributions=kinds) for values in old
     ]
     # Trials 1 to 3 come after the default: without lessons they are drawn at random.
-    taught, untaught = run(space, 4, bowl, lessons=lessons)[1:], run(space, 4, bowl)[1:]
+    taught, untaught = run(space, 4, bowl, prior_trials=prior_trials)[1:], run(space, 4, bowl)[1:]
     assert taught != untaught
     error = sum(abs(proposal["model.dropout"] - 0.4) for proposal in taught)
     assert error < sum(abs(proposal["model.dropout"] - 0.4) for proposal in untaught)
-    study = optuna.create_study(sampler=make_sampler(space, num_asked=0, lessons=lessons), direction="maximize")
+    study = optuna.create_study(
+        sampler=make_sampler(space, num_asked=0, prior_trials=prior_trials), direction="maximize"
+    )
     trial = study.ask()
     propose(trial, space=space)
     study.tell(trial, -1.0)

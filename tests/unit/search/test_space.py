@@ -20,7 +20,7 @@ SIGMA = {"float": [0.2, 1.0], "log": True}
 LR = {"optim.lr": {"float": [1e-4, 1e-2]}}
 MODE = {"choice": ["ensemble", "fixed", "none"]}
 WEIGHT = {"prompt.weight": {"float": [0, 1], "when": "prompt.mode != none"}}
-TWO = [{"maximise": "val/p_best"}, {"minimise": "parameters"}]
+TWO = [{"maximize": "val/p_best"}, {"minimize": "parameters"}]
 
 
 def space_of(dimensions: dict[str, Any], **others: Any) -> SearchSpace:
@@ -221,11 +221,11 @@ def test_a_condition_that_cannot_be_read_says_what_can(text: str):
         ),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "points": [{"optim.lr": 0.1}]}, "SPACE-POINT", "not searched"),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "objective": "val/f1"}, "SPACE-VALUE", "val/p_best"),
-        ({"space": LR, "objective": [{"maximise": "val/p_best"}, {"minimise": "params"}]}, "SPACE-VALUE", "parameters"),
-        ({"space": LR, "objective": [{"maximize": "val/p_best"}]}, "SPACE-KEY", "did you mean 'maximise'"),
-        ({"space": LR, "objective": [{"minimise": "val/p_best"}]}, "SPACE-VALUE", "'parameters'"),
-        ({"space": LR, "objective": [{"minimise": "parameters"}]}, "SPACE-VALUE", "val/p_best once"),
-        ({"space": LR, "objective": [{}]}, "SPACE-VALUE", "either maximise or minimise"),
+        ({"space": LR, "objective": [{"maximize": "val/p_best"}, {"minimize": "params"}]}, "SPACE-VALUE", "parameters"),
+        ({"space": LR, "objective": [{"maximise": "val/p_best"}]}, "SPACE-KEY", "did you mean 'maximize'"),
+        ({"space": LR, "objective": [{"minimize": "val/p_best"}]}, "SPACE-VALUE", "'parameters'"),
+        ({"space": LR, "objective": [{"minimize": "parameters"}]}, "SPACE-VALUE", "val/p_best once"),
+        ({"space": LR, "objective": [{}]}, "SPACE-VALUE", "either maximize or minimize"),
         ({"space": LR, "objective": []}, "SPACE-VALUE", "at least 1"),
         ({"space": LR, "sampler": "tpee"}, "SPACE-VALUE", "did you mean 'tpe'"),
         ({"space": LR, "pruner": "meadian"}, "SPACE-VALUE", "did you mean 'median'"),

@@ -15,7 +15,7 @@ from affectgrid.search.study.journal import open_journal
 from affectgrid.search.study.ledger import open_ledger
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.search.study.sampling import propose
-from affectgrid.search.study.warm_start import WARM_START, find_study, read_lessons
+from affectgrid.search.study.warm_start import WARM_START, find_study, read_prior_trials
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}
 MODE = {"prompt.mode": {"choice": ["ensemble", "none"]}}
@@ -39,16 +39,16 @@ def make_old(folder: Path, params: list[dict[str, Any]], space: SearchSpace | No
 def test_values_that_fit_are_taken_and_the_others_counted_by_reason(tmp_path: Path):
     wide = space_of({"optim.lr": {"float": [1e-5, 1.0], "log": True}}, "old", constants={"optim.epochs": 3})
     old = make_old(tmp_path, [{"optim.lr": value} for value in (1e-3, 1e-5, 0.5, 2e-3)], wide)
-    lessons = read_lessons(old, space_of(LR | MODE | WEIGHT), data="other")
+    prior_trials = read_prior_trials(old, space_of(LR | MODE | WEIGHT), data="other")
     # What was fixed there and is searched here counts with its value of then: the defaults.
     fixed = {"prompt.mode": "ensemble", "prompt.weight": 0.5}
-    assert [trial.params for trial in lessons.trials] == [{"optim.lr": 1e-3} | fixed, {"optim.lr": 2e-3} | fixed]
-    assert [trial.value for trial in lessons.trials] == [0.0, pytest.approx(0.3)]
-    assert [trial.user_attrs[WARM_START] for trial in lessons.trials] == [
+    assert [trial.params for trial in prior_trials.trials] == [{"optim.lr": 1e-3} | fixed, {"optim.lr": 2e-3} | fixed]
+    assert [trial.value for trial in prior_trials.trials] == [0.0, pytest.approx(0.3)]
+    assert [trial.user_attrs[WARM_START] for trial in prior_trials.trials] == [
         {"study": "old", "number": 0},
         {"study": "old", "number": 3},
     ]
-    assert lessons.describe() == (
+    assert prior_trials.describe() == (
         "warm start from old: 2 of 4 trials fit; 2 do not (optim.lr is outside the space: 2)."
         " Not the same there: optim.epochs, the data"
     )
@@ -57,20 +57,26 @@ def test_values_that_fit_are_taken_and_the_others_counted_by_reason(tmp_path: Pa
 def test_conditions_of_this_space_decide_what_a_lesson_holds(tmp_path: Path):
     params = [{"optim.lr": 1e-3, "prompt.mode": "none"}, {"optim.lr": 1e-3, "prompt.mode": "ensemble"}]
     old = make_old(tmp_path, params, space_of(LR | MODE, "old"))
-    lessons = read_lessons(old, space_of(MODE | WEIGHT), data="d")
-    assert [sorted(trial.params) for trial in lessons.trials] == [["prompt.mode"], ["prompt.mode", "prompt.weight"]]
+    prior_trials = read_prior_trials(old, space_of(MODE | WEIGHT), data="d")
+    assert [sorted(trial.params) for trial in prior_trials.trials] == [
+        ["prompt.mode"],
+        ["prompt.mode", "prompt.weight"],
+    ]
 
 
 def test_only_complete_trials_with_every_objective_teach(tmp_path: Path):
-    two = [{"maximise": "val/p_best"}, {"minimise": "parameters"}]
+    two = [{"maximize": "val/p_best"}, {"minimize": "parameters"}]
     old = make_old(tmp_path, [{"optim.lr": 1e-3}, {"optim.lr": 2e-3}])
-    assert len(read_lessons(old, space_of(LR), data="d").trials) == 2
-    said = read_lessons(old, space_of(LR, objective=two), data="d").describe()
+    assert len(read_prior_trials(old, space_of(LR), data="d").trials) == 2
+    said = read_prior_trials(old, space_of(LR, objective=two), data="d").describe()
     assert "0 of 2 trials fit; 2 do not (an objective was not measured there: 2)" in said
     make_old(tmp_path / "b", [{"optim.lr": 1e-3}], costs={"parameters": 7.0})
-    assert read_lessons(tmp_path / "b" / "old", space_of(LR, objective=two), data="d").trials[0].values == [0.0, 7.0]
+    assert read_prior_trials(tmp_path / "b" / "old", space_of(LR, objective=two), data="d").trials[0].values == [
+        0.0,
+        7.0,
+    ]
     make_old(tmp_path / "c", [{"optim.lr": 1e-3}], state="pruned")
-    assert read_lessons(tmp_path / "c" / "old", space_of(LR), data="d").trials == []
+    assert read_prior_trials(tmp_path / "c" / "old", space_of(LR), data="d").trials == []
 
 
 def test_lessons_are_kept_once_and_never_count(tmp_path: Path):
@@ -78,10 +84,10 @@ def test_lessons_are_kept_once_and_never_count(tmp_path: Path):
     space = space_of(LR)
     for _ in range(2):  # the same command twice
         with open_ledger(tmp_path / "new", space, data="d") as ledger:
-            ledger.learn(read_lessons(old, space, data="d"))
-            assert len(ledger.lessons) == 2
+            ledger.learn(read_prior_trials(old, space, data="d"))
+            assert len(ledger.prior_trials) == 2
     with open_ledger(tmp_path / "new", space, data="d") as ledger:  # and one without it
-        assert len(ledger.lessons) == 2
+        assert len(ledger.prior_trials) == 2
         assert (ledger.num_asked, ledger.num_left, ledger.records) == (0, 4, {})
         trial = ledger.study.ask()
         propose(trial, space=space)
@@ -103,7 +109,7 @@ def test_lessons_are_kept_once_and_never_count(tmp_path: Path):
 def test_what_cannot_learn_says_so(tmp_path: Path, space: SearchSpace):
     old = make_old(tmp_path, [{"optim.lr": 1e-3}])
     with pytest.raises(ConfigError, match=r"WARM-FIT .*tpe, gp, cmaes"):
-        read_lessons(old, space, data="d")
+        read_prior_trials(old, space, data="d")
 
 
 def test_a_study_is_found_by_name_and_by_path(tmp_path: Path):
@@ -119,4 +125,4 @@ def test_a_damaged_record_is_named(tmp_path: Path):
     old = make_old(tmp_path, [{"optim.lr": 1e-3}])
     (old / "trials" / "00000" / "trial.json").write_text("{")
     with pytest.raises(ConfigError, match="WARM-READ"):
-        read_lessons(old, space_of(LR), data="d")
+        read_prior_trials(old, space_of(LR), data="d")

@@ -135,7 +135,15 @@ class FeatureStore:
         if num_chunks < 1 or [span and span[0] for span in spans] != stops[:-1]:
             found = f"chunks {[*parts.items()]}"
             expected = f"{num_chunks} chunks that follow on one another"
-            raise StoreError(Problem("STO-PARTS", folder, found, expected, "remove this folder and encode again"))
+            raise StoreError(
+                Problem(
+                    "STO-PARTS",
+                    where=folder,
+                    found=found,
+                    expected=expected,
+                    hint="remove this folder and encode again",
+                )
+            )
         paths = [f"{folder}/{number:06d}-{start}-{stop}.parquet" for number, (start, stop) in parts.items()]
         tables = [self._read(path)[0] for path in paths[:num_chunks]]
         joined = FeatureTable(
@@ -169,11 +177,13 @@ class FeatureStore:
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            found, mend = (
+            found, hint = (
                 str(error).splitlines()[0],
                 "remove it: it is made again, at the cost of looking at every video",
             )
-            raise StoreError(Problem("STO-DAMAGED", path, found, "one JSON object per line", mend)) from error
+            raise StoreError(
+                Problem("STO-DAMAGED", where=path, found=found, expected="one JSON object per line", hint=hint)
+            ) from error
         return rows
 
     def write_records(self, rows: Iterable[Mapping[str, object]], *names: str) -> None:
@@ -301,17 +311,23 @@ class FeatureStore:
 
 @contextlib.contextmanager
 def _read_errors(path: str) -> Iterator[None]:
-    mend = "remove it and encode this track again; only this track is affected"
+    hint = "remove it and encode this track again; only this track is affected"
     try:
         yield
     except FileNotFoundError:
-        raise StoreError(Problem("STO-MISSING", path, "no such file", "a finished track", "encode it")) from None
+        raise StoreError(
+            Problem("STO-MISSING", where=path, found="no such file", expected="a finished track", hint="encode it")
+        ) from None
     except PermissionError as error:
-        raise StoreError(Problem("STO-READ", path, str(error), "a readable file", "allow reading it")) from error
+        raise StoreError(
+            Problem("STO-READ", where=path, found=str(error), expected="a readable file", hint="allow reading it")
+        ) from error
     # damage can surface anywhere in the parser
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(Problem("STO-DAMAGED", path, found, "the file as it was written", mend)) from error
+        raise StoreError(
+            Problem("STO-DAMAGED", where=path, found=found, expected="the file as it was written", hint=hint)
+        ) from error
 
 
 def _open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -320,8 +336,10 @@ def _open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
     except (pa.ArrowException, OSError, ValueError) as error:
         # An address may hold a key and its secret.
         shown, found = (re.sub(r"//[^/]*@", "//", text) for text in (uri, str(error).splitlines()[0]))
-        mend = "see what pyarrow.fs.FileSystem.from_uri takes"
-        raise StoreError(Problem("STO-URI", shown, found, "a folder, s3://..., gs://...", mend)) from None
+        hint = "see what pyarrow.fs.FileSystem.from_uri takes"
+        raise StoreError(
+            Problem("STO-URI", where=shown, found=found, expected="a folder, s3://..., gs://...", hint=hint)
+        ) from None
     return fs, base.rstrip("/")
 
 
@@ -392,7 +410,13 @@ def _safe(track: str) -> str:
     """The id, if it can name a file of its own in a folder."""
     if not track or track.startswith(".") or _UNSAFE.search(track) or len(track.encode()) > 200:
         raise StoreError(
-            Problem("STO-NAME", repr(track), "not a file name", "no slash, no leading dot", "rename the track")
+            Problem(
+                "STO-NAME",
+                where=repr(track),
+                found="not a file name",
+                expected="no slash, no leading dot",
+                hint="rename the track",
+            )
         )
     return track
 
@@ -404,6 +428,8 @@ def write_errors(path: str) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        mend = "free some space and run again: what is stored stays" if full else "choose a folder that can be written"
+        hint = "free some space and run again: what is stored stays" if full else "choose a folder that can be written"
         expected = "room for the file" if full else "a store that can be written"
-        raise StoreError(Problem("STO-FULL" if full else "STO-WRITE", path, str(error), expected, mend)) from error
+        raise StoreError(
+            Problem("STO-FULL" if full else "STO-WRITE", where=path, found=str(error), expected=expected, hint=hint)
+        ) from error

@@ -96,8 +96,8 @@ def _reopen(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit
         made = map_split(source.plan(), home.parent)
         if made.home != home:
             found, expected = f"labels or features that make {made.home.name}", home.name
-            mend = "leave the data alone while a run reads them, then start it again"
-            raise StoreError(Problem("STO-CHANGED", str(home.parent), found, expected, mend))
+            hint = "leave the data alone while a run reads them, then start it again"
+            raise StoreError(Problem("STO-CHANGED", where=str(home.parent), found=found, expected=expected, hint=hint))
     return _open(home, source, own)
 
 

@@ -20,11 +20,12 @@ class EncodeConfig(Settings):
     chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
     chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
     batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
-    placement: Literal["auto", "together", "apart"] = Field(
-        "auto", description="decode and encode in one process per core, or apart; auto: apart where there are GPUs"
+    placement: Literal["auto", "fused", "split"] = Field(
+        "auto",
+        description="fused: decode and encode in one process; split: in separate ones; auto: split where GPUs are",
     )
     encoders: int | None = Field(
-        None, gt=0, description="encoder processes; default: one per GPU; without GPUs one per core, apart half of them"
+        None, gt=0, description="encoder processes; default: one per GPU; without GPUs one per core, split half of them"
     )
     time_limit_s: float = Field(300, gt=0, description="longest time to decode 16 frames, or the sound of a chunk")
     memory_limit_gb: float = Field(

@@ -172,10 +172,10 @@ class _Failures:
         for (track, stream), reason in held.items():
             self._note(track, stream, reason, "mend it, use --retry-quarantined, or --on-error skip")
 
-    def _note(self, track: str, stream: str, reason: str, mend: str) -> None:
+    def _note(self, track: str, stream: str, reason: str, hint: str) -> None:
         self.found[track, stream] = Quarantined(track, stream, reason)
         if self._config.on_error == "stop":
-            raise MediaError(Problem("ENC-STOP", track, reason, "a readable track", mend))
+            raise MediaError(Problem("ENC-STOP", where=track, found=reason, expected="a readable track", hint=hint))
 
 
 class _Run:
@@ -275,8 +275,10 @@ class _Run:
                 if losses >= self._config.tries:
                     where = ", ".join(sorted({chunk.track for chunk in left})[:3])
                     found, expected = f"{losses} encoders died: {last_line(error)}", "encoders that stay alive"
-                    mend = "lower --batch-size, use fewer --encoders, or leave these tracks out"
-                    raise ModelError(Problem("ENC-LOST", where, found, expected, mend)) from error
+                    hint = "lower --batch-size, use fewer --encoders, or leave these tracks out"
+                    raise ModelError(
+                        Problem("ENC-LOST", where=where, found=found, expected=expected, hint=hint)
+                    ) from error
 
     def _cut(self, track: Track, kind: str) -> list[Chunk]:
         config, total, video = self._config, self._num_units(track.id, kind), text(track.video)
@@ -308,7 +310,7 @@ class _Run:
             items = ray.data.from_items(
                 [dataclasses.asdict(chunk) for chunk in chunks], override_num_blocks=min(len(chunks), 1000)
             )
-            if self._together:
+            if self._fused:
                 yield from items.map(
                     WholeChunks,
                     fn_constructor_args=(str(self._store.root), self.jobs, self._limits),
@@ -351,12 +353,12 @@ class _Run:
         return {"batch_size": self._config.batch_size}
 
     @property
-    def _together(self) -> bool:
-        return self._config.placement == "together" or (self._config.placement == "auto" and not cluster.num_gpus())
+    def _fused(self) -> bool:
+        return self._config.placement == "fused" or (self._config.placement == "auto" and not cluster.num_gpus())
 
     def _num_encoders(self, chunks: Sequence[Chunk]) -> int:
         num_gpus, cores = cluster.num_gpus(), cluster.num_cpus()
-        encoders = self._config.encoders or int(num_gpus) or (cores if self._together else max(1, cores // 2))
+        encoders = self._config.encoders or int(num_gpus) or (cores if self._fused else max(1, cores // 2))
         return min(encoders, len(chunks))
 
     def _account(self, row: dict[str, Any]) -> int:

@@ -139,17 +139,19 @@ def _claim(folder: Path, identity: str) -> Path:
             _write(note, {"identity": identity})
         found = json.loads(note.read_text())["identity"]
     except OSError as error:
-        mend = "choose another storage, or make room there"
-        problem = Problem("TRAIN-STORAGE", str(folder), str(error), "a folder that can be written", mend)
+        hint = "choose another storage, or make room there"
+        problem = Problem(
+            "TRAIN-STORAGE", where=str(folder), found=str(error), expected="a folder that can be written", hint=hint
+        )
         raise TrainingError(problem) from error
     if found != identity:
         raise TrainingError(
             Problem(
                 "TRAIN-CHANGED",
-                str(folder),
-                f"a run of other settings or data ({found}, now {identity})",
-                "the configuration, prompts and data that the run began with",
-                "use another name, or remove the folder",
+                where=str(folder),
+                found=f"a run of other settings or data ({found}, now {identity})",
+                expected="the configuration, prompts and data that the run began with",
+                hint="use another name, or remove the folder",
             )
         )
     return folder

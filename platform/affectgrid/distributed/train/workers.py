@@ -162,5 +162,7 @@ def _own_error(error: Exception, folder: Path) -> AffectGridError:
                 return cause
             cause = cause.__cause__
     found = str(failures[0] if failures else error).strip().splitlines()[-1]
-    mend = "look for the cause in Ray's logs, then give the same command: it goes on from the last checkpoint"
-    return TrainingError(Problem("TRAIN-FAILED", str(folder), found, "workers that live", mend))
+    hint = "look for the cause in Ray's logs, then give the same command: it goes on from the last checkpoint"
+    return TrainingError(
+        Problem("TRAIN-FAILED", where=str(folder), found=found, expected="workers that live", hint=hint)
+    )

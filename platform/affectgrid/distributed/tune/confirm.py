@@ -22,7 +22,7 @@ from affectgrid.analysis.confirmation import Confirmation, ConfirmRun
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.tune.callback import NUM_RETRIES
 from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point, flat
-from affectgrid.distributed.tune.trial import package_folder, train_alone
+from affectgrid.distributed.tune.trial import package_folder, train_in_process
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import write_json
 from affectgrid.training.config import TrainConfig
@@ -130,7 +130,7 @@ def _confirm(data: PreparedData, config: TrainConfig, identity: str, file: str, 
     torch.set_num_threads(num_threads)
     facts: dict[str, Any]
     try:
-        result = train_alone(config, data, package_folder(path.parent, config.seed), on_epoch=lambda _: None)
+        result = train_in_process(config, data, package_folder(path.parent, config.seed), on_epoch=lambda _: None)
         predicted = predict_split(result.model, data.validation, config.window)
         moments = moments_by_track(predicted, data.validation)
         facts = {"best": result.best, "history": result.history, "moments": moments.tolist()}

@@ -9,10 +9,10 @@ import ray
 from pydantic import Field
 
 from affectgrid.distributed import cluster
-from affectgrid.distributed.tune.tune_actor_reuse_patch import proposals_ahead
+from affectgrid.distributed.tune.tune_actor_reuse_patch import max_pending_trials
 from affectgrid.settings import Settings
 
-_MOST_TRIALS_ON_A_GPU = 4
+_MAX_TRIALS_PER_GPU = 4
 
 
 class TrialResources(Settings):
@@ -31,7 +31,7 @@ def bundle(resources: TrialResources) -> dict[str, float]:
     gpus = resources.gpus
     if gpus is None:
         share = cluster.num_gpus() * resources.cpus / cluster.num_cpus()
-        gpus = min(1.0, max(share, 1 / _MOST_TRIALS_ON_A_GPU)) if share else 0.0
+        gpus = min(1.0, max(share, 1 / _MAX_TRIALS_PER_GPU)) if share else 0.0
     return {"CPU": resources.cpus, "GPU": gpus} if gpus else {"CPU": resources.cpus}
 
 
@@ -40,17 +40,17 @@ def coordinator() -> dict[str, float]:
     return {"CPU": 0, "memory": 64 * 2**20}
 
 
-def most_at_a_time(resources: TrialResources, asked: int | None) -> Callable[[], float]:
+def max_concurrent_trials(resources: TrialResources, asked: int | None) -> Callable[[], float]:
     """How many trials may be under way, asked before each proposal."""
     if asked is not None:
         return lambda: asked
     return (lambda: _num_nested(resources)) if resources.workers > 1 else (lambda: math.inf)
 
 
-def ahead(trial: Mapping[str, float]) -> int:
+def max_pending(trial: Mapping[str, float]) -> int:
     """How many trials, each of which takes `trial`, may wait on the cluster as it is now and as it may become."""
     now = _num_slots(trial)
-    return proposals_ahead(now, _num_slots(trial, cluster.full_size()) - now)
+    return max_pending_trials(now, _num_slots(trial, cluster.full_size()) - now)
 
 
 def _num_nested(resources: TrialResources) -> int:

@@ -23,15 +23,21 @@ from affectgrid.distributed.tune.callback import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.tune.confirm import confirm
 from affectgrid.distributed.tune.finalize import confirmed_before, differences, is_stale, report, summarise
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
-from affectgrid.distributed.tune.resources import TrialResources, ahead, bundle, coordinator, most_at_a_time
+from affectgrid.distributed.tune.resources import (
+    TrialResources,
+    bundle,
+    coordinator,
+    max_concurrent_trials,
+    max_pending,
+)
 from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
 from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
-from affectgrid.distributed.tune.tune_actor_reuse_patch import patient_controller
+from affectgrid.distributed.tune.tune_actor_reuse_patch import reuse_free_actors_only
 from affectgrid.reporting.live import SearchDisplay
 from affectgrid.search.space.compatibility import notes
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import Ledger, open_ledger
-from affectgrid.search.study.warm_start import read_lessons
+from affectgrid.search.study.warm_start import read_prior_trials
 from affectgrid.tracking import Tracker
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
@@ -42,7 +48,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once: nothing that is finished can be lost
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots that no one reads
 }
-_AHEAD = "TUNE_MAX_PENDING_TRIALS_PG"
+_MAX_PENDING_VARIABLE = "TUNE_MAX_PENDING_TRIALS_PG"
 # A trial's end wakes Tune's controller, for which a worker waits, and the thread that writes to MLflow, for which
 # nobody does. By Python's default each turn of the other may cost the controller 5 ms.
 _SWITCH_S = 0.0005
@@ -74,9 +80,9 @@ def tune(
     began = time.monotonic()
     placed = resources or TrialResources()
     with open_ledger(folder, space, data=data.fingerprint) as ledger:
-        lessons = read_lessons(warm_start, space, data=data.fingerprint) if warm_start else None
-        if lessons is not None:
-            ledger.learn(lessons)
+        prior_trials = read_prior_trials(warm_start, space, data=data.fingerprint) if warm_start else None
+        if prior_trials is not None:
+            ledger.learn(prior_trials)
         if extend:
             ledger.extend(extend)
         facts = manifest.collect(data=data.fingerprint, device=_device())
@@ -85,7 +91,7 @@ def tune(
         try:
             known, worked = confirmed_before(folder), not ledger.done
             if worked:
-                said = [*notes(space), *([lessons.describe()] if lessons else [])]
+                said = [*notes(space), *([prior_trials.describe()] if prior_trials else [])]
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = summarise(ledger, data, facts, time.monotonic() - began)
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
@@ -125,7 +131,7 @@ def _search(
         notes=said,
     )
     share = bundle(resources)
-    with shown as display, _quiet(ahead(share)), patient_controller(lambda: ahead(share)):
+    with shown as display, _quiet(max_pending(share)), reuse_free_actors_only(lambda: max_pending(share)):
         trainable = ray_tune.with_parameters(  # puts the features into the object store, once
             run_trial,
             space=space,
@@ -141,7 +147,7 @@ def _search(
                 metric=OBJECTIVE,
                 mode="max",
                 num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: as long as it proposes
-                search_alg=GuardedOptunaSearch(ledger, most_at_a_time(resources, max_concurrent)),
+                search_alg=GuardedOptunaSearch(ledger, max_concurrent_trials(resources, max_concurrent)),
                 scheduler=_scheduler(space),
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
@@ -180,12 +186,12 @@ def _trial_name(trial: Trial) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(ahead: int) -> Iterator[None]:
+def _quiet(max_pending: int) -> Iterator[None]:
     """Silence Tune's own tables, files and signals; what happens to trials comes through the recorder."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air")]
     levels = [logger.level for logger in loggers]
-    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, _AHEAD)}
-    os.environ.update(_ENVIRONMENT | {_AHEAD: str(ahead)})
+    before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, _MAX_PENDING_VARIABLE)}
+    os.environ.update(_ENVIRONMENT | {_MAX_PENDING_VARIABLE: str(max_pending)})
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     switch_s = sys.getswitchinterval()

@@ -24,8 +24,8 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
     because only there is it known whether they ran to their end, were ended early, or failed, and why.
     """
 
-    def __init__(self, ledger: Ledger, most_at_a_time: Callable[[], float] = lambda: math.inf) -> None:
-        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked, lessons=ledger.lessons)
+    def __init__(self, ledger: Ledger, max_concurrent_trials: Callable[[], float] = lambda: math.inf) -> None:
+        sampler = make_sampler(ledger.space, num_asked=ledger.num_asked, prior_trials=ledger.prior_trials)
         super().__init__(
             space=proposer(ledger.space),
             metric=OBJECTIVE,  # what every report holds; with several objectives the ledger tells Optuna all of them
@@ -37,10 +37,10 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         ledger.study.sampler = sampler
         self._ot_study = ledger.study
         self._ledger = ledger
-        self._orphans = ledger.orphans()
+        self._interrupted_trials = ledger.interrupted_trials()
         self._num_left = ledger.num_left
-        self._most_at_a_time, self._under_way = most_at_a_time, set[str]()
-        self._reported = {(trial.number, step) for trial in self._orphans for step in _steps(trial)}
+        self._max_concurrent, self._under_way = max_concurrent_trials, set[str]()
+        self._reported = {(trial.number, step) for trial in self._interrupted_trials for step in _steps(trial)}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's number and proposal; after the time budget only those that were interrupted.
@@ -50,15 +50,15 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         self._ledger.start_clock()
         if self._num_left == 0:
             return str(Searcher.FINISHED)
-        if not self._orphans and self._ledger.out_of_time:
+        if not self._interrupted_trials and self._ledger.out_of_time:
             self._ledger.note_time_spent()
             return str(Searcher.FINISHED)
-        if len(self._under_way) >= self._most_at_a_time():
+        if len(self._under_way) >= self._max_concurrent():
             return None
         self._under_way.add(trial_id)
         self._num_left = None if self._num_left is None else self._num_left - 1
-        if self._orphans:
-            self._ot_trials[trial_id] = self._orphans.pop(0)
+        if self._interrupted_trials:
+            self._ot_trials[trial_id] = self._interrupted_trials.pop(0)
         proposal = super().suggest(trial_id)
         return {"number": self._ot_trials[trial_id].number, "proposal": proposal}
 

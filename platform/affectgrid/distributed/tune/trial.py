@@ -58,9 +58,9 @@ def run_trial(
         for seed in assigned.seeds:
             chosen, package = space.resolve(assigned.values, seed=seed), package_folder(folder, seed)
             if num_workers == 1:
-                model = train_alone(chosen, data, package, on_epoch=reporter.of(seed)).model
+                model = train_in_process(chosen, data, package, on_epoch=reporter.of(seed)).model
             else:
-                model = _train_together(seed, chosen, data, package, num_workers, use_gpu, reporter)
+                model = train_distributed(seed, chosen, data, package, num_workers, use_gpu, reporter)
             costs = costs or _costs(model, chosen, space, data)
         outcome: dict[str, Any] = {OBJECTIVE: reporter.objective, "costs": costs, "finished": True}
     except Exception as error:
@@ -86,7 +86,7 @@ def package_folder(trial: Path, seed: int) -> Path:
     return trial / f"seed-{seed}"
 
 
-def train_alone(
+def train_in_process(
     config: TrainConfig, data: PreparedData, package: Path, *, on_epoch: Callable[[Metrics], None]
 ) -> FitResult:
     """One run in this process, from its newest checkpoint where a kill left one; its model is kept as `package`."""
@@ -111,7 +111,7 @@ def train_alone(
     return result
 
 
-def _train_together(
+def train_distributed(
     seed: int,
     config: TrainConfig,
     data: PreparedData,

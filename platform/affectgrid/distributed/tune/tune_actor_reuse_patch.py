@@ -17,11 +17,11 @@ from typing import Any
 
 from ray.tune.execution.tune_controller import TuneController
 
-_FEWEST_AHEAD, _MOST_AHEAD = 2, 64
+_MIN_PENDING, _MAX_PENDING = 2, 64
 _LOOK_EVERY_S = 1.0
 
 
-def proposals_ahead(num_slots: int, num_more: int = 0) -> int:
+def max_pending_trials(num_slots: int, num_more: int = 0) -> int:
     """How many trials may wait or start: one for the actor that starts, one for the actor that becomes free.
 
     Tune's own number is 1, so that a large cluster fills one start after the other. Each proposal that waits was made
@@ -32,11 +32,11 @@ def proposals_ahead(num_slots: int, num_more: int = 0) -> int:
         num_slots: how many trials the cluster holds now.
         num_more: how many more it would hold at its full size.
     """
-    return max(_FEWEST_AHEAD, min(_MOST_AHEAD, max(num_slots // 2, num_more)))
+    return max(_MIN_PENDING, min(_MAX_PENDING, max(num_slots // 2, num_more)))
 
 
 @contextlib.contextmanager
-def patient_controller(ahead: Callable[[], int]) -> Iterator[None]:
+def reuse_free_actors_only(max_pending: Callable[[], int]) -> Iterator[None]:
     """While this lasts, Tune's controller aborts no actor that has its resources and is starting.
 
     Args:
@@ -50,11 +50,11 @@ def patient_controller(ahead: Callable[[], int]) -> Iterator[None]:
             trial.init_local_path()  # else only a trial that asked for an actor of its own has a folder to reset to
         return bool(reuse(controller, trial))
 
-    def reuse_with_patience(controller: Any, trial: Any) -> bool:
+    def reuse_unless_starting(controller: Any, trial: Any) -> bool:
         nonlocal looked
         if time.monotonic() - looked > _LOOK_EVERY_S:
             looked = time.monotonic()
-            controller.update_max_pending_trials(ahead())
+            controller.update_max_pending_trials(max_pending())
         if not _is_starting(controller, trial):
             return hand_over(controller, trial)
         waiting = controller._resources_to_pending_trials[trial.placement_group_factory]
@@ -64,7 +64,7 @@ def patient_controller(ahead: Callable[[], int]) -> Iterator[None]:
             controller._actor_cache.increase_max(other.placement_group_factory)
         return False
 
-    TuneController._maybe_reuse_cached_actor = reuse_with_patience
+    TuneController._maybe_reuse_cached_actor = reuse_unless_starting
     try:
         yield
     finally:

@@ -11,27 +11,39 @@ from affectgrid.search.space.schema import SearchSpace
 LEARNING = ("tpe", "gp", "cmaes")  # these propose from what earlier trials have shown
 
 
-def misfits(space: SearchSpace, where: str) -> Iterator[Problem]:
+def incompatibilities(space: SearchSpace, where: str) -> Iterator[Problem]:
     """Every pair of settings that cannot work together."""
     several = len(space.objective) > 1
     if several and space.pruner != "none":
         found = f"pruner {space.pruner} with {len(space.objective)} objectives"
         expected = "pruner none: a trial that is weak in P may be the smallest or the fastest, and stay on the front"
-        yield Problem("SPACE-FIT", where, found, expected, "drop pruner, or name val/p_best alone as objective")
+        yield Problem(
+            "SPACE-FIT",
+            where=where,
+            found=found,
+            expected=expected,
+            hint="drop pruner, or name val/p_best alone as objective",
+        )
     if several and space.sampler == "cmaes":
         found = f"sampler cmaes with {len(space.objective)} objectives"
-        yield Problem("SPACE-FIT", where, found, "one objective", "take tpe or gp, which know several")
-    if space.arms:
-        yield from _arms_misfits(space, where)
-    elif space.sampler == "grid":
-        yield from _grid_misfits(space, where)
-    elif space.sampler == "gp" and not shared(space):
-        mend = "take tpe, which models conditional parameters"
         yield Problem(
-            "SPACE-FIT", where, "sampler gp, and every parameter has a when", "one that is always there", mend
+            "SPACE-FIT", where=where, found=found, expected="one objective", hint="take tpe or gp, which know several"
+        )
+    if space.arms:
+        yield from _arms_incompatibilities(space, where)
+    elif space.sampler == "grid":
+        yield from _grid_incompatibilities(space, where)
+    elif space.sampler == "gp" and not shared(space):
+        hint = "take tpe, which models conditional parameters"
+        yield Problem(
+            "SPACE-FIT",
+            where=where,
+            found="sampler gp, and every parameter has a when",
+            expected="one that is always there",
+            hint=hint,
         )
     elif space.sampler == "cmaes":
-        yield from _cmaes_misfits(space, where)
+        yield from _cmaes_incompatibilities(space, where)
 
 
 def shared(space: SearchSpace) -> list[str]:
@@ -49,39 +61,65 @@ def notes(space: SearchSpace) -> list[str]:
     return [f"{space.sampler} does not model {', '.join(alone)}: drawn at random"] if alone else []
 
 
-def _arms_misfits(space: SearchSpace, where: str) -> Iterator[Problem]:
+def _arms_incompatibilities(space: SearchSpace, where: str) -> Iterator[Problem]:
     if space.sampler in {"gp", "cmaes", "grid"}:
         yield Problem(
-            "SPACE-FIT", where, f"arms with sampler {space.sampler}", "no sampler", "arms are run as they are"
+            "SPACE-FIT",
+            where=where,
+            found=f"arms with sampler {space.sampler}",
+            expected="no sampler",
+            hint="arms are run as they are",
         )
     if len(space.objective) > 1:
-        yield Problem("SPACE-FIT", where, "arms with several objectives", "one", "search a choice instead of arms")
+        yield Problem(
+            "SPACE-FIT",
+            where=where,
+            found="arms with several objectives",
+            expected="one",
+            hint="search a choice instead of arms",
+        )
 
 
-def _grid_misfits(space: SearchSpace, where: str) -> Iterator[Problem]:
+def _grid_incompatibilities(space: SearchSpace, where: str) -> Iterator[Problem]:
     try:
         number = len(space.combinations())
     except ValueError as error:
-        yield Problem("SPACE-FIT", where, str(error), "a grid that can be walked", "or take sampler tpe")
+        yield Problem(
+            "SPACE-FIT", where=where, found=str(error), expected="a grid that can be walked", hint="or take sampler tpe"
+        )
         return
     if space.trials is not None and space.trials != number:
         found = f"trials {space.trials} with sampler grid, which has {number} combinations"
-        yield Problem("SPACE-FIT", where, found, "all of them", "drop trials, or take sampler random")
+        yield Problem(
+            "SPACE-FIT", where=where, found=found, expected="all of them", hint="drop trials, or take sampler random"
+        )
 
 
-def _cmaes_misfits(space: SearchSpace, where: str) -> Iterator[Problem]:
+def _cmaes_incompatibilities(space: SearchSpace, where: str) -> Iterator[Problem]:
     numbers = [name for name, dimension in space.space.items() if len(set(dimension.bounds or ())) == 2]
     conditional = [name for name in numbers if space.space[name].when is not None]
     if conditional:
         found = f"sampler cmaes with {', '.join(conditional)}, which not every trial has"
-        yield Problem("SPACE-FIT", where, found, "numbers without when", "drop the when, or take tpe")
+        yield Problem(
+            "SPACE-FIT", where=where, found=found, expected="numbers without when", hint="drop the when, or take tpe"
+        )
     elif len(numbers) < 2:
         found = f"sampler cmaes with {len(numbers)} numbers to search"
         yield Problem(
-            "SPACE-FIT", where, found, "at least 2 that are float or int", "take tpe, which knows choices too"
+            "SPACE-FIT",
+            where=where,
+            found=found,
+            expected="at least 2 that are float or int",
+            hint="take tpe, which knows choices too",
         )
     try:
         importlib.import_module("cmaes")
     except ImportError:
         found = "sampler cmaes, whose package is not installed"
-        yield Problem("SPACE-PACKAGE", where, found, "the package cmaes", "pip install 'affectgrid[cmaes]'")
+        yield Problem(
+            "SPACE-PACKAGE",
+            where=where,
+            found=found,
+            expected="the package cmaes",
+            hint="pip install 'affectgrid[cmaes]'",
+        )

@@ -15,28 +15,28 @@ HEADINGS = {SCORE: "P", PARAMETERS: "parameters", LATENCY_MS: "latency ms"}
 
 
 class Goal(Settings):
-    """One objective: ``maximise: val/p_best`` or ``minimise: parameters``."""
+    """One objective: ``maximize: val/p_best`` or ``minimize: parameters``."""
 
-    maximise: Literal["val/p_best"] | None = Field(None, description="P on the validation split")
-    minimise: Literal["parameters", "latency_ms"] | None = Field(
+    maximize: Literal["val/p_best"] | None = Field(None, description="P on the validation split")
+    minimize: Literal["parameters", "latency_ms"] | None = Field(
         None, description="learned numbers of the model, or the milliseconds that one window takes it"
     )
 
     @model_validator(mode="after")
     def _check(self) -> Goal:
-        if (self.maximise is None) == (self.minimise is None):
-            raise ValueError("give either maximise or minimise")
+        if (self.maximize is None) == (self.minimize is None):
+            raise ValueError("give either maximize or minimize")
         return self
 
     @property
     def metric(self) -> str:
         """The name of what is measured."""
-        return self.maximise or self.minimise or ""
+        return self.maximize or self.minimize or ""
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
         """As Optuna spells it."""
-        return "maximize" if self.maximise else "minimize"
+        return "maximize" if self.maximize else "minimize"
 
     @property
     def heading(self) -> str:
@@ -44,7 +44,7 @@ class Goal(Settings):
         return HEADINGS[self.metric]
 
 
-BEST_SCORE = (Goal(maximise="val/p_best"),)
+BEST_SCORE = (Goal(maximize="val/p_best"),)
 
 
 def pareto_front(values: Sequence[Sequence[float]], goals: Sequence[Goal]) -> list[int]:
@@ -56,7 +56,7 @@ def pareto_front(values: Sequence[Sequence[float]], goals: Sequence[Goal]) -> li
         values: a row for each trial, a number for each goal.
         goals: which way is better.
     """
-    signs = [1.0 if goal.maximise else -1.0 for goal in goals]
+    signs = [1.0 if goal.maximize else -1.0 for goal in goals]
     rows = [tuple(sign * value for sign, value in zip(signs, row, strict=True)) for row in values]
     kept = [position for position, row in enumerate(rows) if not any(_beats(other, row) for other in rows)]
     return sorted(kept, key=lambda position: (tuple(-value for value in rows[position]), position))

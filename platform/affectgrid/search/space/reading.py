@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from affectgrid.errors import ConfigError, Problem, nearest
-from affectgrid.search.space.compatibility import misfits
+from affectgrid.search.space.compatibility import incompatibilities
 from affectgrid.search.space.condition import Condition
 from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.objective import Goal
@@ -32,13 +32,25 @@ def load_space(path: Path, **overrides: object) -> SearchSpace:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(Problem("SPACE-READ", str(path), str(error), "a YAML file", "check the path")) from error
+        raise ConfigError(
+            Problem("SPACE-READ", where=str(path), found=str(error), expected="a YAML file", hint="check the path")
+        ) from error
     except yaml.YAMLError as error:
-        mend = "mend the YAML; tags that build objects are refused"
-        raise ConfigError(Problem("SPACE-YAML", str(path), " ".join(str(error).split()), "plain YAML", mend)) from error
+        hint = "mend the YAML; tags that build objects are refused"
+        raise ConfigError(
+            Problem("SPACE-YAML", where=str(path), found=" ".join(str(error).split()), expected="plain YAML", hint=hint)
+        ) from error
     if not isinstance(content, dict):
         found = f"a {type(content).__name__}"
-        raise ConfigError(Problem("SPACE-YAML", str(path), found, "keys and values", "see search_spaces/smoke.yaml"))
+        raise ConfigError(
+            Problem(
+                "SPACE-YAML",
+                where=str(path),
+                found=found,
+                expected="keys and values",
+                hint="see search_spaces/smoke.yaml",
+            )
+        )
     given = {name: value for name, value in overrides.items() if value is not None}
     return parse_space(content | given, where=str(path))
 
@@ -53,7 +65,7 @@ def parse_space(content: Mapping[str, Any], *, where: str = "search space") -> S
     if not problems:  # values can only be tried under names that exist
         problems = [*_condition_problems(space, where), *_value_problems(space, where)]
     if not problems:  # only a sound space can be walked
-        problems = [*misfits(space, where)]
+        problems = [*incompatibilities(space, where)]
     if problems:
         raise ConfigError(*problems)
     return space
@@ -66,14 +78,16 @@ def _schema_problems(error: ValidationError, where: str) -> Iterator[Problem]:
             model = _SECTIONS.get(str(item["loc"][0]), SearchSpace)
             names = [field.alias or name for name, field in model.model_fields.items()]
             found, expected = f"unknown key {place!r}", "a key of a search space"
-            yield Problem("SPACE-KEY", where, found, expected, nearest(str(item["loc"][-1]), names))
+            yield Problem(
+                "SPACE-KEY", where=where, found=found, expected=expected, hint=nearest(str(item["loc"][-1]), names)
+            )
         else:
             found = f"{place} is {item['input']!r}" if item["type"] != "missing" else f"{place} is missing"
             message = item["msg"].removeprefix("Value error, ")
-            yield Problem("SPACE-VALUE", where, found, message, _mend(item))
+            yield Problem("SPACE-VALUE", where=where, found=found, expected=message, hint=_hint(item))
 
 
-def _mend(item: Any) -> str:
+def _hint(item: Any) -> str:
     """The nearest of the values that are allowed; where any value of a kind is, an example."""
     if item["type"] == "literal_error" and isinstance(item["input"], str):
         return nearest(item["input"], re.findall("'([^']+)'", item["ctx"]["expected"]))
@@ -88,16 +102,32 @@ def _name_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
     for place, names in places:
         for name in names:
             if name not in known:
-                mend = "list the seeds under seeds:" if name == "seed" else nearest(name, known)
-                yield Problem("SPACE-NAME", f"{where}:{place}", f"{name!r}", "a setting of a training run", mend)
+                hint = "list the seeds under seeds:" if name == "seed" else nearest(name, known)
+                yield Problem(
+                    "SPACE-NAME",
+                    where=f"{where}:{place}",
+                    found=f"{name!r}",
+                    expected="a setting of a training run",
+                    hint=hint,
+                )
     for name in sorted(set(space.constants) & set(space.space)):
-        yield Problem("SPACE-TWICE", where, f"{name} is fixed and searched", "one of them", "drop it from one place")
+        yield Problem(
+            "SPACE-TWICE",
+            where=where,
+            found=f"{name} is fixed and searched",
+            expected="one of them",
+            hint="drop it from one place",
+        )
     for number, point in enumerate(space.points):
         for name in sorted(set(point) - set(space.space)):
             if name in known:
-                mend = "search it, or move it to constants"
+                hint = "search it, or move it to constants"
                 yield Problem(
-                    "SPACE-POINT", f"{where}:points.{number}", f"{name} is not searched", "only what is", mend
+                    "SPACE-POINT",
+                    where=f"{where}:points.{number}",
+                    found=f"{name} is not searched",
+                    expected="only what is",
+                    hint=hint,
                 )
 
 
@@ -108,14 +138,20 @@ def _condition_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
         if condition is not None and condition.parent not in known:
             found = f"when names {condition.parent!r}, which is neither searched nor constant"
             yield Problem(
-                "SPACE-WHEN", f"{where}:space.{name}", found, "another parameter", nearest(condition.parent, known)
+                "SPACE-WHEN",
+                where=f"{where}:space.{name}",
+                found=found,
+                expected="another parameter",
+                hint=nearest(condition.parent, known),
             )
         elif condition is not None:
             yield from _condition_value_problems(space, name, condition, where)
     try:
         list(space.active_order())
     except ValueError as error:
-        yield Problem("SPACE-WHEN", where, str(error), "no circle", "let one of them stand without when")
+        yield Problem(
+            "SPACE-WHEN", where=where, found=str(error), expected="no circle", hint="let one of them stand without when"
+        )
 
 
 def _condition_value_problems(space: SearchSpace, name: str, condition: Condition, where: str) -> Iterator[Problem]:
@@ -127,11 +163,23 @@ def _condition_value_problems(space: SearchSpace, name: str, condition: Conditio
             space.resolve({condition.parent: value}, seed=0)
         except ValidationError as error:
             message = f"{value!r} is no value of {condition.parent}: {error.errors()[0]['msg']}"
-            yield Problem("SPACE-WHEN", place, message, "one that the setting can have", _mend(error.errors()[0]))
+            yield Problem(
+                "SPACE-WHEN",
+                where=place,
+                found=message,
+                expected="one that the setting can have",
+                hint=_hint(error.errors()[0]),
+            )
     if parent is not None and condition.operator != "!=" and not any(parent.holds(value) for value in values):
         found = f"{condition} is never true: the space does not hold the value"
         known = [str(value) for value in parent.choice or parent.bounds or ()]
-        yield Problem("SPACE-WHEN", place, found, "a value that is searched", nearest(str(values[0]), known))
+        yield Problem(
+            "SPACE-WHEN",
+            where=place,
+            found=found,
+            expected="a value that is searched",
+            hint=nearest(str(values[0]), known),
+        )
 
 
 def _value_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
@@ -147,7 +195,13 @@ def _value_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
             for item in error.errors():
                 name = ".".join(str(part) for part in item["loc"]) or ", ".join(values)
                 found = f"{name} = {item['input']!r}" if item["loc"] else f"{values}"
-                yield Problem("SPACE-BOUND", f"{where}:{place}", found, item["msg"], "stay inside the setting's bounds")
+                yield Problem(
+                    "SPACE-BOUND",
+                    where=f"{where}:{place}",
+                    found=found,
+                    expected=item["msg"],
+                    hint="stay inside the setting's bounds",
+                )
             if place == "constants":
                 return  # every other trial would repeat it
     for number, point in enumerate(space.points):
@@ -155,5 +209,9 @@ def _value_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
             if not space.space[name].holds(value):
                 found = f"{name} = {value!r} is outside the space"
                 yield Problem(
-                    "SPACE-POINT", f"{where}:points.{number}", found, "a value that can be sampled", "move it inside"
+                    "SPACE-POINT",
+                    where=f"{where}:points.{number}",
+                    found=found,
+                    expected="a value that can be sampled",
+                    hint="move it inside",
                 )

@@ -54,7 +54,7 @@ class SearchSpace(Settings):
     objective: tuple[Goal, ...] = Field(
         BEST_SCORE,
         min_length=1,
-        description="val/p_best, or a list of {maximise: val/p_best} and what is minimised: a Pareto front",
+        description="val/p_best, or a list of {maximize: val/p_best} and what is minimized: a Pareto front",
     )
     constants: dict[str, JsonValue] = Field(
         {}, validation_alias=AliasChoices("constants", "base"), description="fixed settings"
@@ -70,7 +70,7 @@ class SearchSpace(Settings):
     @field_validator("objective", mode="before")
     @classmethod
     def _read_objective(cls, value: Any) -> Any:
-        return ({"maximise": value},) if isinstance(value, str) else value
+        return ({"maximize": value},) if isinstance(value, str) else value
 
     @field_validator("time_budget")
     @classmethod

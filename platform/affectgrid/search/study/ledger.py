@@ -33,7 +33,7 @@ from affectgrid.search.study.assignment import trial_folder
 from affectgrid.search.study.journal import open_journal
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.search.study.sampling import first_proposals
-from affectgrid.search.study.warm_start import WARM_START, Lessons
+from affectgrid.search.study.warm_start import WARM_START, PriorTrials
 
 JOURNAL = "study.journal"
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -108,8 +108,16 @@ class Ledger:
         limit = "its time budget" if self.out_of_time or self.num_planned is None else ""
         limit = "its list of arms" if self.space.arms else "its grid" if self.space.sampler == "grid" else limit
         if limit:
-            found, mend = f"the study ends with {limit}", "give a larger time budget, or another space and name"
-            raise ConfigError(Problem("STUDY-EXTEND", str(self.folder), found, "one that ends with its trials", mend))
+            found, hint = f"the study ends with {limit}", "give a larger time budget, or another space and name"
+            raise ConfigError(
+                Problem(
+                    "STUDY-EXTEND",
+                    where=str(self.folder),
+                    found=found,
+                    expected="one that ends with its trials",
+                    hint=hint,
+                )
+            )
         self._note_progress(trials=(self.num_planned or 0) + num_trials, extending=True)
 
     def settle(self) -> None:
@@ -117,30 +125,30 @@ class Ledger:
         if self._progress["extending"]:
             self._note_progress(extending=False)
 
-    def learn(self, lessons: Lessons) -> None:
+    def learn(self, prior_trials: PriorTrials) -> None:
         """Keep trials of another study for the sampler; those that are here already are not added again."""
-        name = self._lessons_name
+        name = self._prior_trials_name
         directions = [goal.direction for goal in self.space.objective]
         storage = self.study._storage
         study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         known = [trial.user_attrs[WARM_START] for trial in study.get_trials(deepcopy=False)]
-        for trial in lessons.trials:
+        for trial in prior_trials.trials:
             if trial.user_attrs[WARM_START] not in known:
                 study.add_trial(trial)
 
     @property
-    def lessons(self) -> list[Any]:
+    def prior_trials(self) -> list[Any]:
         """Trials of other studies that the sampler may learn from."""
         storage = self.study._storage
-        if self._lessons_name not in optuna.get_all_study_names(storage):
+        if self._prior_trials_name not in optuna.get_all_study_names(storage):
             return []
-        return list(optuna.load_study(study_name=self._lessons_name, storage=storage).get_trials(deepcopy=False))
+        return list(optuna.load_study(study_name=self._prior_trials_name, storage=storage).get_trials(deepcopy=False))
 
     @property
-    def _lessons_name(self) -> str:
+    def _prior_trials_name(self) -> str:
         return f"{self.space.name}: warm start"
 
-    def orphans(self) -> list[optuna.Trial]:
+    def interrupted_trials(self) -> list[optuna.Trial]:
         """Proposals whose trial was interrupted; each goes on as itself, with the values that it has."""
         return [optuna.Trial(self.study, trial._trial_id) for trial in self._interrupted()]
 
@@ -200,17 +208,25 @@ def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledg
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     except OSError as error:
-        mend = "choose another storage folder"
+        hint = "choose another storage folder"
         raise ConfigError(
-            Problem("STUDY-STORAGE", str(folder), str(error), "a folder that can be written", mend)
+            Problem(
+                "STUDY-STORAGE", where=str(folder), found=str(error), expected="a folder that can be written", hint=hint
+            )
         ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
         except BlockingIOError as error:
-            mend = "wait for it to end, or use another name"
+            hint = "wait for it to end, or use another name"
             raise ConfigError(
-                Problem("STUDY-BUSY", str(folder), "another process runs this study", "one at a time", mend)
+                Problem(
+                    "STUDY-BUSY",
+                    where=str(folder),
+                    found="another process runs this study",
+                    expected="one at a time",
+                    hint=hint,
+                )
             ) from error
         _check_identity(folder, {"data": data, "storage": JOURNAL, **space.identity()})
         _create_study(folder / JOURNAL, space)
@@ -238,9 +254,12 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         return
     changes = differences(json.loads(path.read_text()), now)
     if changes:
-        mend = f"use another name, or remove {folder} to begin afresh"
+        hint = f"use another name, or remove {folder} to begin afresh"
         raise ConfigError(
-            *(Problem("STUDY-CHANGED", str(folder), change, "what it began with", mend) for change in changes)
+            *(
+                Problem("STUDY-CHANGED", where=str(folder), found=change, expected="what it began with", hint=hint)
+                for change in changes
+            )
         )
 
 

@@ -31,28 +31,28 @@ class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna 
         return self.encoded[trial.number][param_name]
 
 
-class TaughtSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
+class WarmStartSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
     """Hands `inner` a view of the study in which the lessons, trials of other studies, stand before its own.
 
     The study itself stays without them: its numbers, its count and its best trial are its own.
     """
 
-    def __init__(self, inner: optuna.samplers.BaseSampler, lessons: Sequence[FrozenTrial]) -> None:
-        self.inner, self.lessons = inner, list(lessons)
+    def __init__(self, inner: optuna.samplers.BaseSampler, prior_trials: Sequence[FrozenTrial]) -> None:
+        self.inner, self.prior_trials = inner, list(prior_trials)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         """Of the lessons and the study."""
-        return dict(self.inner.infer_relative_search_space(_View(study, self.lessons), trial))
+        return dict(self.inner.infer_relative_search_space(_View(study, self.prior_trials), trial))
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
         """As `inner` does."""
-        return dict(self.inner.sample_relative(_View(study, self.lessons), trial, search_space))
+        return dict(self.inner.sample_relative(_View(study, self.prior_trials), trial, search_space))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         """As `inner` does."""
-        return self.inner.sample_independent(_View(study, self.lessons), trial, param_name, param_distribution)
+        return self.inner.sample_independent(_View(study, self.prior_trials), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """As `inner` does."""
@@ -70,12 +70,12 @@ class TaughtSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optun
 class _View(optuna.Study):  # type: ignore[misc]
     """The same study, with more trials to look at. What is written goes to the study."""
 
-    def __init__(self, study: optuna.Study, lessons: list[FrozenTrial]) -> None:
+    def __init__(self, study: optuna.Study, prior_trials: list[FrozenTrial]) -> None:
         self.__dict__.update(study.__dict__)
-        self._lessons = lessons
+        self._prior_trials = prior_trials
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        lessons = [trial for trial in self._lessons if states is None or trial.state in states]
-        return [*lessons, *super()._get_trials(deepcopy, states, use_cache)]
+        prior_trials = [trial for trial in self._prior_trials if states is None or trial.state in states]
+        return [*prior_trials, *super()._get_trials(deepcopy, states, use_cache)]

@@ -13,7 +13,7 @@ import optuna
 from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.schema import SearchSpace, Values
 from affectgrid.search.study.assignment import ARM, SEED
-from affectgrid.search.study.samplers import GridSampler, TaughtSampler
+from affectgrid.search.study.samplers import GridSampler, WarmStartSampler
 
 _SEED_STRIDE = 1_000_003  # prime, so that no two studies' samplers meet after some resumes
 
@@ -54,7 +54,9 @@ def first_proposals(space: SearchSpace) -> list[Values]:
     return [encoded(point) for point in space.first_points()]
 
 
-def make_sampler(space: SearchSpace, *, num_asked: int, lessons: Sequence[Any] = ()) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    space: SearchSpace, *, num_asked: int, prior_trials: Sequence[Any] = ()
+) -> optuna.samplers.BaseSampler:
     """The sampler. One that goes on after `num_asked` proposals must not repeat its first random ones.
 
     Args:
@@ -70,7 +72,7 @@ def make_sampler(space: SearchSpace, *, num_asked: int, lessons: Sequence[Any] =
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if space.sampler == "cmaes":
-            return _cmaes(seed, lessons)
+            return _cmaes(seed, prior_trials)
         # Of 12 trials, ten at random would be no search.
         startup = 10 if space.num_trials is None else max(4, min(10, space.num_trials // 4))
         sampler: optuna.samplers.BaseSampler
@@ -83,7 +85,7 @@ def make_sampler(space: SearchSpace, *, num_asked: int, lessons: Sequence[Any] =
                 multivariate=True,
                 group=any(dimension.when for dimension in space.space.values()),  # conditional parameters
             )
-    return TaughtSampler(sampler, lessons) if lessons else sampler
+    return WarmStartSampler(sampler, prior_trials) if prior_trials else sampler
 
 
 def encoded(values: Mapping[str, Any]) -> Values:
@@ -100,14 +102,14 @@ def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.CategoricalDistribution([_encode(value) for value in dimension.choice or ()])
 
 
-def _cmaes(seed: int, lessons: Sequence[Any]) -> optuna.samplers.BaseSampler:
+def _cmaes(seed: int, prior_trials: Sequence[Any]) -> optuna.samplers.BaseSampler:
     numbers = [
         optuna.trial.create_trial(
             value=trial.value,
             params={name: trial.params[name] for name in kept},
             distributions={name: trial.distributions[name] for name in kept},
         )
-        for trial in lessons
+        for trial in prior_trials
         # CMA-ES starts from trials that have its own parameters and no others.
         for kept in [[name for name, kind in trial.distributions.items() if _is_range(kind)]]
     ]

@@ -23,7 +23,7 @@ WARM_START = "warm_start"  # user attribute of a lesson: the study and the numbe
 
 
 @dataclasses.dataclass(frozen=True)
-class Lessons:
+class PriorTrials:
     """The trials of one older study that fit, as Optuna's FrozenTrial, and what is to be said about them."""
 
     study: str
@@ -45,13 +45,19 @@ def find_study(name_or_path: str, studies: Path) -> Path:
         if (folder / "space.json").exists():
             return folder.resolve()
     known = [path.parent.name for path in studies.glob("*/space.json")]
-    mend = nearest(name_or_path, known) if known else "no study is there yet"
+    hint = nearest(name_or_path, known) if known else "no study is there yet"
     raise ConfigError(
-        Problem("WARM-FIND", str(studies), f"no study {name_or_path!r}", "the name or folder of one", mend)
+        Problem(
+            "WARM-FIND",
+            where=str(studies),
+            found=f"no study {name_or_path!r}",
+            expected="the name or folder of one",
+            hint=hint,
+        )
     )
 
 
-def read_lessons(folder: Path, space: SearchSpace, *, data: str) -> Lessons:
+def read_prior_trials(folder: Path, space: SearchSpace, *, data: str) -> PriorTrials:
     """The complete trials of the study in `folder`, each with its values in the terms of `space` where they fit.
 
     A setting that was fixed there and is searched here counts with the value that it had. Raises ConfigError
@@ -60,14 +66,24 @@ def read_lessons(folder: Path, space: SearchSpace, *, data: str) -> Lessons:
     if space.arms or space.sampler not in LEARNING:
         found = "arms" if space.arms else f"sampler {space.sampler}"
         expected = f"one that learns: {', '.join(LEARNING)}"
-        raise ConfigError(Problem("WARM-FIT", space.name, f"warm start with {found}", expected, "drop --warm-start"))
+        raise ConfigError(
+            Problem(
+                "WARM-FIT",
+                where=space.name,
+                found=f"warm start with {found}",
+                expected=expected,
+                hint="drop --warm-start",
+            )
+        )
     try:
         identity = json.loads((folder / "space.json").read_text(encoding="utf-8"))
         paths = sorted((folder / "trials").glob("*/trial.json"))
         records = [TrialRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
     except (OSError, ValueError) as error:
         found = str(error).splitlines()[0]
-        raise ConfigError(Problem("WARM-READ", str(folder), found, "a study's folder", "name another study")) from error
+        raise ConfigError(
+            Problem("WARM-READ", where=str(folder), found=found, expected="a study's folder", hint="name another study")
+        ) from error
     trials: list[Any] = []
     unfit: collections.Counter[str] = collections.Counter()
     constants = identity.get("constants", {})
@@ -77,8 +93,8 @@ def read_lessons(folder: Path, space: SearchSpace, *, data: str) -> Lessons:
             if isinstance(fitted, str):
                 unfit[fitted] += 1
             else:
-                trials.append(_lesson(record, fitted, space, folder.name))
-    return Lessons(folder.name, trials, dict(unfit), _caution(identity, constants, space, data))
+                trials.append(_prior_trial(record, fitted, space, folder.name))
+    return PriorTrials(folder.name, trials, dict(unfit), _caution(identity, constants, space, data))
 
 
 def _fit(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) -> Values | str:
@@ -100,7 +116,7 @@ def _fit(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) 
     return values
 
 
-def _lesson(record: TrialRecord, values: Values, space: SearchSpace, study: str) -> Any:
+def _prior_trial(record: TrialRecord, values: Values, space: SearchSpace, study: str) -> Any:
     return optuna.trial.create_trial(  # checks every value against its distribution
         values=[record.value(goal.metric) for goal in space.objective],
         params=encoded(values),

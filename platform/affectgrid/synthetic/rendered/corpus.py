@@ -69,10 +69,10 @@ def begin_corpus(root: Path, config: RenderConfig) -> tuple[VideoPlan, ...]:
             raise CatalogError(
                 Problem(
                     "REN-OTHER",
-                    str(root),
-                    f"a rendered corpus with other values ({', '.join(different) or 'another version'})",
-                    "an empty folder or a corpus of the same configuration",
-                    "take another folder, or delete this one",
+                    where=str(root),
+                    found=f"a rendered corpus with other values ({', '.join(different) or 'another version'})",
+                    expected="an empty folder or a corpus of the same configuration",
+                    hint="take another folder, or delete this one",
                 )
             )
     root.mkdir(parents=True, exist_ok=True)

@@ -65,9 +65,13 @@ class Ensemble:
         ordered = [predictions[number] for number in range(len(self.members))]
         for number, own in enumerate(ordered):
             if own.track_ids != ordered[0].track_ids or not torch.equal(own.offsets, ordered[0].offsets):
-                mend = "see which tracks encode put in quarantine, or leave this model out"
+                hint = "see which tracks encode put in quarantine, or leave this model out"
                 expected = f"the tracks and frames of {self.folders[0]}"
-                raise ModelError(Problem("ENS-ROWS", str(self.folders[number]), "other frames", expected, mend))
+                raise ModelError(
+                    Problem(
+                        "ENS-ROWS", where=str(self.folders[number]), found="other frames", expected=expected, hint=hint
+                    )
+                )
         return ordered
 
 
@@ -147,14 +151,18 @@ def _read(path: Path) -> Ensemble:
         ]
         fitted = bool(content["fitted"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        mend = "give a model package's folder, or a file that evaluate wrote"
-        raise ModelError(Problem("ENS-READ", str(path), str(error), "an ensemble file", mend)) from error
+        hint = "give a model package's folder, or a file that evaluate wrote"
+        raise ModelError(
+            Problem("ENS-READ", where=str(path), found=str(error), expected="an ensemble file", hint=hint)
+        ) from error
     members = []
     for folder, _, digest in listed:
         members.append(load_package(folder))
         if _digest(folder) != digest:
-            found, mend = "another model than the one that was weighted", "evaluate the models together again"
-            raise ModelError(Problem("ENS-CHANGED", str(folder), found, f"the model of {path}", mend))
+            found, hint = "another model than the one that was weighted", "evaluate the models together again"
+            raise ModelError(
+                Problem("ENS-CHANGED", where=str(folder), found=found, expected=f"the model of {path}", hint=hint)
+            )
     return Ensemble(tuple(f for f, _, _ in listed), tuple(members), tuple(w for _, w, _ in listed), fitted)
 
 

@@ -82,8 +82,10 @@ def load_package(folder: Path) -> ModelPackage:
         facts = json.loads((folder / "manifest.json").read_text())
         weights = load_file(folder / "model.safetensors")
     except (OSError, ValueError, TypeError, KeyError, ValidationError, SafetensorError) as error:
-        mend = "give the folder that train or tune wrote, or write it again"
-        raise ModelError(Problem("PKG-READ", str(folder), str(error), "a model package", mend)) from error
+        hint = "give the folder that train or tune wrote, or write it again"
+        raise ModelError(
+            Problem("PKG-READ", where=str(folder), found=str(error), expected="a model package", hint=hint)
+        ) from error
     model = _shaped_like(weights, config, grid)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
@@ -92,9 +94,15 @@ def load_package(folder: Path) -> ModelPackage:
         text = "; ".join(
             f"{name} {found.get(name, 'absent')} instead of {expected.get(name, 'none')}" for name in differ
         )
-        mend = "use the weights that were saved with this config.json"
+        hint = "use the weights that were saved with this config.json"
         raise ModelError(
-            Problem("PKG-SHAPE", str(folder / "model.safetensors"), text, "the model of config.json", mend)
+            Problem(
+                "PKG-SHAPE",
+                where=str(folder / "model.safetensors"),
+                found=text,
+                expected="the model of config.json",
+                hint=hint,
+            )
         )
     model.load_state_dict(weights)
     return ModelPackage(model.eval(), config, grid, facts["encoders"], facts["metrics"], facts["manifest"])

@@ -77,9 +77,15 @@ def predict_split(
     if not finite.all():
         row = int(finite.logical_not().nonzero()[0])
         track = split.track_ids[int(torch.searchsorted(offsets, row, right=True)) - 1]
-        mend = "train again with a smaller optim.lr, or check the features of this track"
+        hint = "train again with a smaller optim.lr, or check the features of this track"
         raise TrainingError(
-            Problem("PRED-NAN", str(track), f"{int((~finite).sum())} values are no number", "finite values", mend)
+            Problem(
+                "PRED-NAN",
+                where=str(track),
+                found=f"{int((~finite).sum())} values are no number",
+                expected="finite values",
+                hint=hint,
+            )
         )
     return Predictions(tuple(split.track_ids), offsets, va)
 

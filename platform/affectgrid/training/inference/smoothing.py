@@ -54,7 +54,9 @@ def smoothing_curve(package: ModelPackage, validation: Split, half_widths: Seque
     if validation.name != VALIDATION or not widths or widths[0] < 0:
         found = f"half-widths {list(widths)} on split {validation.name!r}"
         expected = "one or more half-widths of 0 or more, compared on the validation split alone"
-        raise ConfigError(Problem("CFG-SMOOTH", "choose-smoothing", found, expected, "choose on validation"))
+        raise ConfigError(
+            Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected=expected, hint="choose on validation")
+        )
     plain = package.config.window.model_copy(update={"smooth_half_width": 0})
     merged = predict_split(package.model, validation, plain)
     return SmoothingCurve(widths, tuple(_p(merged, validation, width) for width in widths))
