@@ -286,7 +286,7 @@ class FeatureStore:
         with write_errors(path):
             self._fs.create_dir(posixpath.dirname(path), recursive=True)
             if self._local:
-                storage.write(Path(path), data)
+                storage.write_atomic(Path(path), data)
             else:
                 with self._fs.open_output_stream(path) as stream:
                     stream.write(data)

@@ -236,7 +236,7 @@ def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledg
 def write_json(path: Path, content: Any) -> None:
     """Write a file that is there whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write(path, json.dumps(content, indent=1).encode())
+    storage.write_atomic(path, json.dumps(content, indent=1).encode())
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
