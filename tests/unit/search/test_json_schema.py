@@ -12,7 +12,7 @@ import yaml
 from affectgrid.errors import ConfigError
 from affectgrid.search.space.json_schema import schema_text, setting_schemas, space_schema
 from affectgrid.search.space.reading import parse_space
-from affectgrid.search.space.schema import field_names
+from affectgrid.search.space.schema import setting_names
 from affectgrid.training.config import TrainConfig
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}
@@ -39,7 +39,7 @@ def test_every_space_passes(repository: Path, validator: Any):
 
 def test_settings_carry_their_names_words_and_bounds():
     schemas = setting_schemas()
-    assert tuple(schemas) == field_names()
+    assert tuple(schemas) == setting_names()
     sigma = schemas["prompt.sigma_ratio"]
     assert sigma["description"] == TrainConfig().prompt.__class__.model_fields["sigma_ratio"].description
     assert (sigma["type"], sigma["exclusiveMinimum"], sigma["default"]) == ("number", 0, 0.5)

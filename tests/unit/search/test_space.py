@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from affectgrid.errors import ConfigError
 from affectgrid.search.space.condition import Condition
 from affectgrid.search.space.reading import load_space, parse_space
-from affectgrid.search.space.schema import SearchSpace, field_names, nest
+from affectgrid.search.space.schema import SearchSpace
 from affectgrid.training.config import TrainConfig
 
 SIGMA = {"float": [0.2, 1.0], "log": True}
@@ -308,14 +306,3 @@ def test_a_file_that_is_no_plain_mapping_is_refused(tmp_path: Path, text: str, c
 def test_a_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(ConfigError, match="SPACE-READ"):
         load_space(tmp_path / "none.yaml")
-
-
-@given(st.dictionaries(st.sampled_from(field_names()), st.integers(), max_size=6))
-def test_nest_is_undone_by_flattening(values: dict[str, int]):
-    def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for name, value in nested.items():
-            flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-        return flat
-
-    assert flatten(nest(values)) == values

@@ -19,6 +19,7 @@ from affectgrid.data.splits.resident import Split
 from affectgrid.distributed.train.workers import Job, run_workers
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.model.fusion import FusionModel
+from affectgrid.settings import flatten
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.build import build_model
 from affectgrid.training.checkpoint import TrainingState
@@ -82,7 +83,7 @@ def train(
     gpu = num_gpus() >= fewest if use_gpu is None else use_gpu
     scaling = ScalingConfig(num_workers=num_workers, use_gpu=gpu, elastic_resize_monitor_interval_s=resize_interval_s)
     manifest = collect(data=data.fingerprint, device=_device(scaling))
-    run = tracker.study(name, _flat(config), manifest.tags()) if tracker else None
+    run = tracker.study(name, flatten(config), manifest.tags()) if tracker else None
     try:
         state = run_workers(
             Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
@@ -194,17 +195,6 @@ def _device(scaling: ScalingConfig) -> str:
     """For example ``2 x GPU``, or ``1-4 x CPU`` of an elastic run."""
     counts = "-".join(str(count) for count in sorted({scaling.min_workers, scaling.max_workers}))
     return f"{counts} x {'GPU' if scaling.use_gpu else 'CPU'}"
-
-
-def _flat(config: TrainConfig) -> dict[str, object]:
-    """Dotted names, as a search space has them."""
-
-    def walk(prefix: str, value: object) -> dict[str, object]:
-        if not isinstance(value, dict):
-            return {prefix: value}
-        return {k: v for name, part in value.items() for k, v in walk(f"{prefix}.{name}".lstrip("."), part).items()}
-
-    return walk("", config.model_dump(mode="json"))
 
 
 def _write(path: Path, value: object) -> None:

@@ -21,10 +21,11 @@ from affectgrid.analysis.confirm import Candidate, candidates, conclude, fresh_s
 from affectgrid.analysis.confirmation import Confirmation, ConfirmRun
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.tune.callback import NUM_RETRIES
-from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point, flat
+from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
 from affectgrid.distributed.tune.trial import package_folder, train_in_process
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import write_json
+from affectgrid.settings import flatten
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.predict import moments_by_track, predict_split
@@ -161,7 +162,7 @@ def _log_runs(log: StudyLog, runs: Sequence[_Run]) -> None:
 
 
 def _log_run(log: StudyLog, parent: Any, run: _Run, result: ConfirmRun) -> None:
-    params = flat(run.config.model_dump(mode="json"))
+    params = flatten(run.config)
     tags = {**log.tags, **({"reason": result.reason} if result.reason else {})}
     child = log.tracker.child(parent, f"seed-{result.seed}", f"seed {result.seed}", params=params, tags=tags)
     child.points([epoch_point(metrics) for metrics in result.history])

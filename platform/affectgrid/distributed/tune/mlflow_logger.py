@@ -17,6 +17,7 @@ from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import Assignment
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import Metrics, TrialRecord
+from affectgrid.settings import flatten
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.manifest import Manifest
 
@@ -117,7 +118,7 @@ class StudyLog:
             self.run,
             f"trial-{assigned.number:05d}",
             f"{assigned.number}: {assigned.label}",
-            params=flat(config.model_dump(mode="json")),
+            params=flatten(config),
             tags={**self.tags, **facts, **({"arm": assigned.arm} if assigned.arm else {})},
             new=self.run.fresh and assigned.number not in self.trials,
         )
@@ -173,17 +174,6 @@ class StudyLog:
 
     def _marker(self, number: int) -> Path:
         return self.ledger.folder_of(number) / "logged"
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings with dotted names."""
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{name}.")
-        else:
-            values[f"{prefix}{name}"] = value
-    return values
 
 
 def _assignment(space: SearchSpace, record: TrialRecord) -> Assignment:

@@ -8,7 +8,8 @@ from typing import Any
 
 from affectgrid.search.space.budget import DURATION
 from affectgrid.search.space.objective import SCORE
-from affectgrid.search.space.schema import SearchSpace, field_names
+from affectgrid.search.space.schema import SearchSpace, setting_names
+from affectgrid.settings import flatten
 from affectgrid.training.config import TrainConfig
 
 Schema = dict[str, Any]
@@ -57,14 +58,9 @@ def schema_text() -> str:
 def setting_schemas() -> dict[str, Schema]:
     """Dotted name of every setting -> the schema of its values."""
     root = TrainConfig.model_json_schema()
-    schemas = {name: _lookup(root, name) for name in field_names()}
-    defaults = TrainConfig().model_dump(mode="json")
-    for name, schema in schemas.items():
-        value: Any = defaults
-        for part in name.split("."):
-            value = value[part]
-        schemas[name] = {**schema, "default": value}
-    return schemas
+    schemas = {name: _lookup(root, name) for name in setting_names()}
+    defaults = flatten(TrainConfig())
+    return {name: {**schema, "default": defaults[name]} for name, schema in schemas.items()}
 
 
 def _lookup(root: Mapping[str, Any], name: str) -> Schema:

@@ -15,7 +15,7 @@ from affectgrid.search.space.compatibility import incompatibilities
 from affectgrid.search.space.condition import Condition
 from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.objective import Goal
-from affectgrid.search.space.schema import Arm, SearchSpace, Values, field_names
+from affectgrid.search.space.schema import Arm, SearchSpace, Values, setting_names
 from affectgrid.settings import Settings
 
 __all__ = ["SearchSpace", "load_space", "parse_space"]
@@ -95,7 +95,7 @@ def _hint(item: Any) -> str:
 
 
 def _name_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
-    known = field_names()
+    known = setting_names()
     places: list[tuple[str, Iterable[str]]] = [("constants", space.constants), ("space", space.space)]
     places += [(f"points.{number}", point) for number, point in enumerate(space.points)]
     places += [(f"arms.{arm.name}", arm.set) for arm in space.arms]

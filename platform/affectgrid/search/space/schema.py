@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, JsonValue, field_validator, model_vali
 from affectgrid.search.space import budget, grid
 from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.objective import BEST_SCORE, SCORE, Goal
-from affectgrid.settings import Settings
+from affectgrid.settings import Settings, flatten, get, unflatten
 from affectgrid.training.config import TrainConfig
 
 Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
@@ -129,7 +129,7 @@ class SearchSpace(Settings):
 
     def resolve(self, values: Mapping[str, Any], *, seed: int) -> TrainConfig:
         """The configuration of one run: defaults, then the constants, then `values`. Raises ValidationError."""
-        return TrainConfig.model_validate(nest({**self.constants, **values, "seed": seed}))
+        return TrainConfig.model_validate(unflatten({**self.constants, **values, "seed": seed}))
 
     def first_points(self) -> list[Values]:
         """`points`, with the default of every parameter that they leave out, as long as the space holds it.
@@ -144,7 +144,7 @@ class SearchSpace(Settings):
         default = self.resolve(point, seed=0)
         values: Values = {}
         for name, dimension in self.active_order():
-            value = point.get(name, field_value(default, name))
+            value = point.get(name, get(default, name))
             known = {**self.constants, **values}
             if dimension.holds(value) and (dimension.condition is None or dimension.condition.holds(known)):
                 values[name] = value
@@ -160,7 +160,7 @@ class SearchSpace(Settings):
 
     def values_of(self, name: str) -> tuple[Any, ...]:
         """Every value that a trial may give to a setting whose values are words."""
-        base = field_value(self.resolve({}, seed=0), name)
+        base = get(self.resolve({}, seed=0), name)
         dimension = self.space.get(name)
         values = [arm.set.get(name, base) for arm in self.arms] or [base]
         if dimension is not None:
@@ -175,34 +175,6 @@ class SearchSpace(Settings):
         return {name: value for name, value in fields.items() if value not in ({}, [])}
 
 
-def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"a.b": 1}`` -> ``{"a": {"b": 1}}``."""
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *parents, last = name.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return nested
-
-
-def field_value(config: TrainConfig, name: str) -> Any:
-    """The value of a dotted name, as plain JSON."""
-    value: Any = config.model_dump(mode="json")
-    for part in name.split("."):
-        value = value[part]
-    return value
-
-
-def field_names() -> tuple[str, ...]:
+def setting_names() -> tuple[str, ...]:
     """Every dotted name that a search space may use."""
-
-    def walk(fields: Mapping[str, Any], prefix: str) -> Iterator[str]:
-        for name, value in fields.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name}"
-
-    return tuple(name for name in walk(TrainConfig().model_dump(mode="json"), "") if name != "seed")
+    return tuple(name for name in flatten(TrainConfig()) if name != "seed")

@@ -34,6 +34,7 @@ from affectgrid.search.study.journal import open_journal
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.search.study.sampling import first_proposals
 from affectgrid.search.study.warm_start import WARM_START, PriorTrials
+from affectgrid.settings import flatten
 
 JOURNAL = "study.journal"
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -241,7 +242,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What differs between two identities, a line each: ``space.optim.lr: {...} is now {...}``."""
-    old, new = _leaves(before), _leaves(after)
+    old, new = flatten(before), flatten(after)
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return [f"{name}: {_say(old, name)} is now {_say(new, name)}" for name in names]
 
@@ -285,16 +286,6 @@ def _read_progress(folder: Path) -> dict[str, Any]:
     """What `Ledger.extend` asked for, and the seconds of a time budget that was spent to its end."""
     path = folder / "progress.json"
     return {"trials": 0, "extending": False, "spent_s": 0.0, **(json.loads(path.read_text()) if path.exists() else {})}
-
-
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping) and value:
-            leaves |= _leaves(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = value
-    return leaves
 
 
 def _say(leaves: Mapping[str, Any], name: str) -> str:

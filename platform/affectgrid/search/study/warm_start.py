@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from affectgrid.errors import ConfigError, Problem, nearest
 from affectgrid.search.space.compatibility import LEARNING
-from affectgrid.search.space.schema import SearchSpace, Values, field_names, field_value, nest
+from affectgrid.search.space.schema import SearchSpace, Values, setting_names
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.search.study.sampling import distribution, encoded
+from affectgrid.settings import get, unflatten
 from affectgrid.training.config import TrainConfig
 
 WARM_START = "warm_start"  # user attribute of a lesson: the study and the number that it comes from
@@ -102,14 +103,14 @@ def _fit(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) 
     if any(record.value(goal.metric) is None for goal in space.objective):
         return "an objective was not measured there"
     try:
-        config = TrainConfig.model_validate(nest({**constants, **record.params}))
+        config = TrainConfig.model_validate(unflatten({**constants, **record.params}))
     except ValidationError as error:
         return f"{'.'.join(map(str, error.errors()[0]['loc']))} is no longer allowed"
     values: Values = {}
     for name, dimension in space.active_order():
         if dimension.condition is not None and not dimension.condition.holds({**space.constants, **values}):
             continue
-        value = field_value(config, name)
+        value = get(config, name)
         if not dimension.holds(value):
             return f"{name} is outside the space"
         values[name] = value
@@ -128,10 +129,10 @@ def _prior_trial(record: TrialRecord, values: Values, space: SearchSpace, study:
 def _caution(identity: Mapping[str, Any], constants: Mapping[str, Any], space: SearchSpace, data: str) -> str:
     """Settings and data that were others there: the sampler may still learn, and its user should know."""
     try:
-        there, here = TrainConfig.model_validate(nest(constants)), space.resolve({}, seed=0)
+        there, here = TrainConfig.model_validate(unflatten(constants)), space.resolve({}, seed=0)
     except ValidationError:  # a constant of then is none of today's settings; its trials do not fit and say so
         return ""
-    fixed = [name for name in field_names() if name not in space.space]
-    others = [name for name in fixed if field_value(there, name) != field_value(here, name)]
+    fixed = [name for name in setting_names() if name not in space.space]
+    others = [name for name in fixed if get(there, name) != get(here, name)]
     others += ["the data"] if identity.get("data") != data else []
     return f". Not the same there: {', '.join(others)}" if others else ""
