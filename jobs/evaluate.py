@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
 from pydantic import Field
 
-from affectgrid.cli import run
-from affectgrid.settings import Settings
+from affectgrid.cli import JobOptions, run
+from affectgrid.distributed.options import StoreOption
 
 
-class Evaluate(Settings):
+class Evaluate(JobOptions, StoreOption):
     """Score models; their own stream settings say how the data are encoded. Several are scored as their mean."""
 
     model: tuple[Path, ...] = Field(
@@ -26,23 +22,18 @@ class Evaluate(Settings):
     choose_smoothing: tuple[int, ...] = Field(
         (), description="half-widths to compare on the validation split; the best is kept in the model package"
     )
-    store: str | None = Field(None, description="feature store: a folder or a URI; default: OUT/features")
     name: str | None = Field(None, description="of the folder of results; default: the model's run, or 'ensemble'")
-    out: Path = Field(ROOT / "outputs", description="folder of features; scores and figures go to OUT/evaluations")
-    address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
 
 
 def main(options: Evaluate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.data.workspace import Workspace
-    from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.evaluate import evaluate_models
+    from affectgrid.distributed.session import connected
     from affectgrid.reporting.scores import caveat, print_scores, write_scores
     from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 
-    workspace = Workspace.open(options.out)
     ensemble = load_ensemble(options.model)
-    with connect(options.address):
+    with connected(options.out, options.address) as workspace:
         done = evaluate_models(
             ensemble,
             options.data,

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
-
 from pydantic import Field
 
-from affectgrid.cli import run
+from affectgrid.cli import OutOption, run
 from affectgrid.data.splits.feed import FeedOptions
 from affectgrid.synthetic.scale_corpus import ScaleConfig, write_corpus
 from affectgrid.training.config import OptimConfig, TrainConfig
 
 
-class Scale(ScaleConfig):
+class Scale(OutOption, ScaleConfig):
     """Write what is not there yet (2.7 GB at full size, 5.3 more where features are mapped), train, report.
 
     Features and labels are drawn from a seed: time and memory are those of the data set, scores are not.
@@ -25,7 +19,6 @@ class Scale(ScaleConfig):
     config: TrainConfig = TrainConfig(optim=OptimConfig(epochs=2))
     feed: FeedOptions = FeedOptions()
     threads: int = Field(1, gt=0, description="threads of the training process")
-    out: Path = Field(ROOT / "outputs" / "scale", description="folder of the corpus and its features")
 
 
 def main(options: Scale) -> int:
@@ -39,7 +32,7 @@ def main(options: Scale) -> int:
     from affectgrid.reporting.scale import print_scale
 
     torch.set_num_threads(options.threads)
-    workspace = Workspace.open(options.out)
+    workspace = Workspace.open(f"{options.out}/scale")
     settings = ScaleConfig.model_validate(options.model_dump(include=set(ScaleConfig.model_fields)))
     root = workspace.corpus(f"synthetic-{settings.fingerprint('visual')}")
     with bar("Writing the synthetic corpus", settings.num_frames, "frames") as advance:

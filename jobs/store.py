@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
-
 from typing import Literal
 
 from pydantic import Field
 from tyro.conf import Positional
 
-from affectgrid.cli import run
+from affectgrid.cli import OutOption, run
 from affectgrid.data.features.references import unused
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.options import StoreOption
 from affectgrid.reporting.storage import print_damage, print_unused
-from affectgrid.settings import Settings
 
 
-class Store(Settings):
+class Store(OutOption, StoreOption):
     """verify: read every file back; exit status 2 names what is damaged. gc: list features that no result refers to."""
 
     action: Positional[Literal["verify", "gc"]] = Field(description="what to do")
-    store: str | None = Field(None, description="feature store: a folder or a URI; default: OUT/features")
     delete: bool = Field(False, description="gc: remove what it lists; verify: remove what is damaged")
-    out: Path = Field(ROOT / "outputs", description="folder whose studies, runs, evaluations and models are looked at")
 
 
 def main(options: Store) -> int:

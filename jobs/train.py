@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
-
 from pydantic import Field, model_validator
 
-from affectgrid.cli import run
+from affectgrid.cli import JobOptions, run
 from affectgrid.distributed.options import DataOptions
 from affectgrid.training.config import TrainConfig
 
 
-class Train(DataOptions):
+class Train(JobOptions, DataOptions):
     """Train and keep the best epoch as a model package under OUT/runs/NAME/model."""
 
     name: str = Field("train", description="name of the run: the same name goes on, another name starts afresh")
@@ -28,8 +22,6 @@ class Train(DataOptions):
     choose_smoothing: tuple[int, ...] = Field(
         (), description="half-widths to compare on the validation split; the best is kept in the model package"
     )
-    out: Path = Field(ROOT / "outputs", description="folder of features, runs and the MLflow database")
-    address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
 
     @model_validator(mode="after")
     def _fewest_first(self) -> Train:
@@ -40,36 +32,32 @@ class Train(DataOptions):
 
 def main(options: Train) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.data.workspace import Workspace
-    from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.prepare import prepare
+    from affectgrid.distributed.session import tracked
     from affectgrid.distributed.train.run import train
     from affectgrid.reporting.scores import caveat
     from affectgrid.reporting.training import print_training
-    from affectgrid.tracking import open_tracker
     from affectgrid.training.inference.package import load_package
     from affectgrid.training.inference.smoothing import keep_choice, smoothing_curve
 
-    workspace = Workspace.open(options.out)
-    tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
-    with connect(options.address):
+    with tracked(options.out, options.address) as session:
         prompt = options.config.prompt
-        prepared = prepare(options, workspace, prompt_files=[prompt.file], prompt_modes=[prompt.mode])
+        prepared = prepare(options, session.workspace, prompt_files=[prompt.file], prompt_modes=[prompt.mode])
         result = train(
             options.config,
             prepared,
             num_workers=(options.min_workers, options.workers) if options.min_workers else options.workers,
             max_failures=options.max_failures,
-            storage=workspace.runs,
+            storage=session.workspace.runs,
             name=options.name,
-            tracker=tracker,
+            tracker=session.tracker,
         )
     if options.choose_smoothing:
         package = load_package(result.package)
         curve = smoothing_curve(package, prepared.validation, options.choose_smoothing)
         keep_choice(result.package, package, curve)
         print(*curve.lines(), sep="\n")
-    print_training(result, tracker.open_command, caveat(prepared.train.encoders, options.data))
+    print_training(result, session.tracker.open_command, caveat(prepared.train.encoders, options.data))
     return 0
 
 

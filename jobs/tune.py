@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy
 
 from pydantic import Field
 
-from affectgrid.cli import run
+from affectgrid.cli import JobOptions, run
 from affectgrid.distributed.options import DataOptions
 
+SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 
-class Tune(DataOptions):
+
+class Tune(JobOptions, DataOptions):
     """Run a search space. The same command goes on after a kill. Exit status 0: all trials finished; 1: some failed."""
 
-    space: Path = Field(ROOT / "search_spaces" / "smoke.yaml", description="the search space")
+    space: Path = Field(SPACES / "smoke.yaml", description="the search space")
     name: str | None = Field(None, description="name of the study; by default the space's own")
     trials: int | None = Field(None, gt=0, description="number of trials, instead of the space's own")
     time_budget: str | None = Field(None, description="no trial begins after it, e.g. 2h or 90min; running ones end")
@@ -25,8 +23,6 @@ class Tune(DataOptions):
     warm_start: str | None = Field(
         None, description="name or folder of an older study: its trials that fit teach the sampler, and are not counted"
     )
-    out: Path = Field(ROOT / "outputs", description="folder of features, studies and the MLflow database")
-    address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
     print_schema: bool = Field(False, description="print the JSON schema of search-space files, and do nothing else")
     workers_per_trial: int = Field(1, gt=0, description="processes that train one trial together, by Ray Train")
@@ -35,26 +31,23 @@ class Tune(DataOptions):
 
 def main(options: Tune) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.data.workspace import Workspace
-    from affectgrid.distributed.cluster import connect
     from affectgrid.distributed.prepare import prepare
+    from affectgrid.distributed.session import tracked
     from affectgrid.distributed.tune.resources import TrialResources
     from affectgrid.distributed.tune.run import tune
     from affectgrid.reporting.study import print_study
     from affectgrid.search.space.json_schema import schema_text
     from affectgrid.search.space.reading import load_space
     from affectgrid.search.study.warm_start import find_study
-    from affectgrid.tracking import open_tracker
 
     if options.print_schema:
         print(schema_text(), end="")
         return 0
     given = {"name": options.name, "trials": options.trials, "time_budget": options.time_budget}
     space = load_space(options.space, **given)
-    workspace = Workspace.open(options.out)
-    older = find_study(options.warm_start, workspace.studies) if options.warm_start else None
-    tracker = open_tracker(workspace.tracking_uri, "affectgrid", artifacts=workspace.artifacts)
-    with connect(options.address):
+    with tracked(options.out, options.address) as session:
+        workspace, tracker = session.workspace, session.tracker
+        older = find_study(options.warm_start, workspace.studies) if options.warm_start else None
         modes = space.values_of("prompt.mode")
         prepared = prepare(options, workspace, prompt_files=space.prompt_files(), prompt_modes=modes)
         summary = tune(

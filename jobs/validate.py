@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT / "platform")  # this checkout, not an installed copy; the jobs folder itself shadows nothing
-
 from pydantic import Field
 
-from affectgrid.cli import run
-from affectgrid.settings import Settings
+from affectgrid.cli import OutOption, run
 
 
-class Validate(Settings):
+class Validate(OutOption):
     """Check annotations, videos and crops. Exit status 0: sound (warnings allowed); 2: errors."""
 
     data: str = Field("rendered", description="a folder in Aff-Wild2's layout, or 'rendered'")
-    out: Path = Field(ROOT / "outputs", description="folder for problems.json and problems.html")
     tolerance_frames: int = Field(10, ge=0, description="frames by which annotation, video and crops may differ")
 
 

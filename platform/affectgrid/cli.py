@@ -16,19 +16,42 @@ from pathlib import Path
 from typing import TypeVar
 
 import tyro
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from affectgrid.errors import AffectGridError
+from affectgrid.settings import Settings
 
 Options = TypeVar("Options", bound=BaseModel)
 
 _INTERRUPTED = 130
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def _default_out() -> str:
+    return os.environ.get("AFFECTGRID_OUT") or str(_CHECKOUT / "outputs")
+
+
+class OutOption(Settings):
+    """Where a job keeps what it makes."""
+
+    out: str = Field(
+        default_factory=_default_out,
+        description="folder, or URI such as s3://bucket/x, of all that is made: features, studies, models, reports; "
+        "default: AFFECTGRID_OUT, else outputs in this checkout",
+    )
+
+
+class JobOptions(OutOption):
+    """What every job that works on Ray is told."""
+
+    address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
 
 
 def run(main: Callable[[Options], int], options: type[Options]) -> None:
     """Parse the command line into `options`, call `main`, and exit with the status that it returns."""
+    _use_the_scripts_checkout()
     errors = Console(stderr=True, soft_wrap=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -47,6 +70,18 @@ def run(main: Callable[[Options], int], options: type[Options]) -> None:
         status = _INTERRUPTED
     sys.stdout.flush()
     sys.exit(status)
+
+
+def _use_the_scripts_checkout() -> None:
+    """Start again with the package that lies beside the running script, where another one was imported.
+
+    An editable install names one checkout. A job of another one, as Ray makes with ``--working-dir .``, would otherwise
+    run that one's code.
+    """
+    own = Path(sys.argv[0]).resolve().parents[1] / "platform"
+    if (own / "affectgrid").is_dir() and own != _CHECKOUT / "platform":
+        path = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONPATH": path})  # noqa: S606
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,26 @@ def test_a_worker_of_a_search_imports_what_a_trial_needs(repository: Path) -> No
     """Each of a search's processes waits for these imports before its first trial."""
     slow = ("optuna", "sqlalchemy", "sklearn", "mlflow", "matplotlib", "scipy", "torchvision", "torch._dynamo")
     assert loaded(repository, "affectgrid.distributed.tune.trial", slow) == []
+
+
+WHERE = """
+import affectgrid
+from affectgrid.cli import run
+from affectgrid.settings import Settings
+
+run(lambda options: print(affectgrid.__file__) or 0, Settings)
+"""
+
+
+def test_a_job_runs_the_package_beside_it_and_not_an_installed_one(repository: Path, tmp_path: Path) -> None:
+    """As an upload by ``--working-dir .`` lies beside a checkout that is installed."""
+    shutil.copytree(repository / "platform", tmp_path / "platform", ignore=shutil.ignore_patterns("*.egg-info"))
+    job = tmp_path / "jobs" / "where.py"
+    job.parent.mkdir()
+    job.write_text(WHERE)
+    environment = os.environ | {"PYTHONPATH": str(repository / "platform")}
+    done = subprocess.run([sys.executable, job], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(tmp_path / "platform" / "affectgrid" / "__init__.py"), done.stderr
 
 
 LOOKS = """

@@ -16,9 +16,9 @@ class Workspace:
     root: Path
 
     @classmethod
-    def open(cls, root: Path) -> Workspace:
+    def open(cls, place: Path | str) -> Workspace:
         """Make the root and see that it can be written, before any work. Raises ConfigError (CFG-STORAGE)."""
-        root = root.expanduser().resolve()
+        root = Path(place).expanduser().resolve()
         probe = root / f".write-test-{os.getpid()}"
         try:
             root.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,19 @@ from affectgrid.settings import Settings
 RENDERED = "rendered"
 
 
-class DataOptions(Settings):
+class StoreOption(Settings):
+    """Where features are."""
+
+    store: str | None = Field(
+        None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"
+    )
+
+
+class DataOptions(StoreOption):
     """Which data, and how they are encoded."""
 
     data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
     encode: EncodeConfig = EncodeConfig()
-    store: str | None = Field(
-        None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"
-    )
     feed: FeedOptions = FeedOptions()
 
     @classmethod

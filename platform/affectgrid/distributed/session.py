@@ -1,0 +1,38 @@
+"""What a job works in: a place for results, a Ray cluster, and the experiment log where it keeps one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.cluster import connect
+from affectgrid.tracking import Tracker, open_tracker
+
+EXPERIMENT = "affectgrid"
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A workspace that can be written, and a log that answers, before any work."""
+
+    workspace: Workspace
+    tracker: Tracker
+
+
+@contextlib.contextmanager
+def connected(out: str, address: str | None = None) -> Iterator[Workspace]:
+    """Open the workspace, then join or start the cluster. Raises ConfigError (CFG-STORAGE)."""
+    workspace = Workspace.open(out)
+    with connect(address):
+        yield workspace
+
+
+@contextlib.contextmanager
+def tracked(out: str, address: str | None = None) -> Iterator[Session]:
+    """As `connected`, with the experiment log. Raises TrackingError too, before Ray starts."""
+    workspace = Workspace.open(out)
+    tracker = open_tracker(workspace.tracking_uri, EXPERIMENT, artifacts=workspace.artifacts)
+    with connect(address):
+        yield Session(workspace, tracker)
