@@ -24,8 +24,8 @@ from affectgrid.distributed.tune.callback import NUM_RETRIES
 from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
 from affectgrid.distributed.tune.trial import package_folder, train_in_process
 from affectgrid.search.space.schema import SearchSpace
-from affectgrid.search.study.ledger import write_json
 from affectgrid.settings import flatten
+from affectgrid.storage import write_json
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.predict import moments_by_track, predict_split

@@ -102,6 +102,15 @@ def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.CategoricalDistribution([_encode(value) for value in dimension.choice or ()])
 
 
+def proposal_distributions(space: SearchSpace, proposal: Values) -> dict[str, optuna.distributions.BaseDistribution]:
+    """The distribution of every name of a proposal."""
+    if space.arms:
+        names = [arm.name for arm in space.arms]
+        choices = {ARM: names, SEED: list(space.seeds)}
+        return {name: optuna.distributions.CategoricalDistribution(choices[name]) for name in proposal}
+    return {name: distribution(space.space[name]) for name in proposal}
+
+
 def _cmaes(seed: int, prior_trials: Sequence[Any]) -> optuna.samplers.BaseSampler:
     numbers = [
         optuna.trial.create_trial(
