@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -34,16 +34,6 @@ class PredictReport:
     submission: Path | None
     encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
-
-    def lines(self) -> Iterator[str]:
-        """A few lines for a person."""
-        yield f"{self.tracks} tracks, {self.frames} frames: {self.folder}/<track>.csv (frame, time_s, valence, arousal)"
-        if self.submission:
-            yield f"the challenge's file: {self.submission}"
-        if "tiny" in self.encoders:
-            yield "note: encoded with `tiny`, a random encoder for tests and the demo; not a result about people"
-        for failure in self.quarantined:
-            yield f"not predicted: {failure.track}: {failure.reason}"
 
 
 def predict(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from affectgrid.metrics import Metrics
+
 from affectgrid.distributed.cluster import num_gpus  # isort: skip  # sets what Ray reads when it is imported
 
 import ray
@@ -26,7 +28,7 @@ from affectgrid.training.checkpoint import TrainingState
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
-from affectgrid.training.loop import Metrics, best_epoch, run_identity
+from affectgrid.training.loop import best_epoch, run_identity
 from affectgrid.training.manifest import Manifest, collect
 
 

@@ -17,8 +17,15 @@ import ray
 import torch
 from rich.console import Console
 
-from affectgrid.analysis.confirm import Candidate, candidates, conclude, fresh_seeds, read_run
-from affectgrid.analysis.confirmation import Confirmation, ConfirmRun
+from affectgrid.analysis.confirmation import (
+    Candidate,
+    Confirmation,
+    ConfirmRun,
+    candidates,
+    conclude,
+    fresh_seeds,
+    read_run,
+)
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.tune.callback import NUM_RETRIES
 from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
@@ -62,7 +69,7 @@ def confirm(
 
     With `num_seeds` 0 nothing is run, and what earlier sessions ran is read. None where there is nothing to confirm.
     """
-    found = candidates(space, summary)
+    found = candidates(space, summary.trials)
     least = num_seeds or max((_num_begun(summary.folder, one) for one in found), default=0)
     runs = [run for one in found for run in _planned(one, space, data, summary.folder, fresh_seeds(space, least))]
     missing = [run for run in runs if read_run(run.file, run.identity) is None] if num_seeds else []
@@ -74,7 +81,7 @@ def confirm(
         if ended is not None:
             done.setdefault(run.candidate.key, []).append(ended)
     log.later(lambda: _log_runs(log, runs))
-    return conclude(space, summary, done)
+    return conclude(space, summary.trials, done)
 
 
 def _num_begun(folder: Path, candidate: Candidate) -> int:

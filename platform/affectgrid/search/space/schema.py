@@ -16,7 +16,7 @@ from affectgrid.training.config import TrainConfig
 Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
 PROMPT_FILE = "prompt.file"
 _DEFAULT_TRIALS = 20
-# What may change under a study that goes on: words, and how long it goes on.
+# What may change before a study is resumed: words, and how long it goes on.
 _NO_IDENTITY = {"name", "description", "trials", "time_budget"}
 
 
@@ -168,7 +168,7 @@ class SearchSpace(Settings):
         return tuple(dict.fromkeys(values))
 
     def identity(self) -> dict[str, Any]:
-        """What may not change under a study that goes on. A name, words and a larger number of trials may."""
+        """What may not change before a study is resumed. A name, words and a larger number of trials may."""
         fields = self.model_dump(mode="json", by_alias=True, exclude=_NO_IDENTITY)
         goals = [{way: metric for way, metric in goal.items() if metric} for goal in fields["objective"]]
         fields["objective"] = SCORE if self.objective == BEST_SCORE else goals
