@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
+from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.tune.resources import TrialResources
 from affectgrid.distributed.tune.run import tune
 from affectgrid.reporting.study.tables import headline

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.media.faces import Person
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -45,7 +46,7 @@ class Track:
     annotation: Path | None
 
     @property
-    def person(self) -> Literal["largest", "left", "right"]:
+    def person(self) -> Person:
         """Which face of the raw video is meant, as far as the id tells."""
         if self.video is None or self.video.stem == self.id:
             return "largest"

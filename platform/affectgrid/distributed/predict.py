@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
 from affectgrid.data.export import write_submission, write_track
+from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.resident import Split, load_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.encode.run import Quarantined, encode
+from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import DataOptions
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.training.inference.ensemble import Ensemble, combine

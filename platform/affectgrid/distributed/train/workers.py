@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import affectgrid.distributed.cluster  # isort: skip  # noqa: F401  # sets what Ray reads when it is imported
-
 import ray
 import ray.train
 import ray.train.torch

@@ -27,6 +27,7 @@ from affectgrid.analysis.confirmation import (
     read_run,
 )
 from affectgrid.analysis.summary import StudySummary
+from affectgrid.distributed.cluster import completed
 from affectgrid.distributed.tune.callback import NUM_RETRIES
 from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
 from affectgrid.distributed.tune.trial import package_folder, train_in_process
@@ -108,13 +109,11 @@ def _run_all(missing: Sequence[_Run], num_runs: int, data: PreparedData, bundle:
     )
     num_threads = max(1, int(bundle.get("CPU", 1)))
     waiting = {task.remote(shared, run.config, run.identity, str(run.file), num_threads): run for run in missing}
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        run = waiting.pop(ready)
+    for count, (run, ready) in enumerate(completed(waiting), 1):
         outcome = _outcome(ready, run)
-        left_s = (time.monotonic() - began) / (len(missing) - len(waiting)) * len(waiting)
+        left_s = (time.monotonic() - began) / count * (len(missing) - count)
         left = datetime.timedelta(seconds=round(left_s))
-        line = f"[{len(missing) - len(waiting)}/{len(missing)}] confirm {run.label}: {outcome}, {left} left"
+        line = f"[{count}/{len(missing)}] confirm {run.label}: {outcome}, {left} left"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
