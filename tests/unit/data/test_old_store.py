@@ -16,7 +16,7 @@ import pytest
 
 from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.features import streams
-from affectgrid.data.features.plan import Amount
+from affectgrid.data.features.report import Amount
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, Stream, VisualStream, describe, fingerprint
 from affectgrid.distributed.encode.config import EncodeConfig
