@@ -54,6 +54,23 @@ def test_what_ended_is_there_after_reopening(tmp_path: Path):
         assert ask(ledger)[0] == 1  # the point is not tried again
 
 
+@pytest.mark.parametrize("num_queued", [0, 1, 3])
+def test_a_grid_whose_queue_was_cut_short_is_walked_in_its_order(tmp_path: Path, num_queued: int):
+    grid = parse_space({"name": "t", "space": {"optim.epochs": {"int": [1, 4]}}, "sampler": "grid"})
+    combinations = grid.combinations()
+    study = optuna.create_study(study_name="t", storage=open_journal(tmp_path / "study.journal"), direction="maximize")
+    for values in combinations[:num_queued]:
+        study.enqueue_trial(values)
+    found = []
+    for _ in range(2):  # two asked for in each of two sessions
+        with open_ledger(tmp_path, grid, data="d") as ledger:
+            trials = [ledger.study.ask() for _ in range(2)]
+            found += [propose(trial, space=grid) for trial in trials]
+            for trial in trials:
+                ledger.finish(record(trial.number))
+    assert found == combinations
+
+
 def test_an_interrupted_trial_goes_on_as_itself(tmp_path: Path):
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
         ask(ledger)
@@ -138,7 +155,7 @@ def test_a_changed_space_is_refused_with_the_difference(tmp_path: Path):
 def test_more_trials_may_be_asked_of_a_study(tmp_path: Path):
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
         assert ledger.num_left == 4
-    with open_ledger(tmp_path, SPACE.with_overrides(trials=9), data="d") as ledger:
+    with open_ledger(tmp_path, SPACE.model_copy(update={"trials": 9}), data="d") as ledger:
         assert ledger.num_left == 9
 
 
@@ -231,11 +248,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
 
 def test_two_studies_of_one_storage_know_nothing_of_each_other(tmp_path: Path):
     for name in ("a", "b"):
-        space = SPACE.with_overrides(name=name)
+        space = SPACE.model_copy(update={"name": name})
         with open_ledger(tmp_path / name, space, data="d") as ledger:
             ledger.finish(record(ask(ledger)[0]))
     assert optuna.get_all_study_names(open_journal(tmp_path / "b" / "study.journal")) == ["b"]
-    with open_ledger(tmp_path / "b", SPACE.with_overrides(name="b"), data="d") as ledger:
+    with open_ledger(tmp_path / "b", SPACE.model_copy(update={"name": "b"}), data="d") as ledger:
         assert ledger.num_asked == 1
 
 

@@ -46,6 +46,8 @@ class Ledger:
     def __init__(self, folder: Path, space: SearchSpace) -> None:
         self.folder, self.space = folder, space
         self.study = optuna.load_study(study_name=space.name, storage=open_journal(folder / JOURNAL))
+        for values in first_proposals(space)[len(self._trials()) :]:  # a kill may have come while they were queued
+            self.study.enqueue_trial(values)
         self.records = {record.number: record for record in _read_records(folder)}
         self._progress = _read_progress(folder)
         self._worked_before_s: float = max(
@@ -199,7 +201,7 @@ class Ledger:
 
 @contextlib.contextmanager
 def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledger]:
-    """Begin the study of `folder`, or go on with it.
+    """Begin the study of `folder`, or resume it.
 
     Raises ConfigError: STUDY-BUSY while another process runs it; STUDY-CHANGED, with each difference, where the space
     or the data (its fingerprint) is not the one that it began with; STUDY-STORAGE where the folder cannot be written.
@@ -265,15 +267,13 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _create_study(path: Path, space: SearchSpace) -> None:
-    """Under another name until the first proposals are queued: the final name means that all of it is there."""
+    """Under another name until Optuna has created it: the final name means that it can be loaded."""
     if path.exists():
         return
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     directions = [goal.direction for goal in space.objective]
-    study = optuna.create_study(study_name=space.name, storage=open_journal(partial), directions=directions)
-    for values in first_proposals(space):
-        study.enqueue_trial(values)
+    optuna.create_study(study_name=space.name, storage=open_journal(partial), directions=directions)
     partial.rename(path)
 
 
