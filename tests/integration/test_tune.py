@@ -29,6 +29,7 @@ from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import evaluate, predict_split
 from support.planted import planted_data
 from support.study_driver import SMALL, SPACE
+from support.waits import waits_s
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_an_older_study_teaches_and_a_finished_one_is_extended(
     options = {"storage": study.storage, "tracker": study.tracker}
     num_old = len(StudySummary.read(searched.folder).trials)
     first = tune(space, planted_data(), warm_start=searched.folder, **options)
-    assert f"warm start from searched: {num_old} of {num_old} trials fit" in capsys.readouterr().out
+    assert f"warm start from searched: {num_old} of {num_old} trials are compatible" in capsys.readouterr().out
     assert [trial.number for trial in first.trials] == [0, 1]
     more = tune(space, planted_data(), warm_start=searched.folder, extend=1, **options)
     assert more.trials[:2] == first.trials
@@ -328,7 +329,7 @@ def test_features_are_one_copy_in_shared_memory_that_nobody_can_write(ray: None)
 def test_every_trial_knows_its_worker_and_waits_are_counted(searched: StudySummary):
     workers = {trial.worker for trial in searched.trials}
     assert 1 <= len(workers) <= 2
-    waits = searched.waits_s()
+    waits = waits_s(searched.trials)
     assert len(waits) == len(searched.trials) - len(workers)
     assert min(waits) >= -0.01  # two clocks: the trial's end is its beginning plus a duration
 

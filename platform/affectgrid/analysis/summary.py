@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
@@ -100,15 +99,6 @@ class StudySummary(Settings):
         """The complete trials of each arm, in the order of the space; empty for a sampled study."""
         names = dict.fromkeys(trial.arm for trial in self.trials if trial.arm is not None)
         return {name: [trial for trial in self.trials if trial.arm == name and trial.seeds] for name in names}
-
-    def waits_s(self) -> list[float]:
-        """For every trial but the first of its worker: from the end of the one before to its own beginning."""
-        ran = sorted((trial.worker, trial.began_at, trial.duration_s) for trial in self.trials if trial.worker)
-        return [
-            begins - (began + duration_s)
-            for (worker, began, duration_s), (next_worker, begins, _) in itertools.pairwise(ran)
-            if worker == next_worker
-        ]
 
     @classmethod
     def read(cls, folder: Path) -> StudySummary:

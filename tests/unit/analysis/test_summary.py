@@ -11,6 +11,7 @@ import pytest
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.search.space.objective import Goal
 from affectgrid.search.study.records import SeedRecord, TrialRecord, front, settings
+from support.waits import waits_s
 
 
 def seed(number: int, *scores: tuple[float, float]) -> SeedRecord:
@@ -82,13 +83,13 @@ def test_a_study_is_finished_by_its_trials_or_by_its_time_budget(tmp_path: Path)
     assert study(tmp_path, trial(0, 0.5), out_of_time=True).finished
 
 
-def test_waits_are_between_neighbours_of_one_worker(tmp_path: Path):
+def test_waits_are_between_neighbours_of_one_worker():
     ran = [("a", 100.0, 2.0), ("b", 101.0, 5.0), ("a", 102.25, 3.0), ("a", 106.0, 1.0), ("", 0.0, 9.0)]
     trials = [
         trial(number, 0.5, worker=worker, began_at=began, duration_s=duration)
         for number, (worker, began, duration) in enumerate(ran)
     ]
-    assert study(tmp_path, *trials).waits_s() == [0.25, 0.75]
+    assert waits_s(trials) == [0.25, 0.75]
 
 
 def test_settings_are_short_and_tell_apart():

@@ -109,14 +109,6 @@ class SearchSpace(Settings):
         """`time_budget` in seconds."""
         return None if self.time_budget is None else budget.seconds(self.time_budget)
 
-    def with_overrides(
-        self, *, name: str | None = None, trials: int | None = None, time_budget: float | str | None = None
-    ) -> SearchSpace:
-        """A copy with another name, number of trials or time, where given."""
-        changes = {"name": name, "trials": trials, "time_budget": time_budget}
-        given = {field: value for field, value in changes.items() if value is not None}
-        return SearchSpace.model_validate(self.model_dump(by_alias=True) | given)
-
     def active_order(self) -> Iterator[tuple[str, Dimension]]:
         """The dimensions, each after the one that its ``when`` names. Raises ValueError for a cycle."""
         left = dict(self.space)
