@@ -148,13 +148,13 @@ def num_tried(space: SearchSpace, trials: Sequence[TrialRecord]) -> int:
     return sum(space.resolve(trial.params, seed=0) != default for trial in tried.values())
 
 
-def read_run(file: Path, identity: str | None = None) -> ConfirmRun | None:
-    """A run that ended, or None where it did not, or where it was of other data (another identity)."""
+def read_run(file: Path, identity: str) -> ConfirmRun | None:
+    """A run that ended, or None where it did not or was of other data (another identity)."""
     try:
         run = ConfirmRun.model_validate_json(file.read_text())
     except (OSError, ValidationError):
         return None
-    return run if identity is None or run.identity == identity else None
+    return run if run.identity == identity else None
 
 
 def conclude(

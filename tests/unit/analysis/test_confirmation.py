@@ -143,9 +143,9 @@ def test_the_summary_keeps_the_confirmation_without_moments(tmp_path: Path):
 def test_a_file_of_other_data_or_half_a_file_is_no_run(tmp_path: Path):
     (run,) = runs(0.1, 1)
     file = tmp_path / "seed-1.json"
-    assert read_run(file) is None
+    assert read_run(file, "i") is None
     file.write_text(run.model_dump_json())
     assert read_run(file, "i") == run
     assert read_run(file, "another") is None
     file.write_text(run.model_dump_json()[:50])
-    assert read_run(file) is None
+    assert read_run(file, "i") is None

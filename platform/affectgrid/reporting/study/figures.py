@@ -19,14 +19,14 @@ _MIN_NEAR = 2.0  # points, by their weight, that a shaded place must rest on
 _MAX_SHOWN = 12  # parameters
 
 
-def search_course(numbers: Sequence[int], objectives: Sequence[float], *, label: str = "P") -> Figure:
+def search_course(numbers: Sequence[int], objectives: Sequence[float]) -> Figure:
     """The objective of every finished trial in the order of their numbers, and the best so far."""
     with mpl.rc_context(STYLE):
         figure = blank(3.4, 2.4)
         axes = figure.subplots()
         axes.plot(numbers, objectives, "o", color=BLUE, markersize=3, label="trial")
         axes.step(numbers, np.maximum.accumulate(objectives), where="post", color=ACCENT, label="best so far")
-        axes.set(xlabel="trial", ylabel=f"validation {label}")
+        axes.set(xlabel="trial", ylabel="validation P")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right")
     return figure
