@@ -11,8 +11,9 @@ import pytest
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
 from affectgrid.data.features.plan import Amount, EncodePlan, cut_chunks, num_hops
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode, plan_encode
 from affectgrid.media.video import probe_video
