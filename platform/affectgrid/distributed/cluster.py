@@ -29,7 +29,14 @@ for _name, _value in _DEFAULT_ENVIRONMENT.items():
 import ray  # noqa: E402
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_FORWARDED = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE", "HF_HOME", "AFFECTGRID_CACHE", "AFFECTGRID_PROMPTS")
+_FORWARDED = (
+    "MLFLOW_TRACKING_URI",
+    "HF_HUB_OFFLINE",
+    "HF_HOME",
+    "AFFECTGRID_CACHE",
+    "AFFECTGRID_PROMPTS",
+    "AFFECTGRID_STAGED_GB",
+)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from affectgrid.data.features.quarantine import WHOLE, Quarantine
 from affectgrid.data.features.sources import SourceRecord, load_sources, save_sources, signature, with_labels
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.distributed.encode.sandbox import Limits, probe_track
-from affectgrid.errors import MediaError
+from affectgrid.errors import MediaError, StoreError
 from affectgrid.media.chunks import Source
 from affectgrid.reporting.progress import bar
 
@@ -120,6 +120,9 @@ def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) ->
             try:
                 sources[track] = ray.get(ready[0])
             except (MediaError, ray.exceptions.RayError) as error:
+                cause = getattr(error, "cause", None)
+                if isinstance(cause, StoreError):
+                    raise cause from error  # the bucket does not answer: no fault of the track's
                 failed(track, WHOLE, last_line(error))
             advance(1)
     return dict(sorted(sources.items(), key=lambda item: item[0].id))
