@@ -45,7 +45,7 @@ def main(options: Evaluate) -> int:
         )
     several = len(ensemble.members) > 1
     name = options.name or ("ensemble" if several else ensemble.folders[0].resolve().parent.name)
-    folder = workspace.root / "evaluations" / f"{name}-{options.split}"
+    folder = workspace.evaluations.folder / f"{name}-{options.split}"
     first = ensemble.members[0]
     note = next(filter(None, (caveat(encoders, options.data) for encoders in ensemble.encoders)), "")
     write_scores(folder, done.scores, done.predictions, done.split, first, note)
