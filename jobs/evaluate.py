@@ -46,7 +46,7 @@ def main(options: Evaluate) -> int:
         )
     several = len(ensemble.members) > 1
     name = options.name or ("ensemble" if several else ensemble.folders[0].resolve().parent.name)
-    folder = workspace.root / "evaluations" / f"{name}-{options.split}"
+    folder = workspace.evaluations.folder / f"{name}-{options.split}"
     first = ensemble.members[0]
     note = caveat({name for used in ensemble.encoders for name in used.values()}, rendered=options.data == "rendered")
     write_scores(folder, done.scores, done.predictions, done.split, first.grid, note)

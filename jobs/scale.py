@@ -30,16 +30,17 @@ def main(options: Scale) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.reporting.progress import bar
     from affectgrid.reporting.training import print_scale
+    from affectgrid.storage import Storage
 
     torch.set_num_threads(options.threads)
-    workspace = Workspace.open(f"{options.out}/scale")
+    workspace = Workspace.open(Storage(options.out) / "scale")
     settings = ScaleConfig.model_validate(options.model_dump(include=set(ScaleConfig.model_fields)))
-    root = workspace.corpus(f"synthetic-{settings.fingerprint('visual')}")
+    root = workspace.node_folder(f"corpora/synthetic-{settings.fingerprint('visual')}")
     with bar("Writing the synthetic corpus", settings.num_frames, "frames") as advance:
         corpus = write_corpus(root, FeatureStore(workspace.features), settings, advance)
     with bar("Training", options.config.optim.epochs, "epochs") as advance:
         report = run_scale(corpus, options.config, options.feed, workspace.mapped, lambda metrics: advance(1))
-    print_scale(report, workspace.root)
+    print_scale(report, workspace.root.folder)
     return 0
 
 

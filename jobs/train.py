@@ -49,7 +49,7 @@ def main(options: Train) -> int:
             prepared,
             num_workers=(options.min_workers, options.workers) if options.min_workers else options.workers,
             max_failures=options.max_failures,
-            storage=session.workspace.runs,
+            storage=session.workspace.runs.folder,
             name=options.name,
             tracker=session.tracker,
         )

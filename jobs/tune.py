@@ -48,13 +48,13 @@ def main(options: Tune) -> int:
     space = load_space(options.space, **given)
     with tracked(options.out, options.address) as session:
         workspace, tracker = session.workspace, session.tracker
-        older = find_study(options.warm_start, workspace.studies) if options.warm_start else None
+        older = find_study(options.warm_start, workspace.studies.folder) if options.warm_start else None
         modes = space.values_of("prompt.mode")
         prepared = prepare(options, workspace, prompt_files=space.prompt_files(), prompt_modes=modes)
         summary = tune(
             space,
             prepared,
-            storage=workspace.studies,
+            storage=workspace.studies.folder,
             tracker=tracker,
             max_concurrent=options.max_concurrent,
             extend=options.extend,
@@ -62,7 +62,7 @@ def main(options: Tune) -> int:
             resources=TrialResources(workers=options.workers_per_trial),
             num_confirm=options.confirm,
         )
-    print_study(summary, tracker.open_command, workspace.root)
+    print_study(summary, tracker.open_command, workspace.root.folder)
     return 1 if summary.num_failed else 0
 
 

@@ -25,7 +25,7 @@ def main(options: Validate) -> int:
     catalog = open_catalog(options.data, workspace)
     problems = validate(catalog, tolerance_frames=options.tolerance_frames)
     print_problems(problems, len(catalog.tracks))
-    write_problems(problems, len(catalog.tracks), workspace.root)
+    write_problems(problems, len(catalog.tracks), workspace.root.folder)
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 
 

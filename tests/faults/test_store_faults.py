@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.errors import StoreError
 
 ROWS = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.errors import StoreError
 
 def table(first=1, rows=400, dim=64, seed=0):

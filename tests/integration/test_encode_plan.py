@@ -12,8 +12,9 @@ import pytest
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
 from affectgrid.data.features.report import Amount, EncodePlan
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.plan import cut_chunks
 from affectgrid.distributed.encode.run import encode, plan_encode

@@ -22,7 +22,7 @@ def test_a_search_runs_while_the_test_split_cannot_be_read(rendered: Path, short
     encoded = encode_data(options, workspace)
     tracks = {track.id for track in encoded.catalog.split("test")}
     assert tracks
-    poisoned = [path for path in workspace.features.rglob("*.parquet") if path.stem in tracks]
+    poisoned = [path for path in workspace.features.folder.rglob("*.parquet") if path.stem in tracks]
     assert len(poisoned) == 2 * len(tracks)  # both streams
     for path in poisoned:
         path.write_bytes(b"poison")
@@ -35,7 +35,7 @@ def test_a_search_runs_while_the_test_split_cannot_be_read(rendered: Path, short
     data = prepare(options, workspace, prompt_files=space.prompt_files())
     assert not tracks & {*data.train.track_ids, *data.validation.track_ids}
     tracker = open_tracker(workspace.tracking_uri, "tests")
-    summary = tune(space, data, storage=workspace.studies, tracker=tracker, num_confirm=1)
+    summary = tune(space, data, storage=workspace.studies.folder, tracker=tracker, num_confirm=1)
     assert summary.num_failed == 0
     assert summary.confirmation is not None
     assert all(path.read_bytes() == b"poison" for path in poisoned)  # nor was it encoded again

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from affectgrid.data.features.references import unused, write_data_record
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, VisualStream, describe, fingerprint
+from affectgrid.data.features.table import FeatureTable
+from affectgrid.storage import Storage
 
 STREAMS = {
     "used": VisualStream(crop="frame"),
@@ -48,8 +50,8 @@ def root(tmp_path: Path) -> Path:
     package.mkdir(parents=True)
     (package / "manifest.json").write_text(json.dumps({"encoders": {"visual_stream": json.dumps(older)}}))
     (tmp_path / "studies" / "s" / "space.json").write_text(json.dumps({"data": "00000000deadbeef"}))
-    write_data_record(tmp_path, "00000000deadbeef", {"audio": names["in_study"]})
-    write_data_record(tmp_path, "11111111deadbeef", {"audio": names["loose"]})  # of a study that is no longer there
+    write_data_record(Storage(tmp_path), "00000000deadbeef", {"audio": names["in_study"]})
+    write_data_record(Storage(tmp_path), "11111111deadbeef", {"audio": names["loose"]})
     return tmp_path
 
 
@@ -62,7 +64,7 @@ def job(*arguments: str) -> tuple[int, str]:
 
 def test_only_what_no_result_refers_to_is_found(root: Path) -> None:
     store = FeatureStore(root / "features")
-    (found,) = unused(store, root)
+    (found,) = unused(store, Storage(root))
     assert (found.stream, found.fingerprint) == ("audio", fingerprint(STREAMS["loose"], "weights"))
     assert (found.model, found.tracks) == ("tiny", 1)
     folder = Path(store.folder("audio", found.fingerprint))
@@ -109,7 +111,7 @@ def test_verify_names_what_is_damaged_and_removes_only_that(root: Path) -> None:
 def test_a_record_that_says_the_same_is_left_alone(root: Path) -> None:
     path = root / "data" / "00000000deadbeef.json"
     before = path.stat().st_mtime_ns
-    write_data_record(root, path.stem, json.loads(path.read_text()))
+    write_data_record(Storage(root), path.stem, json.loads(path.read_text()))
     assert path.stat().st_mtime_ns == before
-    write_data_record(root, path.stem, {})
+    write_data_record(Storage(root), path.stem, {})
     assert json.loads(path.read_text()) == {}

@@ -11,8 +11,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.data.splits.resident import load_split
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
@@ -90,7 +91,7 @@ def test_damage_is_named_and_removed(bucket: str) -> None:
     with fs.open_output_stream(path) as file:
         file.write(bytes(data))
     (problem,) = store.verify()
-    assert (problem.code, problem.where) == ("STO-DAMAGED", "bucket/damaged/visual/f0/a.parquet")
+    assert (problem.code, problem.where) == ("STO-DAMAGED", "s3://bucket/damaged/visual/f0/a.parquet")
     store.remove_damaged([problem])
     assert store.tracks("visual", "f0") == ("b",)
     assert store.verify() == []
@@ -106,7 +107,7 @@ def test_secrets_are_not_shown(bucket: str) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_told_before_any_work(bucket: str) -> None:
-    with pytest.raises(StoreError, match="STO-WRITE nowhere/features"):
+    with pytest.raises(StoreError, match="STO-WRITE s3://nowhere/features"):
         FeatureStore(bucket.replace("@bucket/", "@nowhere/").format("features")).require_writable()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.errors import AnnotationError, Problem
+from affectgrid.storage import show_places, staged, write_atomic
 
 HEADER = "valence,arousal"
 INVALID = -5.0
@@ -69,15 +70,16 @@ def write_annotation(path: Path, annotation: Annotation) -> None:
         f"{float(v):.9g},{float(a):.9g}" if valid else "-5,-5"
         for (v, a), valid in zip(annotation.va, annotation.valid, strict=True)
     )
-    path.write_text("\n".join([HEADER, *rows, ""]), encoding="utf-8", newline="\n")
+    write_atomic(path, "\n".join([HEADER, *rows, ""]))
 
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            found = f"{path.stat().st_size} bytes"
-            _refuse(path, "ANN-SIZE", found, f"at most {_MAX_BYTES} bytes", "check what this file is", line=None)
-        data = path.read_bytes()
+        with staged(path) as local:
+            if local.stat().st_size > _MAX_BYTES:
+                found = f"{local.stat().st_size} bytes"
+                _refuse(path, "ANN-SIZE", found, f"at most {_MAX_BYTES} bytes", "check what this file is", line=None)
+            data = local.read_bytes()
         # a NUL in UTF-8 is legal but means UTF-16 or a file of zeros after a crash
         if (zero := data.find(0)) >= 0:
             raise UnicodeDecodeError("utf-8", data, zero, zero + 1, "a zero byte")
@@ -124,5 +126,5 @@ def _number(path: Path, number: int, cell: str) -> float:
 
 
 def _refuse(path: Path, code: str, found: str, expected: str, hint: str, *, line: int | None) -> NoReturn:
-    where = f"{path}:{line}" if line else str(path)
+    where = show_places(str(path)) + (f":{line}" if line else "")
     raise AnnotationError(Problem(code, where=where, found=found, expected=expected, hint=hint))

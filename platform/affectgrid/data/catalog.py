@@ -8,17 +8,20 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from affectgrid.data.tree import Item, Tree, file_size
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.media.faces import Person
+from affectgrid.storage import Storage, staged
 
 SplitName = Literal["train", "validation", "test"]
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"})
 _SECOND_PERSON = re.compile(r"(.+)_(?:left|right)")
-_VIDEO_FOLDERS = ("videos", "batch1", "batch2", "batch3", "new_vids", ".")
+_VIDEO_FOLDERS = ("videos", "batch1", "batch2", "batch3", "new_vids", "")
+_CROP_FOLDERS = ("cropped_aligned", "cropped_aligned_images/cropped_aligned")
 _LABEL_FOLDERS = ("VA_Estimation_Challenge", "annotations/VA_Estimation_Challenge", "annotations/VA_Set", "VA_Set")
 _SPLIT_FOLDERS: dict[str, SplitName] = {
     "Train_Set": "train",
@@ -55,9 +58,12 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-    """Tracks under a root, sorted by id. Ids are unique within a split; ``validate`` reports one in two splits."""
+    """Tracks under a root, sorted by id. Ids are unique within a split; ``validate`` reports one in two splits.
 
-    root: Path
+    `root` is a folder, or an address as it may be shown.
+    """
+
+    root: Path | str
     tracks: tuple[Track, ...]
 
     def split(self, name: str) -> tuple[Track, ...]:
@@ -68,27 +74,31 @@ class Catalog:
         """sha256 over ids, splits, the annotations' bytes and the videos' sizes; no folder and no date enters."""
         digest = hashlib.sha256()
         for track in self.tracks:
-            size = track.video.stat().st_size if track.video else -1
-            labels = hashlib.sha256(track.annotation.read_bytes()).hexdigest() if track.annotation else "-"
+            size = file_size(track.video) if track.video else -1
+            labels = "-"
+            if track.annotation:
+                with staged(track.annotation) as path:
+                    labels = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{track.id}\0{track.split}\0{size}\0{labels}\n".encode())
         return digest.hexdigest()
 
 
-def read_aff_wild2(root: Path) -> Catalog:
-    """Find the tracks of a folder in Aff-Wild2's layout.
+def read_aff_wild2(place: Path | str | Storage) -> Catalog:
+    """Find the tracks of a folder, or of a folder in a bucket, in Aff-Wild2's layout.
 
-    Videos in ``videos/``, ``batch1/``, ``batch2/`` or the root; crops in ``cropped_aligned/<track>/``; labels in
-    ``VA_Estimation_Challenge/{Train_Set,Validation_Set}`` or the older ``annotations/VA_Set/...``. Crops or videos that
-    no label names are the test split. Raises CatalogError with every finding at once: CAT-ROOT, CAT-EMPTY, CAT-NAME,
-    CAT-LINK, CAT-FOLD, CAT-DUPLICATE.
+    Videos in ``videos/``, ``batch1/``, ``batch2/`` or the root; crops in ``cropped_aligned/<track>/`` or an archive
+    ``<track>.tar`` or ``.zip``; labels in ``VA_Estimation_Challenge/{Train_Set,Validation_Set}`` or the older
+    ``annotations/VA_Set/...``. Crops or videos that no label names are the test split. What lies in a bucket, or in an
+    archive, has a path that `storage.staged` makes readable; only labels are fetched here. Raises CatalogError with
+    every finding at once: CAT-ROOT, CAT-EMPTY, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE; and StoreError.
     """
-    root = _require_folder(root)
     problems: list[Problem] = []
-    videos = _videos(root, [root / name for name in _VIDEO_FOLDERS], problems)
-    crops = _by_id(root, _crop_folders(root), problems)
+    tree = Tree(_require_folder(place))
+    videos = _by_id(tree, _videos(tree, _VIDEO_FOLDERS), problems)
+    crops = _by_id(tree, [item for folder in _CROP_FOLDERS for item in tree.crops(folder)], problems)
     labels: list[tuple[str, SplitName, Path]] = []
-    for folder, split in _label_folders(root):
-        found = _by_id(root, sorted(folder.glob("*.txt")), problems)
+    for folder, split in _label_folders(tree):
+        found = _by_id(tree, [item for item in tree.files(folder) if item.name.endswith(".txt")], problems)
         labels.extend((name, split, path) for name, path in found.items())
     tracks = [Track(i, split, _video_of(i, videos), crops.get(i), path) for i, split, path in labels]
     labelled = {track.id for track in tracks}
@@ -96,24 +106,29 @@ def read_aff_wild2(root: Path) -> Catalog:
     tracks += [Track(i, "test", _video_of(i, videos), crops[i], None) for i in crops if i not in labelled]
     used |= {track.video for track in tracks}
     tracks += [Track(i, "test", path, None, None) for i, path in videos.items() if path not in used]
-    return _catalog(root, tracks, problems)
+    catalog = _catalog(tree.root, tracks, problems)
+    tree.fetch([path for _, _, path in labels])
+    return catalog
 
 
-def read_folder(root: Path) -> Catalog:
+def read_folder(place: Path | str | Storage) -> Catalog:
     """Videos without labels, for prediction: the videos of a folder, or one video. All are in the test split.
 
     Raises CatalogError as ``read_aff_wild2`` does.
     """
     problems: list[Problem] = []
-    if root.is_file():
-        single = root.absolute()
-        return _catalog(single.parent, [Track(_stem(single), "test", single, None, None)], problems)
-    root = _require_folder(root)
-    videos = _videos(root, [root], problems)
-    return _catalog(root, [Track(i, "test", path, None, None) for i, path in videos.items()], problems)
+    storage = Storage(place)
+    above, name = storage.split()
+    if storage.path.is_file() if storage.path else PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
+        tree = Tree(above)
+        videos = {item.id: item.path for item in tree.files("") if item.name == name}
+    else:
+        tree = Tree(_require_folder(storage))
+        videos = _by_id(tree, _videos(tree, [""]), problems)
+    return _catalog(tree.root, [Track(i, "test", path, None, None) for i, path in videos.items()], problems)
 
 
-def _catalog(root: Path, tracks: Iterable[Track], problems: list[Problem]) -> Catalog:
+def _catalog(root: Path | str, tracks: Iterable[Track], problems: list[Problem]) -> Catalog:
     ordered = tuple(sorted(tracks, key=lambda track: (track.id, track.split)))
     folded: dict[str, set[str]] = defaultdict(set)
     for track in ordered:
@@ -165,70 +180,64 @@ def _name_fault(name: str) -> str | None:
     return "longer than 200 bytes" if len(name.encode()) > 200 else None
 
 
-def _require_folder(root: Path) -> Path:
-    if "\0" in str(root) or not root.is_dir():
+def _require_folder(place: Path | str | Storage) -> Storage:
+    storage = Storage(place)
+    there = storage.exists() if storage.path is None else "\0" not in storage.uri and storage.path.is_dir()
+    if not there:
         raise CatalogError(
             Problem(
                 "CAT-ROOT",
-                where=repr(str(root)),
+                where=repr(storage.address),
                 found="no such folder",
                 expected="the data set's top folder",
                 hint="check the path",
             )
         )
-    return root.resolve()
+    return storage if storage.path is None else Storage(storage.path.resolve())
 
 
-def _videos(root: Path, folders: Iterable[Path], problems: list[Problem]) -> dict[str, Path]:
-    paths = [p for f in folders if f.is_dir() for p in sorted(f.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
-    return _by_id(root, paths, problems)
+def _videos(tree: Tree, folders: Iterable[str]) -> list[Item]:
+    items = [item for folder in folders for item in tree.files(folder)]
+    return [item for item in items if PurePosixPath(item.name).suffix.lower() in VIDEO_SUFFIXES]
 
 
-def _crop_folders(root: Path) -> list[Path]:
-    parents = (root / "cropped_aligned", root / "cropped_aligned_images" / "cropped_aligned")
-    return [path for parent in parents if parent.is_dir() for path in sorted(parent.iterdir()) if path.is_dir()]
-
-
-def _label_folders(root: Path) -> list[tuple[Path, SplitName]]:
+def _label_folders(tree: Tree) -> list[tuple[str, SplitName]]:
     """The newest layout that is there: a data set may ship both, and their files are the same."""
     for name in _LABEL_FOLDERS:
-        found = [(root / name / sub, split) for sub, split in _SPLIT_FOLDERS.items() if (root / name / sub).is_dir()]
+        there = tree.folders(name)
+        found = [(f"{name}/{sub}", split) for sub, split in _SPLIT_FOLDERS.items() if sub in there]
         if found:
             return found
     return []
 
 
-def _by_id(root: Path, paths: Iterable[Path], problems: list[Problem]) -> dict[str, Path]:
+def _by_id(tree: Tree, items: Iterable[Item], problems: list[Problem]) -> dict[str, Path]:
     """Paths by track id; links that leave the root, and two files of one id, become problems."""
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = _stem(path)
-        if not path.resolve().is_relative_to(root):
-            outside = f"a link to {path.resolve()}"
+    found: dict[str, Item] = {}
+    for item in items:
+        if outside := tree.outside(item):
             problems.append(
                 Problem(
                     "CAT-LINK",
-                    where=str(path),
-                    found=outside,
-                    expected=f"files under {root}",
+                    where=tree.storage.show(item.name),
+                    found=f"a link to {outside}",
+                    expected=f"files under {tree.root}",
                     hint="copy the file there",
                 )
             )
-        elif name in found:
-            twins = f"{found[name].relative_to(root)} and {path.relative_to(root)}"
+        elif item.id in found:
             problems.append(
                 Problem(
-                    "CAT-DUPLICATE", where=str(root), found=twins, expected=f"one file for {name!r}", hint="remove one"
+                    "CAT-DUPLICATE",
+                    where=str(tree.root),
+                    found=f"{found[item.id].name} and {item.name}",
+                    expected=f"one file for {item.id!r}",
+                    hint="remove one",
                 )
             )
         else:
-            found[name] = path
-    return found
-
-
-def _stem(path: Path) -> str:
-    """The track id: without the suffix of a file; of a folder the whole name."""
-    return path.name if path.is_dir() else path.stem
+            found[item.id] = item
+    return {name: item.path for name, item in found.items()}
 
 
 def _video_of(name: str, videos: dict[str, Path]) -> Path | None:

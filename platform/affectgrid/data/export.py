@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.storage import write_atomic
 
 HEADER = "image_location,valence,arousal"
 
@@ -24,11 +23,12 @@ def write_track(
     va: Float[np.ndarray, "frame 2"],
 ) -> None:
     """A CSV file with a row per frame: 1-based frame index, time in seconds, valence and arousal in [-1, 1]."""
-    with _replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("frame", "time_s", "valence", "arousal"))
-        for index, time, (valence, arousal) in zip(frame_index, time_s, va, strict=True):
-            writer.writerow((int(index), f"{time:.3f}", f"{valence:.5f}", f"{arousal:.5f}"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("frame", "time_s", "valence", "arousal"))
+    for index, time, (valence, arousal) in zip(frame_index, time_s, va, strict=True):
+        writer.writerow((int(index), f"{time:.3f}", f"{valence:.5f}", f"{arousal:.5f}"))
+    write_atomic(path, text.getvalue())
 
 
 def write_submission(path: Path, template: Path, va: Mapping[str, Float[np.ndarray, "frame 2"]]) -> int:
@@ -59,11 +59,11 @@ def write_submission(path: Path, template: Path, va: Mapping[str, Float[np.ndarr
             raise CatalogError(
                 Problem("EXP-FRAMES", where=str(template), found=found, expected=f"{highest} frames", hint=hint)
             )
-    with _replacing(path) as file:
-        file.write(HEADER + "\n")
-        for track, frame, location in rows:
-            valence, arousal = va[track][frame - 1]
-            file.write(f"{location},{valence:.5f},{arousal:.5f}\n")
+    lines = [HEADER]
+    for track, frame, location in rows:
+        valence, arousal = va[track][frame - 1]
+        lines.append(f"{location},{valence:.5f},{arousal:.5f}")
+    write_atomic(path, "\n".join([*lines, ""]))
     return len(rows)
 
 
@@ -86,16 +86,3 @@ def _template_rows(template: Path) -> Iterator[tuple[str, int, str]]:
                 )
             )
         yield track, int(stem), location
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

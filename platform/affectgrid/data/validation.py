@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
 from affectgrid.media.crops import list_crops
 from affectgrid.media.guard import GuardedProcess
 from affectgrid.media.video import VideoInfo
+from affectgrid.storage import show_places, staged
 
 Probe = Callable[[Path], VideoInfo]
 
@@ -58,12 +60,14 @@ def validate(
             problems.extend(_counts(track, labels, videos.get(track.video) if track.video else None, tolerance_frames))
             progress(1)
     problems.extend(_masked(masked))
+    problems = [dataclasses.replace(problem, where=show_places(problem.where)) for problem in problems]
     return sorted(problems, key=lambda problem: problem.severity != "error")  # stable: tracks stay in order
 
 
 def _guarded(guard: GuardedProcess) -> Probe:
     def probe(path: Path) -> VideoInfo:
-        info: VideoInfo = guard.call("affectgrid.media.video:probe_video", path)
+        with staged(path) as local:
+            info: VideoInfo = guard.call("affectgrid.media.video:probe_video", local)
         return info
 
     return probe
@@ -109,7 +113,8 @@ def _counts(track: Track, labels: Annotation | None, info: VideoInfo | None, tol
         known["video frames"] = info.num_frames
     if track.crops is not None:
         try:
-            crops = list_crops(track.crops)
+            with staged(track.crops) as folder:
+                crops = list_crops(folder)
         except MediaError as error:
             yield from error.problems
             return

@@ -1,71 +1,103 @@
-"""Where a run keeps what it makes. One folder holds everything, so that it can be copied, shared or thrown away."""
+"""Where a run keeps what it makes. One place holds everything, so that it can be copied, shared or thrown away."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
-from affectgrid.errors import ConfigError, Problem
+from affectgrid.errors import ConfigError, Problem, StoreError
+from affectgrid.storage import Storage, cache_folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """The folders under one root (``--out``). It is absolute: Ray's workers live in folders of their own."""
+    """The places under one root (``--out``), a folder or an address. It pickles, and means the same on every node."""
 
-    root: Path
+    root: Storage
 
     @classmethod
-    def open(cls, place: Path | str) -> Workspace:
-        """Make the root and see that it can be written, before any work. Raises ConfigError (CFG-STORAGE)."""
-        root = Path(place).expanduser().resolve()
-        probe = root / f".write-test-{os.getpid()}"
+    def open(cls, place: Path | str | Storage) -> Workspace:
+        """See that the root can be written, before any work. Raises ConfigError (CFG-STORAGE)."""
+        root = Storage(place)
+        root = root if root.path is None else Storage(root.path.resolve())
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"affectgrid")
-            probe.unlink()
-        except OSError as error:
+            root.require_writable()
+        except (StoreError, OSError) as error:
+            found = error.problems[0].found if isinstance(error, StoreError) else str(error)
             raise ConfigError(
                 Problem(
                     "CFG-STORAGE",
-                    where=str(root),
-                    found=str(error),
-                    expected="a folder that can be written",
+                    where=root.address,
+                    found=found,
+                    expected="a folder that can be written, or an address such as s3://bucket/x",
                     hint="name another with --out",
                 )
             ) from error
         return cls(root)
 
     @property
-    def features(self) -> Path:
+    def features(self) -> Storage:
         """The feature store."""
         return self.root / "features"
 
     @property
-    def mapped(self) -> Path:
-        """Splits as files that processes map; a cache, to be removed at will."""
-        return self.root / "mapped"
-
-    @property
-    def studies(self) -> Path:
+    def studies(self) -> Storage:
         """One folder per search."""
         return self.root / "studies"
 
     @property
-    def runs(self) -> Path:
+    def runs(self) -> Storage:
         """One folder per training run."""
         return self.root / "runs"
 
     @property
-    def artifacts(self) -> Path:
-        """MLflow's files."""
-        return self.root / "mlartifacts"
+    def evaluations(self) -> Storage:
+        """One folder per evaluation."""
+        return self.root / "evaluations"
 
-    def corpus(self, name: str) -> Path:
+    @property
+    def predictions(self) -> Storage:
+        """A file per track."""
+        return self.root / "predictions"
+
+    def corpus(self, name: str) -> Storage:
         """A corpus that is rendered here."""
         return self.root / "corpora" / name
 
+    def node_folder(self, name: str) -> Path:
+        """A folder on this node's disk for what can be made again: under a root that is a folder, else in the cache."""
+        if self.root.path is not None:
+            return self.root.path / name
+        return cache_folder() / "workspaces" / hashlib.sha256(self.root.address.encode()).hexdigest()[:16] / name
+
+    @property
+    def mapped(self) -> Path:
+        """Splits as files that processes map; a cache, to be removed at will."""
+        return self.node_folder("mapped")
+
+    @property
+    def artifacts(self) -> Path | None:
+        """MLflow's files, beside its database; a server keeps its own."""
+        return self.root.path / "mlartifacts" if self.root.path is not None else None
+
     @property
     def tracking_uri(self) -> str:
-        """``MLFLOW_TRACKING_URI`` where it is set, else a SQLite database here."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+        """``MLFLOW_TRACKING_URI`` where it is set, else a SQLite database here. Raises ConfigError (CFG-TRACKING).
+
+        A database cannot lie in a bucket, and on the driver's own disk it would be lost with the machine.
+        """
+        if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+            return uri
+        if self.root.path is None:
+            raise ConfigError(
+                Problem(
+                    "CFG-TRACKING",
+                    where=self.root.address,
+                    found="no MLFLOW_TRACKING_URI, and a place where no SQLite database can lie",
+                    expected="the address of an MLflow server",
+                    hint="start one as docs/cluster.md says, and set MLFLOW_TRACKING_URI",
+                )
+            )
+        return f"sqlite:///{self.root.path / 'mlflow.db'}"

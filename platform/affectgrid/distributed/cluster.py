@@ -17,7 +17,14 @@ import ray
 
 PACKAGE = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
-_FORWARDED = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE", "HF_HOME", "AFFECTGRID_CACHE", "AFFECTGRID_PROMPTS")
+_FORWARDED = (
+    "MLFLOW_TRACKING_URI",
+    "HF_HUB_OFFLINE",
+    "HF_HOME",
+    "AFFECTGRID_CACHE",
+    "AFFECTGRID_PROMPTS",
+    "AFFECTGRID_STAGED_GB",
+)
 
 
 @contextlib.contextmanager

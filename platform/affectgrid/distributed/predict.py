@@ -67,7 +67,7 @@ def predict(
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
-    folder = workspace.root / "predictions"
+    folder = workspace.predictions.folder
     submission = _write(folder, splits[0], predictions.va.numpy(), template)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     return PredictReport(folder, len(tracks), len(predictions.va), submission, models, tuple(lost.values()))

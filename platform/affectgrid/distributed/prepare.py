@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.features.references import write_data_record
@@ -30,10 +29,8 @@ log = logging.getLogger(__name__)
 
 
 def open_catalog(data: str, workspace: Workspace) -> Catalog:
-    """The tracks of `data`: ``rendered``, or a folder in Aff-Wild2's layout."""
-    if data == RENDERED:
-        return read_aff_wild2(render(workspace.corpus(RENDERED)))
-    return read_aff_wild2(Path(data).expanduser().resolve())
+    """The tracks of `data`: ``rendered``, or a place in Aff-Wild2's layout."""
+    return read_aff_wild2(render(workspace.corpus(RENDERED)) if data == RENDERED else data)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +106,7 @@ def prepare(
     """
     # the prompts first: what is wrong with them shows before the data are encoded, which may take hours
     visual = load_visual(options.encode.visual.model)
-    prompts = encode_prompts(prompt_files, visual, workspace.features, modes=prompt_modes)
+    prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
     del visual
     encoded = encode_data(options, workspace)
     plans = [encoded.plan(name) for name in ("train", "validation")]

@@ -8,16 +8,20 @@ import ray
 
 from affectgrid.distributed.cluster import completed, connect
 from affectgrid.reporting.progress import bar
+from affectgrid.storage import Storage
 from affectgrid.synthetic.rendered.config import RenderConfig
-from affectgrid.synthetic.rendered.corpus import begin_corpus, is_complete, render_video
+from affectgrid.synthetic.rendered.corpus import begin_corpus, missing, render_video
 
 
-def render(root: Path, config: RenderConfig | None = None) -> Path:
-    """Render the videos that are not there yet and return `root`. Connects to Ray only if there are any."""
-    config = config or RenderConfig()
-    if is_complete(root, config):
+def render(place: Path | str | Storage, config: RenderConfig | None = None) -> Storage:
+    """Render the videos that are not there yet. Connects to Ray only if there are any.
+
+    Where `place` is in a bucket, each task renders on its node's disk, and uploads the video when the rest is there.
+    """
+    root, config = Storage(place), config or RenderConfig()
+    plans = missing(root, begin_corpus(root, config))
+    if not plans:
         return root
-    plans = begin_corpus(root, config)
     with connect(), bar("render", len(plans), "videos") as advance:
         remote = ray.remote(num_cpus=1)(render_video)
         for _, ready in completed({remote.remote(root, config, plan): plan for plan in plans}):

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -23,6 +24,7 @@ import pyarrow.fs as pafs
 from affectgrid.errors import Problem, StoreError
 from affectgrid.storage.files import replace_directory, to_json, write_atomic
 
+_BLOCK_BYTES = 8 << 20  # one request each: small ones wait for the network more than they read
 _NUM_TRANSFERS = 16  # objects at a time: each waits for the network, not for a core
 
 
@@ -58,11 +60,12 @@ class Storage:
     from the environment or the machine's role. What fails raises StoreError: STO-URI, STO-WRITE, STO-FULL.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        text = str(root)
+    def __init__(self, root: Path | str | Storage) -> None:
+        text = root.uri if isinstance(root, Storage) else str(root)
         if text.startswith("file://"):
-            text = text.removeprefix("file://")
-        self.uri = text if is_uri(text) else str(Path(text).expanduser().absolute())  # Ray's workers live elsewhere
+            text = unquote(text.removeprefix("file://"))
+        # absolute: Ray's workers live in folders of their own
+        self.uri: str = text if is_uri(text) else str(Path(text).expanduser().absolute())
         self.path = None if is_uri(text) else Path(self.uri)
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
@@ -82,10 +85,31 @@ class Storage:
         place, mark, query = self.uri.partition("?") if self.path is None else (self.uri, "", "")
         return Storage(f"{place.rstrip('/')}/{name}{mark}{query}")
 
+    def split(self) -> tuple[Storage, str]:
+        """The storage above this one, and this one's name under it."""
+        place, mark, query = self.uri.partition("?") if self.path is None else (self.uri, "", "")
+        above, _, name = place.rstrip("/").rpartition("/")
+        return Storage(f"{above}{mark}{query}"), name
+
     @property
     def is_local(self) -> bool:
         """Whether it is a folder, which may or may not be shared between nodes."""
         return self.path is not None
+
+    @property
+    def folder(self) -> Path:
+        """The root as a folder of this machine. Raises StoreError (STO-LOCAL) for an address."""
+        if self.path is None:
+            raise StoreError(
+                Problem(
+                    "STO-LOCAL",
+                    where=self.address,
+                    found="an address",
+                    expected="a folder of this machine",
+                    hint="this needs a disk: name a folder here",
+                )
+            )
+        return self.path
 
     @property
     def address(self) -> str:
@@ -141,12 +165,15 @@ class Storage:
         """Files of a folder, by name; none where there is no such folder. Hidden ones are left out."""
         root = self.at(folder) if folder else self.at()
         infos = self.fs.get_file_info(pafs.FileSelector(root, allow_not_found=True, recursive=recursive))
-        found = [
-            Entry(posixpath.relpath(info.path, root), info.size or 0, (info.mtime_ns or 0) / 1e9)
-            for info in infos
-            if info.type == pafs.FileType.File
-        ]
+        found = [_entry(i, posixpath.relpath(i.path, root)) for i in infos if i.type == pafs.FileType.File]
         return sorted((e for e in found if not re.search(r"(^|/)\.", e.name)), key=lambda entry: entry.name)
+
+    def stat(self, name: str) -> Entry:
+        """Size and date of a file. Raises FileNotFoundError."""
+        info = self.fs.get_file_info(self.at(name))
+        if info.type != pafs.FileType.File:
+            raise FileNotFoundError(self.show(name))
+        return _entry(info, name)
 
     def list_folders(self, folder: str = "") -> list[str]:
         """Names of the folders in a folder, sorted."""
@@ -180,6 +207,19 @@ class Storage:
                         pool.map(lambda pair: self.write(pair[1], pair[0].read_bytes()), zip(files, names, strict=True))
                     )
 
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file to a path, block by block: it need not fit into memory. Raises FileNotFoundError, OSError."""
+        local = pafs.LocalFileSystem()
+        pafs.copy_files(self.at(name), str(target), self.fs, local, chunk_size=_BLOCK_BYTES, use_threads=False)
+
+    def download_all(self, folder: str, target: Path) -> None:
+        """Copy the files of a folder, and of those in it, several at a time. Raises OSError."""
+        entries = self.list_files(folder, recursive=True)
+        for parent in {(target / entry.name).parent for entry in entries}:
+            parent.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
+            list(pool.map(lambda e: self.download(posixpath.join(folder, e.name), target / e.name), entries))
+
     def fetch(self, name: str, cache: Path) -> Path:
         """A local copy of a file or folder under `cache`; of a local storage the file itself.
 
@@ -197,9 +237,8 @@ class Storage:
             raise FileNotFoundError(self.show(name))
         if info.type == pafs.FileType.File:
             return write_atomic(target, self.read(name))
-        with replace_directory(target) as draft, ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
-            entries = self.list_files(name, recursive=True)
-            list(pool.map(lambda e: write_atomic(draft / e.name, self.read(posixpath.join(name, e.name))), entries))
+        with replace_directory(target) as draft:
+            self.download_all(name, draft)
         return target
 
     def require_writable(self) -> None:
@@ -225,6 +264,10 @@ def write_errors(where: str) -> Iterator[None]:
                 hint="free some space and run again: what is stored stays" if full else "choose a place to write to",
             )
         ) from error
+
+
+def _entry(info: pafs.FileInfo, name: str) -> Entry:
+    return Entry(name, info.size or 0, (info.mtime_ns or 0) / 1e9)
 
 
 @functools.lru_cache(maxsize=256)

@@ -20,7 +20,8 @@ from scipy.special import ndtr, ndtri
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Catalog, read_aff_wild2
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.settings import Settings
 from affectgrid.synthetic.rendered.paths import slow_signal
 

@@ -17,7 +17,8 @@ import torch
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.data.splits.feed import FeedOptions, feed
 from affectgrid.data.splits.mapped import MappedSplit, SplitSource, map_split
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
@@ -98,7 +99,7 @@ map_split(pickle.load(open(sys.argv[1], "rb")).plan(), pathlib.Path(sys.argv[2])
     command = [sys.executable, "-c", script, str(tmp_path / "source"), str(tmp_path / "cache")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run(command, env=environment, timeout=120).returncode == -signal.SIGKILL
-    left = list((tmp_path / "cache").glob(".*-draft"))
+    left = list((tmp_path / "cache").glob(".*.draft"))
     assert len(left) == 1
     assert_same(map_split(plan, tmp_path / "cache"), plan.fill())
     assert not left[0].exists()

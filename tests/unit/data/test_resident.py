@@ -9,7 +9,8 @@ import pytest
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.data.splits.resident import fill_between, interpolate, load_split
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectgrid.data.features.store import FeatureStore, FeatureTable, schema
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable, schema
 from affectgrid.errors import StoreError
 
 

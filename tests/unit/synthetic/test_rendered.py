@@ -18,12 +18,12 @@ from affectgrid.errors import CatalogError
 from affectgrid.synthetic.rendered import (
     RenderConfig,
     begin_corpus,
-    is_complete,
+    missing,
     plan_corpus,
     render_corpus,
     render_video,
 )
-from affectgrid.synthetic.rendered.corpus import video_path
+from affectgrid.synthetic.rendered.corpus import video_name
 
 SMALL = RenderConfig(num_train=7, num_validation=2, num_test=1, duration_s=3, seed=5)
 
@@ -53,14 +53,14 @@ def test_the_catalog_finds_every_track_and_no_error(root: Path):
 def test_two_people_share_one_video(root: Path):
     tracks = {track.id: track for track in read_aff_wild2(root).tracks}
     left, right = tracks["rendered-002_left"], tracks["rendered-002_right"]
-    assert left.video == right.video == video_path(root, plan_corpus(SMALL)[1])
+    assert left.video == right.video == root / video_name(plan_corpus(SMALL)[1])
     assert left.annotation.read_text() != right.annotation.read_text()
 
 
 def test_videos_have_the_planned_frames_rate_size_and_sound(root: Path):
     plans = plan_corpus(SMALL)
     for plan in plans:
-        with av.open(str(video_path(root, plan))) as container:
+        with av.open(str(root / video_name(plan))) as container:
             picture = container.streams.video[0]
             assert sum(1 for _ in container.decode(picture)) == plan.num_frames
             assert picture.average_rate == plan.rate_hz
@@ -117,13 +117,14 @@ def test_the_same_bytes_again_and_other_bytes_for_another_seed(root: Path, tmp_p
 
 def test_what_is_there_is_kept_and_what_was_broken_off_is_made_again(root: Path):
     whole, plan = contents(root), plan_corpus(SMALL)[2]
-    assert is_complete(root, SMALL)
+    assert missing(root, plan_corpus(SMALL)) == []
     assert not render_video(root, SMALL, plan), "nothing to do"
-    video_path(root, plan).unlink()  # what a kill before the last rename leaves: crops, perhaps half of them, no video
+    # what a kill before the last rename leaves: crops, perhaps half of them, no video
+    (root / video_name(plan)).unlink()
     next((root / "cropped_aligned" / plan.name).iterdir()).unlink()
     (root / f".partial-{plan.name}").mkdir()
     (root / f".partial-{plan.name}" / "torn.mp4").write_bytes(b"torn")
-    assert not is_complete(root, SMALL)
+    assert missing(root, plan_corpus(SMALL)) == [plan]
     calls: list[tuple[int, int]] = []
     render_corpus(root, SMALL, progress=lambda done, total: calls.append((done, total)))
     assert contents(root) == whole

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,9 +16,11 @@ from pydantic import ValidationError
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.settings import Settings
+from affectgrid.storage import Storage
 
 # What studies, runs, evaluations and model packages say of their data is JSON. Features and videos are no results.
 _NO_RESULTS = frozenset({"features", "corpora", "data", "mapped"})
+_NUM_READS = 16  # at a time: in a bucket each waits for the network
 _NAMES = re.compile(r"\b[0-9a-f]{16}\b")
 _STREAMS: dict[str, type[Settings]] = {"visual": VisualStream, "audio": AudioStream}
 
@@ -40,19 +43,14 @@ class Unused:
     size_bytes: int
 
 
-def write_data_record(root: Path, data: str, fingerprints: Mapping[str, str]) -> None:
+def write_data_record(root: Storage, data: str, fingerprints: Mapping[str, str]) -> None:
     """Note under a workspace's root which features the data of a study or run, known by its hash, consist of."""
-    path = root / "data" / f"{data}.json"
-    content = json.dumps(dict(fingerprints), indent=1, sort_keys=True) + "\n"
-    if path.exists() and path.read_text() == content:
-        return
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(content)
-    partial.replace(path)
+    name, content = f"data/{data}.json", json.dumps(dict(fingerprints), indent=1, sort_keys=True) + "\n"
+    if not root.exists(name) or root.read(name) != content.encode():
+        root.write(name, content)
 
 
-def unused(store: FeatureStore, root: Path) -> list[Unused]:
+def unused(store: FeatureStore, root: Storage) -> list[Unused]:
     """Fingerprints that no study, run, evaluation or model package under `root` refers to, by stream and name.
 
     A result refers to features by their fingerprint, by the hash of its data, or by the settings of its streams. In
@@ -71,26 +69,33 @@ def unused(store: FeatureStore, root: Path) -> list[Unused]:
     return found
 
 
-def _references(root: Path) -> tuple[set[str], set[str]]:
+def _references(root: Storage) -> tuple[set[str], set[str]]:
     """Names that results mention, and the settings of streams that model packages hold."""
     names: set[str] = set()
     settings: set[str] = set()
-    for path in _results(root):
-        try:
-            content = path.read_text()
-            names.update(_NAMES.findall(content))
-            settings.update(_stream_settings(json.loads(content)))
-        except (OSError, ValueError):
-            continue  # a file that is no JSON after all
-    for data in [name for name in names if (root / "data" / f"{name}.json").is_file()]:
-        names.update(_NAMES.findall((root / "data" / f"{data}.json").read_text()))
+    with ThreadPoolExecutor(_NUM_READS) as pool:
+        for content in pool.map(functools.partial(_read, root), _results(root)):
+            with contextlib.suppress(ValueError):  # a file that is no JSON after all
+                names.update(_NAMES.findall(content.decode()))
+                settings.update(_stream_settings(json.loads(content)))
+    for entry in root.list_files("data"):
+        if entry.name.removesuffix(".json") in names:
+            names.update(_NAMES.findall(root.read(f"data/{entry.name}").decode()))
     return names, settings
 
 
-def _results(root: Path) -> Iterator[Path]:
-    folders = [entry for entry in root.iterdir() if entry.is_dir() and entry.name not in _NO_RESULTS]
-    for folder in sorted(folders):
-        yield from folder.rglob("*.json")
+def _read(root: Storage, name: str) -> bytes:
+    try:
+        return root.read(name)
+    except FileNotFoundError:  # removed meanwhile; any other error must stop a search for what is unused
+        return b""
+
+
+def _results(root: Storage) -> Iterator[str]:
+    for folder in root.list_folders():
+        if folder not in _NO_RESULTS:
+            files = root.list_files(folder, recursive=True)
+            yield from (f"{folder}/{entry.name}" for entry in files if entry.name.endswith(".json"))
 
 
 def _stream_settings(content: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.media.chunks import Source
+from affectgrid.storage import Staged, staged
 
 _FILE = "sources.jsonl"
 
@@ -39,23 +41,30 @@ def signature(track: Track, *, labels: bool = False) -> str:
 
 def with_labels(source: Source, track: Track) -> Source:
     """A source whose digest changes with the track's annotation, too."""
-    if track.annotation is None or not track.annotation.is_file():
+    if track.annotation is None:
         return source
-    digest = hashlib.sha256(source.digest.encode() + track.annotation.read_bytes()).hexdigest()
+    with staged(track.annotation) as labels:
+        if not labels.is_file():
+            return source
+        digest = hashlib.sha256(source.digest.encode() + labels.read_bytes()).hexdigest()
     return dataclasses.replace(source, digest=digest)
 
 
 def content_digest(track: Track) -> str:
     """sha256 over the video's bytes, the crops' names and sizes, and the annotation; for files that no one can read."""
     digest = hashlib.sha256()
-    for path in sorted(track.crops.iterdir()) if track.crops and track.crops.is_dir() else []:
-        digest.update(f"{path.name}:{path.stat().st_size};".encode())
-    if track.video and track.video.is_file():
-        with track.video.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    if track.annotation and track.annotation.is_file():
-        digest.update(track.annotation.read_bytes())
+    with contextlib.ExitStack() as stack:
+        video, crops, labels = (
+            path and stack.enter_context(staged(path)) for path in (track.video, track.crops, track.annotation)
+        )
+        for path in sorted(crops.iterdir()) if crops and crops.is_dir() else []:
+            digest.update(f"{path.name}:{path.stat().st_size};".encode())
+        if video and video.is_file():
+            with video.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        if labels and labels.is_file():
+            digest.update(labels.read_bytes())
     return digest.hexdigest()
 
 
@@ -81,6 +90,8 @@ def save_sources(store: FeatureStore, stream: str, fingerprint: str, records: Ma
 def _look(path: Path | None) -> str:
     if path is None:
         return "none"
+    if listed := Staged.parse(path):
+        return listed.version
     try:
         status = path.stat()
     except OSError:

@@ -11,8 +11,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affectgrid import storage
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.store import FeatureStore, write_errors
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.errors import Problem, StoreError
+from affectgrid.storage import replace_directory, write_errors
 
 _VERSION = 1  # raise it when the meaning of a column changes
 _NOTE = "split.json"
@@ -124,32 +122,18 @@ def _whole(home: Path) -> bool:
 
 
 def _write(plan: SplitPlan, home: Path) -> None:
-    """Fill a folder with a temporary name, flush it to disk, rename it."""
-    for left in home.parent.glob(f".{home.name}.*-draft"):  # by a writer that was killed; the lock is ours
-        shutil.rmtree(left, ignore_errors=True)
-    draft = home.with_name(f".{home.name}.{uuid.uuid4().hex[:8]}-draft")
-    with write_errors(str(home)):
-        draft.mkdir(parents=True)
-        try:
-            columns: list[Path] = []
+    """Fill a new folder in the place of none, or of a damaged one."""
+    with write_errors(str(home)), replace_directory(home) as draft:
+        columns: list[Path] = []
 
-            def allocate(column: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-                columns.append(_file(draft, column))
-                return _allocate(columns[-1], dtype, shape)
+        def allocate(column: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+            columns.append(_file(draft, column))
+            return _allocate(columns[-1], dtype, shape)
 
-            split = plan.fill(allocate)
-            for path in columns:
-                storage.flush(path)
-            sizes = {path.stem: path.stat().st_size for path in columns}
-            note = {"columns": sizes, "offsets": split.offsets.tolist(), "encoders": split.encoders}
-            (draft / _NOTE).write_text(json.dumps(note))
-            storage.flush(draft / _NOTE)
-            shutil.rmtree(home, ignore_errors=True)  # damaged: `_whole` has said so
-            draft.rename(home)
-            storage.flush(home.parent)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+        split = plan.fill(allocate)
+        sizes = {path.stem: path.stat().st_size for path in columns}
+        note = {"columns": sizes, "offsets": split.offsets.tolist(), "encoders": split.encoders}
+        (draft / _NOTE).write_text(json.dumps(note))
 
 
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from affectgrid.data.annotations import Annotation, read_annotation
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.media.sampling import nearest_frames
 
 _BLOCK_ROWS = 256

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from affectgrid.data.features.store import FeatureStore, FeatureTable
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
 from affectgrid.distributed.encode.sandbox import Limits
 from affectgrid.encoders.audio import AudioEncoder, load_audio

@@ -15,7 +15,7 @@ from affectgrid.data.features.store import FeatureStore
 from affectgrid.distributed.cluster import completed
 from affectgrid.distributed.encode.plan import Key
 from affectgrid.distributed.encode.sandbox import Limits, probe_track
-from affectgrid.errors import MediaError
+from affectgrid.errors import MediaError, StoreError
 from affectgrid.media.chunks import Source
 from affectgrid.reporting.progress import bar
 
@@ -121,6 +121,9 @@ def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) ->
             try:
                 sources[track] = ray.get(ready)
             except (MediaError, ray.exceptions.RayError) as error:
+                cause = getattr(error, "cause", None)
+                if isinstance(cause, StoreError):
+                    raise cause from error  # the bucket does not answer: no fault of the track's
                 failed(track.id, WHOLE, last_line(error))
             advance(1)
     return dict(sorted(sources.items(), key=lambda item: item[0].id))

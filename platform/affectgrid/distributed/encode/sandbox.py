@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
 from affectgrid.errors import MediaError
 from affectgrid.media.chunks import Source, probe
 from affectgrid.media.guard import GuardedProcess
+from affectgrid.storage import staged
 
 _TRANSIENT = frozenset({"MED-CRASH", "MED-TIMEOUT", "MED-MEMORY"})
 
@@ -50,7 +53,9 @@ def guarded(limits: Limits, function: Any, *arguments: Any, **options: Any) -> A
         raise _given_up[file]
     for attempt in range(1, limits.tries + 1):
         try:
-            return _guard(limits).call(name, *arguments, **options)
+            with contextlib.ExitStack() as stack:  # files of a bucket are copied to this node, and stay while in use
+                local = [str(stack.enter_context(staged(Path(v)))) if isinstance(v, str) else v for v in arguments]
+                return _guard(limits).call(name, *local, **options)
         except MediaError as error:
             # A file that is refused is refused again; a crash or a time-out may have been the machine's fault.
             transient = error.problems[0].code in _TRANSIENT

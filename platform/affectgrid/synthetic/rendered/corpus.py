@@ -5,12 +5,13 @@ Nothing in it is a recording. It is called *rendered* wherever a result made wit
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import json
-import logging
 import shutil
-from collections.abc import Callable, Iterator
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.storage import Storage
 from affectgrid.synthetic.rendered.config import RenderConfig
 from affectgrid.synthetic.rendered.face import SUPERSAMPLING, FaceArtist, Motion, draw_person, move
 from affectgrid.synthetic.rendered.movie import write_movie
@@ -25,25 +27,25 @@ from affectgrid.synthetic.rendered.paths import AffectPath, SlowSignal, affect_p
 from affectgrid.synthetic.rendered.plan import TrackPlan, VideoPlan, plan_corpus
 from affectgrid.synthetic.rendered.voice import SAMPLE_RATE_HZ, Speech, control_times, draw_voice, speak
 
-log = logging.getLogger(__name__)
-
 VERSION = 1  # raise it with every change of what the same configuration draws
 MARKER = "RENDERED.json"
 CROP_SIZE = 112
 CROP_QUALITY = 90
 ANNOTATIONS = {"train": "Train_Set", "validation": "Validation_Set"}
+_BATCHES = ("batch2", "batch1")
 Progress = Callable[[int, int], None]
 
 
-def render_corpus(root: Path, config: RenderConfig, *, progress: Progress | None = None) -> None:
+def render_corpus(place: Path | str | Storage, config: RenderConfig, *, progress: Progress | None = None) -> None:
     """Render every video that is not there yet, one after the other.
 
-    Writes ``batch1|batch2/<video>``, ``cropped_aligned/<track>/<frame>.jpg`` and
-    ``VA_Estimation_Challenge/<Set>/<track>.txt`` under ``root``. `begin_corpus` and `render_video` are its parts, for
-    those who want to render in parallel. ``progress`` is called with (videos done, videos in all).
+    Writes ``batch1|batch2/<video>``, ``cropped_aligned/<track>/<frame>.jpg`` (in a bucket ``<track>.tar``) and
+    ``VA_Estimation_Challenge/<Set>/<track>.txt``. `begin_corpus` and `render_video` are its parts, for those who want
+    to render in parallel. ``progress`` is called with (videos done, videos in all).
 
-    Raises CatalogError (REN-OTHER) when ``root`` holds a corpus of another configuration.
+    Raises CatalogError (REN-OTHER) when there is a corpus of another configuration.
     """
+    root = Storage(place)
     plans = begin_corpus(root, config)
     for done, plan in enumerate(plans):
         if progress:
@@ -53,82 +55,110 @@ def render_corpus(root: Path, config: RenderConfig, *, progress: Progress | None
         progress(len(plans), len(plans))
 
 
-def begin_corpus(root: Path, config: RenderConfig) -> tuple[VideoPlan, ...]:
-    """Write the marker that says what the folder is, and return every video that it shall hold.
+def begin_corpus(place: Path | str | Storage, config: RenderConfig) -> tuple[VideoPlan, ...]:
+    """Write the marker that says what the place is, and return every video that it shall hold.
 
-    Raises CatalogError (REN-OTHER) when ``root`` holds a corpus of another configuration.
+    Raises CatalogError (REN-OTHER) when there is a corpus of another configuration.
     """
-    marker = root / MARKER
-    settings = config.model_dump()
+    root, settings = Storage(place), config.model_dump()
     content = {"kind": "rendered", "version": VERSION, "config": settings}
-    if marker.is_file():
-        found = json.loads(marker.read_text())
+    if root.exists(MARKER):
+        found = root.read_json(MARKER)
         if found != content:
             theirs = found.get("config", {})
             different = [name for name, value in settings.items() if theirs.get(name) != value]
             raise CatalogError(
                 Problem(
                     "REN-OTHER",
-                    where=str(root),
+                    where=root.address,
                     found=f"a rendered corpus with other values ({', '.join(different) or 'another version'})",
                     expected="an empty folder or a corpus of the same configuration",
                     hint="take another folder, or delete this one",
                 )
             )
-    root.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(content, indent=2) + "\n")
+    else:
+        root.write_json(MARKER, content)
     return plan_corpus(config)
 
 
-def is_complete(root: Path, config: RenderConfig) -> bool:
-    """Whether every video of the configuration is there."""
-    return (root / MARKER).is_file() and all(video_path(root, plan).is_file() for plan in begin_corpus(root, config))
+def missing(place: Path | str | Storage, plans: Sequence[VideoPlan]) -> list[VideoPlan]:
+    """Those that are not there yet, with all that belongs to them."""
+    root = Storage(place)
+    there = {f"{batch}/{entry.name}" for batch in _BATCHES for entry in root.list_files(batch)}
+    return [plan for plan in plans if video_name(plan) not in there]
 
 
-def video_path(root: Path, plan: VideoPlan) -> Path:
+def video_name(plan: VideoPlan) -> str:
     """Where a video lies: the data set comes in two batches."""
-    return root / ("batch1" if plan.seed % 2 else "batch2") / f"{plan.name}{plan.suffix}"
+    return f"{_BATCHES[plan.seed % 2]}/{plan.name}{plan.suffix}"
 
 
-def render_video(root: Path, config: RenderConfig, plan: VideoPlan) -> bool:
+def render_video(place: Path | str | Storage, config: RenderConfig, plan: VideoPlan) -> bool:
     """Render one video with its crops and annotations; False when it was there.
 
     The video takes its name last, so its presence means that all of it is there. Processes may render different
     videos of one corpus at once.
     """
-    target = video_path(root, plan)
-    if target.is_file():
+    root = Storage(place)
+    target = video_name(plan)
+    if root.exists(target):
         return False
-    partial = root / f".partial-{plan.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    scene = Scene.draw(config, plan)
-    movie = partial / target.name
-    write_movie(
-        movie,
-        scene.frames(partial),
-        rate_hz=plan.rate_hz,
-        size=(plan.width, plan.height),
-        sound=None if plan.sound is None else scene.sound(),
-        sound_rate_hz=SAMPLE_RATE_HZ,
-        stored_as=plan.sound or (SAMPLE_RATE_HZ, "mono"),
-    )
-    for actor in scene.actors:
-        _move(partial / actor.plan.name, root / "cropped_aligned" / actor.plan.name)
-        if plan.split in ANNOTATIONS:
-            annotation = partial / f"{actor.plan.name}.txt"
-            annotation.write_text(annotation_text(actor.rated, actor.plan, float(plan.rate_hz)))
-            _move(annotation, root / "VA_Estimation_Challenge" / ANNOTATIONS[plan.split] / annotation.name)
-    _move(movie, target)
-    shutil.rmtree(partial)
+    with _draft(root, plan) as draft:
+        scene = Scene.draw(config, plan)
+        movie = draft / Path(target).name
+        write_movie(
+            movie,
+            scene.frames(draft),
+            rate_hz=plan.rate_hz,
+            size=(plan.width, plan.height),
+            sound=None if plan.sound is None else scene.sound(),
+            sound_rate_hz=SAMPLE_RATE_HZ,
+            stored_as=plan.sound or (SAMPLE_RATE_HZ, "mono"),
+        )
+        for actor in scene.actors:
+            name = actor.plan.name
+            _publish(draft / name, root, f"cropped_aligned/{name}")
+            if plan.split in ANNOTATIONS:
+                text = annotation_text(actor.rated, actor.plan, float(plan.rate_hz))
+                root.write(f"VA_Estimation_Challenge/{ANNOTATIONS[plan.split]}/{name}.txt", text)
+        _publish(movie, root, target)
     return True
 
 
-def _move(source: Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)  # left by a rendering that was broken off
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
+@contextlib.contextmanager
+def _draft(root: Storage, plan: VideoPlan) -> Iterator[Path]:
+    """A folder to render in: beside the corpus, from where files are renamed, or on the node's own disk."""
+    if root.path is None:
+        with tempfile.TemporaryDirectory(prefix="affectgrid-render-") as folder:
+            yield Path(folder)
+        return
+    draft = root.path / f".partial-{plan.name}"
+    shutil.rmtree(draft, ignore_errors=True)  # left by a rendering that was broken off
+    draft.mkdir(parents=True)
+    yield draft
+    shutil.rmtree(draft)
+
+
+def _publish(source: Path, root: Storage, name: str) -> None:
+    """Move a file or a folder to its place; in a bucket a folder becomes one archive, not thousands of objects."""
+    if root.path is not None:
+        target = root.path / name
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+    elif source.is_dir():
+        archive = source.with_suffix(source.suffix + ".tar")
+        with tarfile.open(archive, "w") as file:
+            for path in sorted(source.iterdir()):
+                file.add(path, path.name, filter=_dateless)
+        root.upload(archive, f"{name}.tar")
+    else:
+        root.upload(source, name)
+
+
+def _dateless(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime, member.uid, member.gid, member.uname, member.gname = 0, 0, 0, "", ""  # equal bytes for equal crops
+    return member
 
 
 def annotation_text(rated: Float[np.ndarray, "frame 2"], plan: TrackPlan, rate_hz: float) -> str:

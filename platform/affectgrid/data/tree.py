@@ -1,0 +1,105 @@
+"""The files of a data set, in a folder or in a bucket, as paths that `storage.staged` makes readable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from affectgrid.storage import Entry, Staged, Storage, staged
+from affectgrid.storage.staging import Kind
+
+_NUM_REQUESTS = 16  # at a time: each waits for the network, not for a core
+_ARCHIVES: dict[str, Kind] = {".tar": "tar", ".zip": "zip"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A file, or a folder of crops.
+
+    Args:
+        id: of its track: the name without the suffix of a file.
+        name: under the data set's root, with slashes.
+        path: itself in a folder; else where it is staged.
+    """
+
+    id: str
+    name: str
+    path: Path
+
+
+class Tree:
+    """The files under a data set's root. Listings only: nothing is read."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    @property
+    def root(self) -> Path | str:
+        """As a catalog names it."""
+        return self.storage.path or self.storage.address
+
+    def files(self, folder: str) -> list[Item]:
+        """Files of a folder, by name; none where there is no such folder."""
+        if self.storage.path is None:
+            return [self._staged(folder, entry, "file") for entry in self.storage.list_files(folder)]
+        here = self.storage.path / folder
+        paths = sorted(path for path in here.iterdir() if not path.is_dir()) if here.is_dir() else []
+        return [Item(path.stem, path.relative_to(self.storage.path).as_posix(), path) for path in paths]
+
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder, sorted."""
+        if self.storage.path is None:
+            return self.storage.list_folders(folder)
+        here = self.storage.path / folder
+        return sorted(path.name for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
+
+    def crops(self, folder: str) -> list[Item]:
+        """The tracks of a folder of crops: folders, and archives, which are staged wherever they lie."""
+        plain = [f"{folder}/{name}" for name in self.folders(folder)]
+        if self.storage.path is None:
+            with ThreadPoolExecutor(_NUM_REQUESTS) as pool:  # its version is that of all its files
+                listings = pool.map(self.storage.list_files, plain)
+                versions = [
+                    Staged.of(self.storage, name, "folder", found) for name, found in zip(plain, listings, strict=True)
+                ]
+            found = [Item(PurePosixPath(item.name).name, item.name, item.path) for item in versions]
+        else:
+            found = [Item(PurePosixPath(name).name, name, self.storage.path / name) for name in plain]
+        archives = [
+            self._staged(folder, entry, _ARCHIVES[suffix])
+            for entry in self.storage.list_files(folder)
+            if (suffix := PurePosixPath(entry.name).suffix) in _ARCHIVES
+        ]
+        return sorted([*found, *archives], key=lambda item: item.name)
+
+    def outside(self, item: Item) -> Path | None:
+        """Where a link leads that leaves the root; None for everything else."""
+        if self.storage.path is None:
+            return None
+        target = (self.storage.path / item.name).resolve()
+        return None if target.is_relative_to(self.storage.path) else target
+
+    def fetch(self, paths: Iterable[Path]) -> None:
+        """Stage small files, several at a time. Raises StoreError."""
+        if self.storage.path is None:
+            with ThreadPoolExecutor(_NUM_REQUESTS) as pool:
+                list(pool.map(_stage, paths))
+
+    def _staged(self, folder: str, entry: Entry, kind: Kind) -> Item:
+        name = f"{folder}/{entry.name}".lstrip("/")
+        # an archive is unpacked to a folder of the track's name
+        target = name if kind == "file" else name.removesuffix(f".{kind}")
+        return Item(PurePosixPath(entry.name).stem, name, Staged.of(self.storage, target, kind, [entry]).path)
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file, as it was listed where it is staged. Raises OSError."""
+    listed = Staged.parse(path)
+    return listed.size if listed else path.stat().st_size
+
+
+def _stage(path: Path) -> None:
+    with staged(path):
+        pass
