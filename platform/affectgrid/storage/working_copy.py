@@ -38,9 +38,16 @@ class WorkingCopy:
             raise FileNotFoundError(path)
         return path
 
+    def place_of(self, path: Path) -> Storage:
+        """The place of a folder under `folder`."""
+        return self.place / self._name(path)
+
     def remove(self, path: Path) -> None:
         """Delete a file or folder, here and at the place."""
-        self.place.delete(self._name(path))
+        if path != self.folder:
+            self.place.delete(self._name(path))
+        elif path.exists():
+            shutil.rmtree(path)
         self.forget(path)
 
     def forget(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from affectgrid import storage
 from affectgrid.errors import Problem, TrainingError
+from affectgrid.storage.working_copy import WorkingCopy
 
 _log = logging.getLogger(__name__)
 _SEAL = "checkpoint.json"
@@ -147,10 +149,11 @@ def load_newest(folders: Iterable[Path]) -> TrainingState | None:
 
 
 class CheckpointFolder:
-    """A folder with the newest checkpoints of one run."""
+    """A folder with the newest checkpoints of one run; with `files`, under which it lies, also at their place."""
 
-    def __init__(self, root: Path, *, num_kept: int = 2) -> None:
+    def __init__(self, root: Path, files: WorkingCopy | None = None, *, num_kept: int = 2) -> None:
         self.root = root
+        self.files = files or WorkingCopy(root)
         self.num_kept = num_kept
 
     def newest_first(self) -> list[Path]:
@@ -159,14 +162,20 @@ class CheckpointFolder:
 
     def load(self) -> TrainingState | None:
         """The newest whole one; None in a fresh folder."""
+        with contextlib.suppress(FileNotFoundError):
+            self.files.fetch(self.root)
         return load_newest(self.newest_first())
 
     def keep(self, metrics: dict[str, float], save: Save) -> None:
         """Save under the numbers of epoch and step and drop all but the newest: a `report` for `fit`."""
         step = f"-step-{int(metrics['step']):06d}" if "step" in metrics else ""
-        save(self.root / f"epoch-{int(metrics['epoch']):05d}{step}")
+        self.files.put(save(self.root / f"epoch-{int(metrics['epoch']):05d}{step}"))
         for old in self.newest_first()[self.num_kept :]:
-            shutil.rmtree(old)
+            self.files.remove(old)
+
+    def clear(self) -> None:
+        """Delete them all: the run is done."""
+        self.files.remove(self.root)
 
 
 def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:

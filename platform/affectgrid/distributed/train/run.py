@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.settings import flatten
+from affectgrid.storage import Storage, write_json
+from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.build import build_model
 from affectgrid.training.checkpoint import TrainingState
@@ -51,7 +52,7 @@ def train(
     config: TrainConfig,
     data: PreparedData,
     *,
-    storage: Path,
+    storage: Storage | Path,
     name: str,
     num_workers: int | tuple[int, int] = 1,
     use_gpu: bool | None = None,
@@ -66,16 +67,17 @@ def train(
     with what is left when nodes go, and looks every `resize_interval_s` whether it can grow back; that costs the steps
     since its newest checkpoint. `use_gpu` None: where every worker (elastic: the fewest) can have one. `max_failures`:
     how often workers may die; -1: any number. When a node is about to be taken away the run saves itself in the middle
-    of its epoch. `storage` must be a folder that every node sees. `on_epoch` is called in Ray's controller process and
-    must pickle.
+    of its epoch. `storage` must be a folder that every node sees, or a bucket. `on_epoch` is called in Ray's controller
+    process and must pickle.
 
     Raises TrainingError: TRAIN-CHANGED where the name is taken by a run of other settings, TRAIN-STORAGE where the
     folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises. ConfigError
     (CFG-CONTEXT) as `build_model` does.
     """
     prompts = data.prompts_for(config)
-    folder = _claim(storage.resolve() / name, run_identity(config, data.train, data.validation, prompts))
-    done = _finished(folder)
+    files = WorkingCopy(Storage(storage) / name)
+    _claim(files, run_identity(config, data.train, data.validation, prompts))
+    done = _finished(files)
     if done is not None:
         return done
     _fresh_model(config, data.train, prompts)  # what cannot be built fails here once, not on every worker again
@@ -87,12 +89,12 @@ def train(
     try:
         state = run_workers(
             Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
-            folder,
+            files.place,
             scaling,
             max_failures=max_failures,
             callbacks=[EpochLog(run, on_epoch)] if run or on_epoch else [],
         )
-        result = _finish(folder, config, data.train, prompts, state, manifest)
+        result = _finish(files, config, data.train, prompts, state, manifest)
     except BaseException as error:
         if run:
             run.tags({"error": error})
@@ -113,35 +115,35 @@ def _log_result(run: RunLog, result: TrainResult) -> None:
     run.finish()
 
 
-def _claim(folder: Path, identity: str) -> Path:
-    """Make the run's folder and put the run's identity there, or compare it with the one that is there."""
-    note = folder / "run.json"
+def _claim(files: WorkingCopy, identity: str) -> None:
+    """Put the run's identity into its folder, or compare it with the one that is there."""
+    note = files.folder / "run.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            _write(note, {"identity": identity})
-        found = json.loads(note.read_text())["identity"]
+        try:
+            found = json.loads(files.fetch(note, again=True).read_text())["identity"]
+        except FileNotFoundError:
+            files.put(write_json(note, {"identity": identity}))
+            found = identity
     except OSError as error:
         hint = "choose another storage, or make room there"
-        problem = Problem(
-            "TRAIN-STORAGE", where=str(folder), found=str(error), expected="a folder that can be written", hint=hint
-        )
-        raise TrainingError(problem) from error
+        expected = "a folder that can be written"
+        raise TrainingError(
+            Problem("TRAIN-STORAGE", where=files.place.address, found=str(error), expected=expected, hint=hint)
+        ) from error
     if found != identity:
         raise TrainingError(
             Problem(
                 "TRAIN-CHANGED",
-                where=str(folder),
+                where=files.place.address,
                 found=f"a run of other settings or data ({found}, now {identity})",
                 expected="the configuration, prompts and data that the run began with",
                 hint="use another name, or remove the folder",
             )
         )
-    return folder
 
 
 def _finish(
-    folder: Path,
+    files: WorkingCopy,
     config: TrainConfig,
     split: Split,
     prompts: EncodedPrompts,
@@ -151,12 +153,11 @@ def _finish(
     """Make the model package of the best epoch; ``result.json`` comes last and says that the run is done."""
     model = _fresh_model(config, split, prompts)
     model.load_state_dict(state.best_weights)
-    best = best_epoch(state.history)
-    save_package(
-        folder / "model", model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest
-    )
-    _write(folder / "result.json", {"best": best, "history": state.history})
-    return TrainResult(folder, folder / "model", best, tuple(state.history))
+    best, package = best_epoch(state.history), files.folder / "model"
+    save_package(package, model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest)
+    files.put(package)
+    files.put(write_json(files.folder / "result.json", {"best": best, "history": state.history}))
+    return TrainResult(files.folder, package, best, tuple(state.history))
 
 
 def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> FusionModel:
@@ -164,12 +165,12 @@ def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> 
     return build_model(config, prompts=prompts, **sizes)
 
 
-def _finished(folder: Path) -> TrainResult | None:
+def _finished(files: WorkingCopy) -> TrainResult | None:
+    """None also where somebody took the model away: the last checkpoint makes it again."""
     with contextlib.suppress(OSError, ValueError):
-        result = json.loads((folder / "result.json").read_text())
-        if not (folder / "model").is_dir():
-            return None  # somebody took it away; the last checkpoint makes it again
-        return TrainResult(folder, folder / "model", result["best"], tuple(result["history"]))
+        result = json.loads(files.fetch(files.folder / "result.json", again=True).read_text())
+        package = files.fetch(files.folder / "model")
+        return TrainResult(files.folder, package, result["best"], tuple(result["history"]))
     return None
 
 
@@ -177,9 +178,3 @@ def _device(scaling: ScalingConfig) -> str:
     """For example ``2 x GPU``, or ``1-4 x CPU`` of an elastic run."""
     counts = "-".join(str(count) for count in sorted({scaling.min_workers, scaling.max_workers}))
     return f"{counts} x {'GPU' if scaling.use_gpu else 'CPU'}"
-
-
-def _write(path: Path, value: object) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from pyarrow.fs import FileSelector, FileType
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 
 from affectgrid.errors import AffectGridError, Problem, TrainingError
 from affectgrid.metrics import Metrics
+from affectgrid.storage import Storage
 from affectgrid.training.checkpoint import Save, TrainingState, load_newest
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.loop import fit
@@ -44,7 +47,7 @@ class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
 
 
 def run_workers(
-    job: Job, folder: Path, scaling: ScalingConfig, *, max_failures: int, callbacks: list[UserCallback]
+    job: Job, place: Storage, scaling: ScalingConfig, *, max_failures: int, callbacks: list[UserCallback]
 ) -> TrainingState:
     """Let Ray Train run `_work` on every worker, and return where the run stood at its end.
 
@@ -54,13 +57,15 @@ def run_workers(
     (`relax_collectives_on_preemption` stays off): a step and a checkpoint of a few megabytes take far less than the
     half minute or more of warning that a cloud gives. Raises TrainingError.
     """
+    parent, name = posixpath.split(place.at())
     trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
         scaling_config=scaling,
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=name,
+            storage_path=parent,
+            storage_filesystem=None if place.is_local else place.fs,
             failure_config=FailureConfig(max_failures=max_failures, max_preemption_failures=-1),
             checkpoint_config=CheckpointConfig(num_to_keep=2),  # the newest may be torn
             callbacks=callbacks,
@@ -69,7 +74,7 @@ def run_workers(
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise _own_error(error, folder) from error
+        raise _own_error(error, place.address) from error
     if isinstance(result.return_value, AffectGridError):
         raise result.return_value
     state = load_newest(_newest_first(result.checkpoint))
@@ -141,17 +146,21 @@ class PreemptionWatch:
         return bool(leaving)
 
 
-def _newest_first(newest: Checkpoint) -> list[Path]:
-    """The checkpoint that Ray registered last, and the ones before it that are still in its folder.
+def _newest_first(newest: Checkpoint) -> Iterator[Path]:
+    """The checkpoint that Ray registered last, and the ones before it that are still beside it; copies of a bucket's.
 
     Nothing newer: a killed run may have left one that is half copied, and all workers must start from the same.
     """
-    path = Path(newest.path)
-    older = sorted((other for other in path.parent.glob("checkpoint_*") if other.name < path.name), reverse=True)
-    return [path, *older]
+    parent, name = posixpath.split(newest.path)
+    infos = newest.filesystem.get_file_info(FileSelector(parent))
+    beside = {posixpath.basename(info.path.rstrip("/")) for info in infos if info.type == FileType.Directory}
+    older = sorted((other for other in beside if other.startswith("checkpoint_") and other < name), reverse=True)
+    for each in (name, *older):
+        with Checkpoint(posixpath.join(parent, each), newest.filesystem).as_directory() as folder:
+            yield Path(folder)
 
 
-def _own_error(error: Exception, folder: Path) -> AffectGridError:
+def _own_error(error: Exception, where: str) -> AffectGridError:
     """Our own error where a worker raised one, else one that says what Ray said."""
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
@@ -162,6 +171,4 @@ def _own_error(error: Exception, folder: Path) -> AffectGridError:
             cause = cause.__cause__
     found = str(failures[0] if failures else error).strip().splitlines()[-1]
     hint = "look for the cause in Ray's logs, then give the same command: it goes on from the last checkpoint"
-    return TrainingError(
-        Problem("TRAIN-FAILED", where=str(folder), found=found, expected="workers that live", hint=hint)
-    )
+    return TrainingError(Problem("TRAIN-FAILED", where=where, found=found, expected="workers that live", hint=hint))

@@ -6,6 +6,7 @@ again: the same command goes on after any kill.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import time
@@ -33,7 +34,8 @@ from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
 from affectgrid.distributed.tune.trial import package_folder, train_in_process
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.settings import flatten
-from affectgrid.storage import write_json
+from affectgrid.storage import write_atomic, write_json
+from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.predict import moments_by_track, predict_split
@@ -70,12 +72,16 @@ def confirm(
 
     With `num_seeds` 0 nothing is run, and what earlier sessions ran is read. None where there is nothing to confirm.
     """
+    files = log.ledger.files
+    for entry in () if files.place.is_local else files.place.list_files("confirm", recursive=True):
+        if entry.name.endswith((".json", ".logged")) and entry.name.count("/") == 1:
+            files.fetch(files.folder / "confirm" / entry.name)
     found = candidates(space, summary.trials)
     least = num_seeds or max((_num_begun(summary.folder, one) for one in found), default=0)
     runs = [run for one in found for run in _planned(one, space, data, summary.folder, fresh_seeds(space, least))]
     missing = [run for run in runs if read_run(run.file, run.identity) is None] if num_seeds else []
     if missing:
-        _run_all(missing, len(runs), data, bundle)
+        _run_all(missing, len(runs), data, bundle, files)
     done: dict[str, list[ConfirmRun]] = {}
     for run in runs:
         ended = read_run(run.file, run.identity)
@@ -99,7 +105,9 @@ def _planned(
         yield _Run(candidate, config, identity, folder / "confirm" / candidate.key / f"seed-{seed}.json")
 
 
-def _run_all(missing: Sequence[_Run], num_runs: int, data: PreparedData, bundle: Mapping[str, float]) -> None:
+def _run_all(
+    missing: Sequence[_Run], num_runs: int, data: PreparedData, bundle: Mapping[str, float], files: WorkingCopy
+) -> None:
     """All of them are handed to Ray at once: as many run at a time as the cluster holds, also while it grows."""
     console = Console()
     console.print(f"confirm: {len(missing)} of {num_runs} runs with fresh seeds", highlight=False)
@@ -108,43 +116,51 @@ def _run_all(missing: Sequence[_Run], num_runs: int, data: PreparedData, bundle:
         num_cpus=bundle.get("CPU", 0), num_gpus=bundle.get("GPU", 0), max_retries=NUM_RETRIES, retry_exceptions=False
     )
     num_threads = max(1, int(bundle.get("CPU", 1)))
-    waiting = {task.remote(shared, run.config, run.identity, str(run.file), num_threads): run for run in missing}
+    waiting = {task.remote(shared, run.config, run.identity, files, run.file, num_threads): run for run in missing}
     for count, (run, ready) in enumerate(completed(waiting), 1):
-        outcome = _outcome(ready, run)
+        outcome = _outcome(ready, run, files)
         left_s = (time.monotonic() - began) / count * (len(missing) - count)
         left = datetime.timedelta(seconds=round(left_s))
         line = f"[{count}/{len(missing)}] confirm {run.label}: {outcome}, {left} left"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _outcome(ready: Any, run: _Run) -> str:
+def _outcome(ready: Any, run: _Run, files: WorkingCopy) -> str:
     try:
         ended: ConfirmRun = ray.get(ready)
+        files.fetch(run.file)
     except ray.exceptions.RayError as error:  # its process died, again and again
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]} (tried {NUM_RETRIES + 1} times)"
         ended = ConfirmRun(seed=run.config.seed, identity=run.identity, reason=reason)
-        write_json(run.file, ended.model_dump(mode="json"))
+        files.put(write_json(run.file, ended.model_dump(mode="json")))
     return f"P {ended.best['val/p']:.3f}" if ended.best else f"FAILED: {ended.reason}"
 
 
 @ray.remote  # type: ignore[untyped-decorator]  # Ray is not typed
-def _confirm(data: PreparedData, config: TrainConfig, identity: str, file: str, num_threads: int) -> ConfirmRun:
+def _confirm(
+    data: PreparedData, config: TrainConfig, identity: str, files: WorkingCopy, path: Path, num_threads: int
+) -> ConfirmRun:
     """One run. An error of its own is its result: it would come again."""
-    path, began = Path(file), time.monotonic()
+    began = time.monotonic()
+    path = files.folder / path.relative_to(path.parents[2])  # a cache may lie elsewhere on this node
+    with contextlib.suppress(FileNotFoundError):
+        files.fetch(path, again=True)
     done = read_run(path, identity)
     if done is not None:  # the process died after it had written the file
         return done
     torch.set_num_threads(num_threads)
     facts: dict[str, Any]
     try:
-        result = train_in_process(config, data, package_folder(path.parent, config.seed), on_epoch=lambda _: None)
+        result = train_in_process(
+            config, data, files, package_folder(path.parent, config.seed), on_epoch=lambda _: None
+        )
         predicted = predict_split(result.model, data.validation, config.window)
         moments = moments_by_track(predicted, data.validation)
         facts = {"best": result.best, "history": result.history, "moments": moments.tolist()}
     except Exception as error:
         facts = {"reason": f"{type(error).__name__}: {error}"}
     run = ConfirmRun(seed=config.seed, identity=identity, duration_s=round(time.monotonic() - began, 3), **facts)
-    write_json(path, run.model_dump(mode="json"))
+    files.put(write_json(path, run.model_dump(mode="json")))
     return run
 
 
@@ -176,7 +192,7 @@ def _log_run(log: StudyLog, parent: Any, run: _Run, result: ConfirmRun) -> None:
         scores = {f"best/{name.rpartition('/')[2]}": result.best[name] for name in result.best if "val/" in name}
         child.metrics({**scores, "duration_s": result.duration_s}, int(result.best["epoch"]))
     child.finish("FAILED" if result.reason else "FINISHED")
-    _marker(run).touch()
+    log.ledger.files.put(write_atomic(_marker(run), ""))
 
 
 def _marker(run: _Run) -> Path:

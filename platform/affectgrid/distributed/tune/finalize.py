@@ -22,6 +22,7 @@ from affectgrid.reporting.study.report import write_report
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import TrialRecord, front
+from affectgrid.storage import replace_directory
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.package import load_package
@@ -48,13 +49,14 @@ def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall
         command=facts.command,
         importance=None if ledger.space.arms else _importance(ledger),
     )
-    summary.write()
+    ledger.files.put(summary.write())
     return summary
 
 
-def confirmed_before(folder: Path) -> list[Table]:
-    with contextlib.suppress(ConfigError):
-        return confirmation_tables(StudySummary.read(folder).confirmation)
+def confirmed_before(ledger: Ledger) -> list[Table]:
+    with contextlib.suppress(ConfigError, FileNotFoundError):
+        ledger.files.fetch(ledger.folder / "summary.json", again=True)
+        return confirmation_tables(StudySummary.read(ledger.folder).confirmation)
     return []
 
 
@@ -67,8 +69,10 @@ def differences(summary: StudySummary, ledger: Ledger, data: PreparedData) -> di
         for trial in trials
     }
     try:
+        for package in folders.values():
+            ledger.files.fetch(package)
         return compare_arms(arms, folders, data.validation)
-    except ModelError as error:
+    except (ModelError, FileNotFoundError) as error:
         _log.warning("the arms cannot be compared: %s", error)
         return {}
 
@@ -79,10 +83,14 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
     if summary.best is not None:
         try:
             drawn = _draw(summary, summary.best, ledger, data, log)
-        except ModelError as error:  # made by another version of the code, before a kill: the scores still hold
+        except (ModelError, FileNotFoundError) as error:
+            # made by another version of the code, before a kill: the scores still hold
             _log.warning("the best model cannot be drawn: %s", error)
     searched = _draw_search(summary, ledger, log)
     report = write_report(summary, drawn, searched)
+    for path in (report, ledger.folder / "best", ledger.folder / "search"):
+        if path.exists():
+            ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
 
 
@@ -113,10 +121,10 @@ def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> Search
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
     seed = max(best.seeds, key=lambda record: record.best["val/p"])
-    package = package_folder(ledger.folder_of(best.number), seed.seed)
+    package = ledger.files.fetch(package_folder(ledger.folder_of(best.number), seed.seed))
     # A copy under a name that stays: what evaluate and predict are told to use.
-    shutil.rmtree(ledger.folder / "best", ignore_errors=True)
-    shutil.copytree(package, ledger.folder / "best" / "model")
+    with replace_directory(ledger.folder / "best") as draft:
+        shutil.copytree(package, draft / "model")
     drawn = draw_best(
         load_package(package),
         data.validation,

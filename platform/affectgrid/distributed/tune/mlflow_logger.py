@@ -16,9 +16,10 @@ from typing import Any
 from affectgrid.metrics import Metrics
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import Assignment
-from affectgrid.search.study.ledger import Ledger
+from affectgrid.search.study.ledger import LOGGED, Ledger
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.settings import flatten
+from affectgrid.storage import write_atomic
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.manifest import Manifest
 
@@ -161,8 +162,7 @@ class StudyLog:
                 seed_run.finish(status)
         run.finish(status)
         marker = self._marker(record.number)
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        self.ledger.files.put(write_atomic(marker, ""))
 
     def _keep(self, files: Sequence[Path], folder: str, trial: int | None) -> None:
         run = self.run if trial is None else self.trials.get(trial)
@@ -174,7 +174,7 @@ class StudyLog:
             run.finish("FINISHED")
 
     def _marker(self, number: int) -> Path:
-        return self.ledger.folder_of(number) / "logged"
+        return self.ledger.folder_of(number) / LOGGED
 
 
 def _assignment(space: SearchSpace, record: TrialRecord) -> Assignment:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import Ledger, open_ledger
 from affectgrid.search.study.warm_start import read_prior_trials
+from affectgrid.storage import Storage
 from affectgrid.tracking import Tracker
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
@@ -58,7 +58,7 @@ def tune(
     space: SearchSpace,
     data: PreparedData,
     *,
-    storage: Path,
+    storage: Storage | Path,
     tracker: Tracker,
     max_concurrent: int | None = None,
     resources: TrialResources | None = None,
@@ -69,17 +69,17 @@ def tune(
     """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
 
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
-    `read_lessons` raise.
+    `read_prior_trials` raise.
 
     Args:
         extend: trials that are added to a study that is done.
         warm_start: folder of an older study that the sampler learns from.
         num_confirm: fresh seeds with which the winner and the default are trained again and compared.
     """
-    folder = storage / space.name
     began = time.monotonic()
     placed = resources or TrialResources()
-    with open_ledger(folder, space, data=data.fingerprint) as ledger:
+    with open_ledger(Storage(storage) / space.name, space, data=data.fingerprint) as ledger:
+        folder = ledger.folder
         prior_trials = read_prior_trials(warm_start, space, data=data.fingerprint) if warm_start else None
         if prior_trials is not None:
             ledger.learn(prior_trials)
@@ -89,7 +89,7 @@ def tune(
         log = StudyLog(tracker, ledger, facts)
         status = "KILLED"
         try:
-            known, worked = confirmed_before(folder), not ledger.done
+            known, worked = confirmed_before(ledger), not ledger.done
             if worked:
                 said = opening_notes(space, prior_trials)
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
@@ -97,7 +97,7 @@ def tune(
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
             update = {"confirmation": confirmation, "differences": differences(summary, ledger, data)}
             summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
-            summary.write()
+            ledger.files.put(summary.write())
             if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger):
                 report(summary, ledger, data, log)
             ledger.settle()
@@ -117,7 +117,7 @@ def _search(
     said: Sequence[str] = (),
 ) -> None:
     space = ledger.space
-    shutil.rmtree(ledger.folder / "tune", ignore_errors=True)  # of the session before: the ledger is what counts
+    ledger.files.remove(ledger.folder / "tune")  # of the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
     nested = resources.workers > 1
     clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
@@ -136,7 +136,7 @@ def _search(
             run_trial,
             space=space,
             data=data,
-            study=str(ledger.folder),
+            study=ledger.files,
             num_threads=max(1, int(resources.cpus)),
             num_workers=resources.workers,
             use_gpu=bool(cluster.num_gpus()),
@@ -155,7 +155,8 @@ def _search(
             ),
             run_config=ray_tune.RunConfig(
                 name="tune",
-                storage_path=str(ledger.folder),
+                storage_path=ledger.files.place.at(),
+                storage_filesystem=None if ledger.files.place.is_local else ledger.files.place.fs,
                 failure_config=ray_tune.FailureConfig(max_failures=NUM_RETRIES),
                 callbacks=[Recorder(ledger, log, display)],
                 verbose=0,

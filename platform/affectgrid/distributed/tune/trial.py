@@ -21,6 +21,8 @@ from affectgrid.model.fusion import FusionModel
 from affectgrid.search.space.objective import LATENCY_MS
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import assignment, trial_folder
+from affectgrid.storage import replace_directory, without_credentials, write_atomic
+from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.checkpoint import CheckpointFolder, Save
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
@@ -39,7 +41,7 @@ def run_trial(
     *,
     space: SearchSpace,
     data: PreparedData,
-    study: str,
+    study: WorkingCopy,
     num_threads: int,
     num_workers: int = 1,
     use_gpu: bool = False,
@@ -52,21 +54,21 @@ def run_trial(
     began_at, began = time.time(), time.monotonic()
     torch.set_num_threads(num_threads)
     assigned = assignment(space, config["number"], config["proposal"])
-    folder = trial_folder(Path(study), assigned.number)
+    folder = trial_folder(study.folder, assigned.number)
+    study.forget(folder)  # of another study under this name: in a bucket the bucket alone is the truth
     reporter = _Reporter(0.0 if space.pruner != "none" else _REPORT_EVERY_S)
     try:
         costs: dict[str, float] = {}
         for seed in assigned.seeds:
             chosen, package = space.resolve(assigned.values, seed=seed), package_folder(folder, seed)
             if num_workers == 1:
-                model = train_in_process(chosen, data, package, on_epoch=reporter.of(seed)).model
+                model = train_in_process(chosen, data, study, package, on_epoch=reporter.of(seed)).model
             else:
-                model = train_distributed(seed, chosen, data, package, num_workers, use_gpu, reporter)
+                model = train_distributed(seed, chosen, data, study, package, num_workers, use_gpu, reporter)
             costs = costs or _costs(model, chosen, space, data)
         outcome: dict[str, Any] = {OBJECTIVE: reporter.objective, "costs": costs, "finished": True}
     except Exception as error:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(traceback.format_exc())
+        study.put(write_atomic(folder / "error.txt", without_credentials(traceback.format_exc())))
         outcome = {OBJECTIVE: WORST, "failure": f"{type(error).__name__}: {error}"}
     worker = f"{platform.node()}:{os.getpid()}"
     # "done" spares the worker Tune's question whether there is more.
@@ -88,11 +90,14 @@ def package_folder(trial: Path, seed: int) -> Path:
 
 
 def train_in_process(
-    config: TrainConfig, data: PreparedData, package: Path, *, on_epoch: Callable[[Metrics], None]
+    config: TrainConfig, data: PreparedData, files: WorkingCopy, package: Path, *, on_epoch: Callable[[Metrics], None]
 ) -> FitResult:
-    """One run in this process, from its newest checkpoint where a kill left one; its model is kept as `package`."""
+    """One run in this process, from its newest checkpoint where a kill left one; its model is kept as `package`.
+
+    Model and checkpoints lie under `files`, and are at its place before this returns: this node may be gone tomorrow.
+    """
     prompts, saved = data.prompts[config.prompt.file], time.monotonic()
-    checkpoints = CheckpointFolder(package.with_name(f"{package.name}-checkpoints"))
+    checkpoints = CheckpointFolder(package.with_name(f"{package.name}-checkpoints"), files)
 
     def report(metrics: Metrics, save: Save) -> None:
         nonlocal saved
@@ -107,8 +112,8 @@ def train_in_process(
         on_epoch(metrics)  # whoever listens is new too
     result = fit(config, data.train, data.validation, prompts, report=report, resume=resume, device=device)
     encoders = dict(data.train.encoders)
-    save_package(package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best)
-    shutil.rmtree(checkpoints.root, ignore_errors=True)
+    files.put(save_package(package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best))
+    checkpoints.clear()
     return result
 
 
@@ -116,6 +121,7 @@ def train_distributed(
     seed: int,
     config: TrainConfig,
     data: PreparedData,
+    files: WorkingCopy,
     package: Path,
     num_workers: int,
     use_gpu: bool,
@@ -128,16 +134,17 @@ def train_distributed(
     result = train(
         config,
         data,
-        storage=storage,
+        storage=files.place_of(storage),
         name="run",
         num_workers=num_workers,
         use_gpu=use_gpu,
         on_epoch=reporter.relay(seed),
     )
     reporter.take(seed, result.history)
-    shutil.rmtree(package, ignore_errors=True)
-    shutil.move(result.package, package)
-    shutil.rmtree(storage, ignore_errors=True)
+    with replace_directory(package) as draft:
+        shutil.copytree(result.package, draft, dirs_exist_ok=True)
+    files.put(package)
+    files.remove(storage)
     return load_package(package).model
 
 

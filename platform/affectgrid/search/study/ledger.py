@@ -43,6 +43,7 @@ from affectgrid.storage.working_copy import WorkingCopy
 
 JOURNAL = "study.journal"
 _RECORD, _PROPOSAL = "trial.json", "proposal.json"
+LOGGED = "logged"  # the name of a file beside a record that says that the experiment log has it
 
 
 class Ledger:
@@ -257,7 +258,7 @@ def _prepare_journal(files: WorkingCopy, space: SearchSpace) -> None:
         for name in ("trials", "progress.json"):
             files.forget(files.folder / name)
         for entry in files.place.list_files("trials", recursive=True):
-            if entry.name.endswith((f"/{_RECORD}", f"/{_PROPOSAL}")):
+            if entry.name.endswith((f"/{_RECORD}", f"/{_PROPOSAL}", f"/{LOGGED}")):
                 files.fetch(files.folder / "trials" / entry.name)
         with contextlib.suppress(FileNotFoundError):
             files.fetch(files.folder / "progress.json")
