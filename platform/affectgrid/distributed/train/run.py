@@ -1,4 +1,4 @@
-"""One training run on Ray Train: any number of workers, and the same command goes on where it was broken off."""
+"""One training run on Ray Train: any number of workers, and the same command resumes a broken one."""
 
 from __future__ import annotations
 

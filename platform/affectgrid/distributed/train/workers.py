@@ -51,7 +51,7 @@ def run_workers(
 ) -> TrainingState:
     """Let Ray Train run `_work` on every worker, and return where the run stood at its end.
 
-    `max_failures` bounds the deaths of the worker group, each of which goes on from the newest checkpoint: a fault of
+    `max_failures` bounds the deaths of the worker group, each of which resumes from the newest checkpoint: a fault of
     our own comes again every time and would be tried for ever. A node that is taken away is no fault of ours, and a
     run on spot machines may lose any number of them. Barriers wait for all workers also then
     (`relax_collectives_on_preemption` stays off): a step and a checkpoint of a few megabytes take far less than the
@@ -170,5 +170,5 @@ def _own_error(error: Exception, where: str) -> AffectGridError:
                 return cause
             cause = cause.__cause__
     found = str(failures[0] if failures else error).strip().splitlines()[-1]
-    hint = "look for the cause in Ray's logs, then give the same command: it goes on from the last checkpoint"
+    hint = "look for the cause in Ray's logs, then give the same command: it resumes from the last checkpoint"
     return TrainingError(Problem("TRAIN-FAILED", where=where, found=found, expected="workers that live", hint=hint))
