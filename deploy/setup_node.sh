@@ -22,4 +22,7 @@ fi
 # Shells of `ray attach` and `ray exec`, and `ray stop` of `ray down`, find the same programs and settings.
 # shellcheck disable=SC2016
 line='set -a; . ~/.affectgrid.env; set +a; export PATH="$HOME/affectgrid/.venv/bin:$PATH"'
-grep -qxF "$line" ~/.bashrc || sed -i "1i $line" ~/.bashrc
+touch ~/.bashrc
+if ! grep -qxF "$line" ~/.bashrc; then  # at the top: Ubuntu's own file ends early in a shell that is not interactive
+  printf '%s\n' "$line" "$(cat ~/.bashrc)" > ~/.bashrc.new && mv ~/.bashrc.new ~/.bashrc
+fi
