@@ -12,8 +12,7 @@ export PATH="$PWD/.venv/bin:$PATH" RAY_USAGE_STATS_ENABLED=0
 ulimit -n 65536 2>/dev/null || true
 start=(ray start --block "--temp-dir=/tmp/ag-$(id -u)-$port")
 head_answers() { (exec 3<>"/dev/tcp/$head/$port") 2>/dev/null; }
-end_ray() { kill "$ray" 2>/dev/null && wait "$ray" || true; }
-trap end_ray EXIT
+trap 'kill "$ray" 2>/dev/null; wait "$ray" || true' EXIT
 
 if [ "$rank" != 0 ]; then
   for _ in $(seq 300); do head_answers && break; sleep 1; done
