@@ -13,40 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.support_config import missing_for_machines
+
 HERE = Path(__file__).resolve().parent
-SHARED_KEYS = (
-    "file_mounts",
-    "file_mounts_sync_continuously",
-    "rsync_exclude",
-    "setup_commands",
-    "head_setup_commands",
-    "head_start_ray_commands",
-    "worker_start_ray_commands",
-)
 
 
 def _load(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text())
-
-
-@pytest.mark.parametrize("variant", ["onprem.yaml"])
-def test_the_variant_runs_the_commands_of_cluster_yaml(repository: Path, variant: str) -> None:
-    ours, theirs = _load(repository / "cluster.yaml"), _load(repository / "docs" / "cluster" / variant)
-    assert {key: theirs[key] for key in SHARED_KEYS} == {key: ours[key] for key in SHARED_KEYS}
-
-
-def _needs() -> str | None:
-    """Why this machine cannot make machines of its own."""
-    if os.geteuid() != 0:
-        return "namespaces and sshd need root"
-    missing = [name for name in ("/usr/sbin/sshd", "rsync", "ip", "unshare", "ssh-keygen") if not shutil.which(name)]
-    if missing:
-        return f"not here: {', '.join(missing)} (apt-get install openssh-server rsync iproute2)"
-    probe = (
-        "ip link add name ag0 type bridge && ip link add name ag1 type veth peer name ag2 && mount -t tmpfs tmpfs /mnt"
-    )
-    done = subprocess.run(["unshare", "-mn", "--propagation", "private", "bash", "-c", probe], capture_output=True)
-    return None if done.returncode == 0 else f"the kernel refuses namespaces: {done.stderr.decode().strip()}"
 
 
 @pytest.fixture
@@ -71,7 +44,7 @@ def project(repository: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(_needs() is not None, reason=str(_needs()))
+@pytest.mark.skipif(missing_for_machines() is not None, reason=str(missing_for_machines()))
 def test_up_submit_up_again_and_down(project: Path, tmp_path: Path) -> None:
     keys, home = tmp_path / "keys", tmp_path / "home"
     keys.mkdir()
