@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RUNTIME := $(VENV)/.ready-runtime
 OUT    ?= outputs
 
 # One thread per process: several share the machine, and Ray places processes, not threads.
@@ -10,21 +11,32 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo results test test-long mutants golden media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
+.PHONY: help install install-runtime demo results test test-long mutants golden media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
 install: $(READY) ## create .venv with everything (about 3 minutes, 6 GB: torch with its GPU libraries)
 
-$(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@start=$$(date +%s); \
+install-runtime: $(RUNTIME) ## create .venv with what jobs need; TORCH_INDEX=URL: prefer the builds of torch that are there
+
+define make_venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }; \
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
-	  $(PYTHON) -m pip install -q --target .venv-bootstrap virtualenv && PYTHONPATH=.venv-bootstrap $(PYTHON) -m virtualenv -q $(VENV); } && \
-	echo "installing into $(VENV) ..." && \
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]' && \
-	touch $(READY) && echo "install: $$(( $$(date +%s) - start )) s"
+	  $(PYTHON) -m pip install -q --target .venv-bootstrap virtualenv && PYTHONPATH=.venv-bootstrap $(PYTHON) -m virtualenv -q $(VENV); }
+endef
+PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@start=$$(date +%s); $(make_venv) && echo "installing into $(VENV) ..." && \
+	$(PIP_INSTALL) -e '.[dev,dashboard]' && \
+	touch $(READY) $(RUNTIME) && echo "install: $$(( $$(date +%s) - start )) s"
+
+# A build such as 2.15.0+cpu is newer than 2.15.0 in pip's eyes, and equal in those of constraints.txt.
+$(RUNTIME): pyproject.toml constraints.txt
+	@start=$$(date +%s); $(make_venv) && echo "installing into $(VENV) ..." && \
+	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[runtime]' && \
+	touch $(RUNTIME) && echo "install-runtime: $$(( $$(date +%s) - start )) s"
 
 demo: $(READY) ## render, encode and search on the rendered corpus; then a table and an MLflow database
 	@start=$$(date +%s); $(BIN)/python jobs/tune.py --out $(OUT) && echo "demo: $$(( $$(date +%s) - start )) s"
