@@ -24,6 +24,8 @@ def main(options: Encode) -> int:
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.encoding import print_encode_report, print_plan, print_quarantine
 
+    if options.store and not options.dry_run:
+        FeatureStore(options.store).require_writable()  # before Ray starts
     with connected(options.out, options.address) as workspace:
         store = FeatureStore(options.store or workspace.features)
         catalog = open_catalog(options.data, workspace)

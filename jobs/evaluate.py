@@ -29,7 +29,8 @@ def main(options: Evaluate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.distributed.evaluate import evaluate_models
     from affectgrid.distributed.session import connected
-    from affectgrid.reporting.scores import caveat, print_scores, write_scores
+    from affectgrid.reporting.caveat import caveat
+    from affectgrid.reporting.scores import ensemble_lines, print_scores, smoothing_lines, write_scores
     from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 
     ensemble = load_ensemble(options.model)
@@ -47,10 +48,10 @@ def main(options: Evaluate) -> int:
     name = options.name or ("ensemble" if several else ensemble.folders[0].resolve().parent.name)
     folder = workspace.evaluations.folder / f"{name}-{options.split}"
     first = ensemble.members[0]
-    note = next(filter(None, (caveat(encoders, options.data) for encoders in ensemble.encoders)), "")
-    write_scores(folder, done.scores, done.predictions, done.split, first, note)
+    note = caveat({name for used in ensemble.encoders for name in used.values()}, rendered=options.data == "rendered")
+    write_scores(folder, done.scores, done.predictions, done.split, first.grid, note)
     print_scores(done.scores, note, folder)
-    for line in done.lines():
+    for line in [*ensemble_lines(done.ensemble, done.member_p), *(smoothing_lines(done.curve) if done.curve else ())]:
         print(line)
     if several:
         saved = save_ensemble(folder / "ensemble.json", done.ensemble)

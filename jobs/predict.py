@@ -28,6 +28,8 @@ def main(options: Predict) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.distributed.predict import predict
     from affectgrid.distributed.session import connected
+    from affectgrid.reporting.caveat import caveat
+    from affectgrid.reporting.scores import prediction_lines
     from affectgrid.training.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(options.model)
@@ -35,8 +37,9 @@ def main(options: Predict) -> int:
         report = predict(
             ensemble, options.videos, workspace, crop=options.crop, template=options.template, store=options.store
         )
-    for line in report.lines():
-        print(line)
+    lost = {failure.track: failure.reason for failure in report.quarantined}
+    counts, note = (report.tracks, report.frames), caveat(report.encoders)
+    print(*prediction_lines(report.folder, *counts, report.submission, note, lost), sep="\n")
     return 1 if report.quarantined else 0
 
 

@@ -19,10 +19,10 @@ class Report(Settings):
 def main(options: Report) -> int:
     # here, not above: matplotlib and torch take seconds, and --help needs neither
     from affectgrid.analysis.summary import StudySummary
-    from affectgrid.reporting.study import study_tables
+    from affectgrid.reporting.study.tables import headline, study_tables
 
     summary = StudySummary.read(options.study)
-    print(f"**{summary.headline()}**\n")
+    print(f"**{headline(summary)}**\n")
     for table in study_tables(summary):
         print(table.markdown())
     print(f"`{summary.command}`, commit {summary.commit[:12]}, data {summary.data}")

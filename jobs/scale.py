@@ -29,7 +29,7 @@ def main(options: Scale) -> int:
     from affectgrid.data.features.store import FeatureStore
     from affectgrid.data.workspace import Workspace
     from affectgrid.reporting.progress import bar
-    from affectgrid.reporting.scale import print_scale
+    from affectgrid.reporting.training import print_scale
     from affectgrid.storage import Storage
 
     torch.set_num_threads(options.threads)

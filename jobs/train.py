@@ -35,7 +35,8 @@ def main(options: Train) -> int:
     from affectgrid.distributed.prepare import prepare
     from affectgrid.distributed.session import tracked
     from affectgrid.distributed.train.run import train
-    from affectgrid.reporting.scores import caveat
+    from affectgrid.reporting.caveat import caveat
+    from affectgrid.reporting.scores import smoothing_lines
     from affectgrid.reporting.training import print_training
     from affectgrid.training.inference.package import load_package
     from affectgrid.training.inference.smoothing import keep_choice, smoothing_curve
@@ -56,8 +57,9 @@ def main(options: Train) -> int:
         package = load_package(result.package)
         curve = smoothing_curve(package, prepared.validation, options.choose_smoothing)
         keep_choice(result.package, package, curve)
-        print(*curve.lines(), sep="\n")
-    print_training(result, session.tracker.open_command, caveat(prepared.train.encoders, options.data))
+        print(*smoothing_lines(curve), sep="\n")
+    note = caveat(prepared.train.encoders.values(), rendered=options.data == "rendered")
+    print_training(result.package, result.best, session.tracker.open_command, note)
     return 0
 
 

@@ -21,7 +21,8 @@ class Tune(JobOptions, DataOptions):
     time_budget: str | None = Field(None, description="no trial begins after it, e.g. 2h or 90min; running ones end")
     extend: int = Field(0, ge=0, description="add so many trials to a study that is done")
     warm_start: str | None = Field(
-        None, description="name or folder of an older study: its trials that fit teach the sampler, and are not counted"
+        None,
+        description="name or folder of an older study; its compatible trials teach the sampler and do not count",
     )
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
     print_schema: bool = Field(False, description="print the JSON schema of search-space files, and do nothing else")
@@ -35,7 +36,7 @@ def main(options: Tune) -> int:
     from affectgrid.distributed.session import tracked
     from affectgrid.distributed.tune.resources import TrialResources
     from affectgrid.distributed.tune.run import tune
-    from affectgrid.reporting.study import print_study
+    from affectgrid.reporting.study.report import print_study
     from affectgrid.search.space.json_schema import schema_text
     from affectgrid.search.space.reading import load_space
     from affectgrid.search.study.warm_start import find_study
@@ -61,8 +62,8 @@ def main(options: Tune) -> int:
             resources=TrialResources(workers=options.workers_per_trial),
             num_confirm=options.confirm,
         )
-    print_study(summary, tracker, workspace.root.folder)
-    return 1 if summary.failures() else 0
+    print_study(summary, tracker.open_command, workspace.root.folder)
+    return 1 if summary.num_failed else 0
 
 
 if __name__ == "__main__":

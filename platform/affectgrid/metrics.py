@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Metrics = dict[str, float]  # name -> value: what an epoch, a run or a trial was measured to have
 NUM_STATS = 6  # rows of a moments tensor: count, sum p, sum t, sum p^2, sum t^2, sum p t (p: prediction, t: target)
 
 # Below this share of the mean squares, the denominator is rounding noise of the raw sums: both series are one constant.

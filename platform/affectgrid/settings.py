@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+# Of an encoder's weights. Here because the features' settings and the encoders may not import each other.
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Settings(BaseModel):

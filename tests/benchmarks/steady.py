@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from affectgrid.data.catalog import read_folder
+from affectgrid.data.features.report import EncodeReport
+from affectgrid.distributed.encode import executor
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.encode.run import EncodeReport, encode
-from affectgrid.distributed.encode.run import run as module
+from affectgrid.distributed.encode.run import encode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ def run_encode(folder: Path, store: Path, config: EncodeConfig, *, workers: int)
         yield lambda size: arrivals.append((time.perf_counter(), size))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "bar", recording)
+        patch.setattr(executor, "bar", recording)
         started = time.perf_counter()
         report = encode(read_folder(folder), store, config)
     assert report.quarantined == ()

@@ -11,6 +11,7 @@ import pytest
 from affectgrid.distributed.tune.run import tune
 from affectgrid.tracking import open_tracker
 from benchmarks import search_work
+from support.waits import waits_s
 
 NUM_TRIALS, NUM_RIVALS = 64, 8
 
@@ -51,7 +52,7 @@ def test_search_vs_optuna(say, short_tmp: Path) -> None:
     limit_s = statistics.fmean(bare) * NUM_TRIALS / 2
     figures = f"{ours_s:.1f} over {limit_s:.1f} s, which two bare processes take, their start not counted"
     say("search_vs_limit", ours_s / limit_s, figures, "told")
-    waits = summary.waits_s()
+    waits = waits_s(summary.trials)
     began, ended = (
         min(trial.began_at for trial in summary.trials),
         max(trial.began_at + trial.duration_s for trial in summary.trials),

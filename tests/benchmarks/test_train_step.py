@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from affectgrid.losses import objective
 from affectgrid.model.fusion import FusionOutput
+from affectgrid.model.recurrence import run_grus
 from affectgrid.model.temporal import FrameOrder
 from affectgrid.regions import RegionGrid, soft_labels
 from affectgrid.training.build import build_model
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts
 from benchmarks.products import of_step
-from benchmarks.timing import seconds
+from benchmarks.timing import alternate, seconds
 
 WINDOWS, FRAMES, DIMS, TEXT = 16, 300, (512, 768), 512
 
@@ -93,6 +94,27 @@ def test_train_step(say, hidden: int) -> None:
     ]
     figures = f"width {hidden}, {whole * 1e3:.0f} over {sum(bare.values()) * 1e3:.0f} ms; {', '.join(parts)}"
     say("train_step", whole / sum(bare.values()), figures, "told, not set")
+
+
+@pytest.mark.parametrize("hidden", [64, 256])
+def test_train_gru(say, hidden: int) -> None:
+    """The GRUs of both streams and directions in one loop, forwards and backwards, over torch's own one by one."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    grus = [nn.GRU(hidden, hidden // 2, batch_first=True) for _ in range(2 * len(DIMS))]
+    states = torch.randn(len(grus), WINDOWS, FRAMES, hidden, requires_grad=True)
+
+    def own() -> Tensor:
+        return run_grus(grus, states)
+
+    def torchs() -> Tensor:
+        return torch.stack([gru(state)[0] for gru, state in zip(grus, states, strict=True)])
+
+    torch.testing.assert_close(own(), torchs(), atol=1e-5, rtol=1e-5)
+    learnt = [parameter for gru in grus for parameter in gru.parameters()]
+    ours_s, torchs_s = alternate([lambda: both_ways(own, learnt), lambda: both_ways(torchs, learnt)], 3)
+    figures = f"width {hidden}, {torchs_s * 1e3:.0f} over {ours_s * 1e3:.0f} ms"
+    say("train_gru", torchs_s / ours_s, figures, "> 1")
 
 
 def drawn_prompts() -> EncodedPrompts:

@@ -15,13 +15,15 @@ import pytest
 
 from affectgrid.errors import MediaError
 from affectgrid.media.audio import read_audio
+from affectgrid.media.frames import FrameReader
 from affectgrid.media.guard import GuardedProcess
-from affectgrid.media.video import probe_video, read_frames
+from affectgrid.media.video import probe_video
 
 FUNCTIONS = """
 import ctypes, os, time
 from pathlib import Path
-from affectgrid.media.video import probe_video, read_frames
+from affectgrid.media.frames import FrameReader
+from affectgrid.media.video import probe_video
 
 def segfault(path): ctypes.string_at(0)
 def abort(path): os.abort()
@@ -36,7 +38,7 @@ def hog(path):
 def pid(): return os.getpid()
 def count(path):
     info = probe_video(Path(path))
-    return info.num_frames, sum(1 for _ in read_frames(Path(path), 0, info.num_frames, info))
+    return info.num_frames, sum(1 for _ in FrameReader(Path(path), info).read(range(info.num_frames)))
 """
 
 
@@ -167,7 +169,7 @@ def test_damaged_sound_leaves_the_pictures(tmp_path):
     path.write_bytes(data)
     info = probe_video(path)
     assert info.audio is not None
-    assert len(list(read_frames(path, 0, info.num_frames, info))) == 150
+    assert len(list(FrameReader(path, info).read(range(info.num_frames)))) == 150
     sound, present = read_audio(path, 0, 2)
     assert np.isfinite(sound).all()
     assert present[: round(0.4 * 16000)].all()

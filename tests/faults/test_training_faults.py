@@ -18,8 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from affectgrid.tracking import open_tracker
-from affectgrid.tracking import tracker as tracking
+from affectgrid.tracking import connection, open_tracker
 from affectgrid.training.loop import fit
 from support.planted import planted_data, small_config
 from support.processes import Family, family, wait_until
@@ -81,7 +80,7 @@ def test_kill_9_of_the_driver_then_the_same_command(unbroken, tmp_path):
         out, _ = processes.run(DRIVER, arguments(tmp_path, "--tracking", uri))
     assert_same_bits(tmp_path, out, unbroken)
 
-    client = tracking._client(open_tracker(uri, "planted").uri)
+    client = connection.client(open_tracker(uri, "planted").uri)
     (run,) = client.search_runs([client.get_experiment_by_name("planted").experiment_id])
     assert run.info.status == "FINISHED"
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val/p")]
@@ -129,7 +128,7 @@ def test_mlflow_goes_away_and_comes_back(tmp_path):
         run.finish()
         assert time.monotonic() - before < 30  # training is not held up
         server = start_server(tmp_path, port)
-        client = tracking._client(open_tracker(f"http://127.0.0.1:{port}", "served").uri)  # delivers what was kept
+        client = connection.client(open_tracker(f"http://127.0.0.1:{port}", "served").uri)  # delivers what was kept
         history = client.get_metric_history(run.run_id, "val/p")
         assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
         assert client.get_run(run.run_id).info.status == "FINISHED"

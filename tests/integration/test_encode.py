@@ -13,11 +13,12 @@ import torch
 
 from affectgrid.data.annotations import read_annotation, write_annotation
 from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.resident import load_split
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.encode.run import EncodeReport, encode
+from affectgrid.distributed.encode.run import encode
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import MediaError
@@ -131,6 +132,16 @@ def test_the_size_of_chunks_changes_no_number(encoded: EncodedCorpus, tmp_path: 
             # Visual features are equal but for rounding. AAC's noise substitution draws random numbers whose state
             # depends on where decoding began, so sound is equal only to the ear.
             assert torch.cosine_similarity(a, b).min() > (0.99999 if stream == "visual" else 0.999)
+
+
+def test_split_and_fused_placement_give_equal_stores(encoded: EncodedCorpus, tmp_path: Path) -> None:
+    some = Catalog(encoded.catalog.root, encoded.catalog.tracks[:2])
+    stores = []
+    for placement in ("fused", "split"):
+        encode(some, tmp_path / placement, CONFIG.model_copy(update={"placement": placement, "encoders": 1}))
+        stores.append(contents(tmp_path / placement))
+    assert len([name for name in stores[0] if name.endswith(".parquet")]) == 4
+    assert stores[0] == stores[1]
 
 
 def test_another_setting_is_another_fingerprint_and_the_old_one_stays(encoded: EncodedCorpus) -> None:

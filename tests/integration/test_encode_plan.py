@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2
-from affectgrid.data.features.plan import Amount, EncodePlan, cut_chunks, num_hops
+from affectgrid.data.features.report import Amount, EncodePlan
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.plan import cut_chunks
 from affectgrid.distributed.encode.run import encode, plan_encode
 from affectgrid.media.video import probe_video
 from support.processes import family
@@ -34,7 +36,7 @@ def catalog(ray_cluster: None, rendered: Path, tmp_path: Path) -> Catalog:
 
 def frames_and_hops(tracks: tuple[Track, ...]) -> tuple[int, int]:
     infos = [probe_video(track.video) for track in tracks if track.video]
-    return sum(i.num_frames for i in infos), sum(num_hops(float(i.frame_times_s[-1]), 0.5) for i in infos)
+    return sum(i.num_frames for i in infos), sum(math.ceil(i.frame_times_s[-1] / 0.5) + 1 for i in infos)
 
 
 def amounts(plan: EncodePlan) -> list[tuple[Amount, Amount, Amount, int]]:
@@ -121,7 +123,7 @@ def test_a_touched_video_is_not_encoded_again_and_a_changed_one_is(catalog: Cata
     assert encode(catalog, root, CONFIG).encoded == 0
 
 
-def test_a_mended_video_leaves_quarantine(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_repaired_video_leaves_quarantine(catalog: Catalog, tmp_path: Path) -> None:
     root, track = tmp_path / "store", catalog.tracks[0]
     one = Catalog(catalog.root, (track,))
     assert track.video is not None

@@ -16,6 +16,7 @@ import torch
 
 from affectgrid.data.workspace import Workspace
 from affectgrid.errors import ConfigError
+from affectgrid.reporting.scores import ensemble_lines
 from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
 from support.processes import family, wait_until
@@ -179,14 +180,14 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
     ensemble = load_ensemble([quick, wrong])
     on_validation = evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, fit=True)
     assert on_validation.scores.p >= max(on_validation.member_p) - 1e-6
-    assert "fitted on validation" in next(on_validation.lines())
+    assert "fitted on validation" in next(ensemble_lines(on_validation.ensemble, on_validation.member_p))
     done = evaluate_models(ensemble, str(rendered), workspace, split="train", store=store, fit=True)
     assert done.split.name == "train"
     assert done.ensemble.weights == on_validation.ensemble.weights  # whatever is scored
     path = save_ensemble(tmp_path / "ensemble.json", done.ensemble)
     report = predict(load_ensemble([path]), rendered, workspace, store=store)
     assert report.tracks >= len(list((rendered / "VA_Estimation_Challenge").glob("*/*.txt")))
-    assert "tiny" in " ".join(report.lines())
+    assert "tiny" in report.encoders
     assert not workspace.features.exists()
     with pytest.raises(ConfigError, match="CFG-SMOOTH"):
         evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, half_widths=[0, 3])

@@ -68,6 +68,11 @@ def test_the_rim_alone_imports_ray_and_mlflow(repository: Path) -> None:
     assert loaded(repository, "affectgrid.training.loop, affectgrid.model.fusion", rim) == []
 
 
+def test_an_encode_plan_needs_no_ray(repository: Path) -> None:
+    """What a run has to do is decided, and tested, without it."""
+    assert loaded(repository, "affectgrid.distributed.encode.plan", ("ray", "torch")) == []
+
+
 def test_a_worker_of_a_search_imports_what_a_trial_needs(repository: Path) -> None:
     """Each of a search's processes waits for these imports before its first trial."""
     slow = ("optuna", "sqlalchemy", "sklearn", "mlflow", "matplotlib", "scipy", "torchvision", "torch._dynamo")

@@ -19,7 +19,8 @@ from affectgrid.encoders.visual import load_visual
 from affectgrid.encoders.weights import convert_weights
 from affectgrid.media.audio import read_audio
 from affectgrid.media.faces import DlibDetector, choose_face, crop_face
-from affectgrid.media.video import probe_video, read_frames
+from affectgrid.media.frames import FrameReader
+from affectgrid.media.video import probe_video
 
 pytestmark = pytest.mark.media
 
@@ -44,7 +45,7 @@ def test_the_speech_video_is_read_whole(media: Path) -> None:
     path = media / "obama_speech.mp4"
     info = probe_video(path)
     assert (info.width, info.height) == (320, 240)
-    assert info.num_frames == len(list(read_frames(path, 0, info.num_frames, info)))
+    assert info.num_frames == len(list(FrameReader(path, info).read(range(info.num_frames))))
     assert info.average_rate_hz == pytest.approx(12, abs=0.5)
     assert info.audio is not None
     sound, present = read_audio(path, 0.0, 8.0)
@@ -57,7 +58,7 @@ def test_a_face_is_found_where_there_is_one(media: Path) -> None:
     detector = DlibDetector()
     for name, expected in (("obama_speech.mp4", True), ("single_face.mp4", True), ("no_face.mp4", False)):
         info = probe_video(media / name)
-        _index, _time, rgb = next(read_frames(media / name, 10, 11, info))
+        _index, _time, rgb = next(FrameReader(media / name, info).read(range(10, 11)))
         box = choose_face(detector.detect(rgb))
         assert (box is not None) == expected, name
         if box is not None:
@@ -72,7 +73,11 @@ def test_pretrained_weights_tell_pictures_apart(efficientnet: Path, media: Path)
     features = []
     for name in ("obama_speech.mp4", "bigbuckbunny.mp4"):
         info = probe_video(media / name)
-        images = [encoder.preprocess(rgb) for k in (5, 60) for _, _, rgb in read_frames(media / name, k, k + 1, info)]
+        images = [
+            encoder.preprocess(rgb)
+            for k in (5, 60)
+            for _, _, rgb in FrameReader(media / name, info).read(range(k, k + 1))
+        ]
         features.append(torch.nn.functional.normalize(encoder.encode_images(np.stack(images)), dim=-1))
     speech, bunny = features
     within = min(float(speech[0] @ speech[1]), float(bunny[0] @ bunny[1]))

@@ -36,6 +36,6 @@ def test_a_search_runs_while_the_test_split_cannot_be_read(rendered: Path, short
     assert not tracks & {*data.train.track_ids, *data.validation.track_ids}
     tracker = open_tracker(workspace.tracking_uri, "tests")
     summary = tune(space, data, storage=workspace.studies.folder, tracker=tracker, num_confirm=1)
-    assert not summary.failures()
+    assert summary.num_failed == 0
     assert summary.confirmation is not None
     assert all(path.read_bytes() == b"poison" for path in poisoned)  # nor was it encoded again

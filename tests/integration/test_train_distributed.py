@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from affectgrid.errors import ConfigError, TrainingError
-from affectgrid.tracking import open_tracker
-from affectgrid.tracking import tracker as tracking
+from affectgrid.tracking import connection, open_tracker
 from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
@@ -81,7 +80,7 @@ def test_the_package_is_the_best_epoch_of_that_run(run, alone):
 
 def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
     _, uri, history = run
-    client = tracking._client(open_tracker(uri, "planted").uri)
+    client = connection.client(open_tracker(uri, "planted").uri)
     (found,) = client.search_runs([client.get_experiment_by_name("planted").experiment_id])
     assert found.info.status == "FINISHED"
     assert found.data.params["optim.lr"] == "0.01"

@@ -20,6 +20,8 @@ from affectgrid.distributed import cluster
 from affectgrid.distributed.tune.resources import TrialResources
 from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import ConfigError
+from affectgrid.reporting.study.confirmation import confirmation_tables
+from affectgrid.reporting.study.tables import arm_rows
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.study.journal import open_journal
 from affectgrid.tracking import Tracker, open_tracker
@@ -27,6 +29,7 @@ from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import evaluate, predict_split
 from support.planted import planted_data
 from support.study_driver import SMALL, SPACE
+from support.waits import waits_s
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +189,7 @@ def test_arms_run_with_each_seed_and_bad_ones_fail_alone(study: Study, capsys: p
     assert "TRAIN-NAN" in reasons["diverges, seed 0"]
     assert "KeyError: 'absent'" in reasons["raises, seed 1"]
     assert "memory" in reasons["too large, seed 0"]
-    rows = {row["arm"]: row for row in summary.arms_table()}
+    rows = {row["arm"]: row for row in arm_rows(summary)}
     assert rows["full"]["seeds"] == rows["audio only"]["seeds"] == "2"
     assert "±" in rows["full"]["P"]
     stored = optuna.load_study(study_name="armed", storage=open_journal(summary.folder / "study.journal"))
@@ -233,7 +236,7 @@ def test_an_older_study_teaches_and_a_finished_one_is_extended(
     options = {"storage": study.storage, "tracker": study.tracker}
     num_old = len(StudySummary.read(searched.folder).trials)
     first = tune(space, planted_data(), warm_start=searched.folder, **options)
-    assert f"warm start from searched: {num_old} of {num_old} trials fit" in capsys.readouterr().out
+    assert f"warm start from searched: {num_old} of {num_old} trials are compatible" in capsys.readouterr().out
     assert [trial.number for trial in first.trials] == [0, 1]
     more = tune(space, planted_data(), warm_start=searched.folder, extend=1, **options)
     assert more.trials[:2] == first.trials
@@ -279,7 +282,7 @@ def test_the_winner_and_the_default_are_confirmed_with_fresh_seeds(study: Study,
         return tune(space, planted_data(), storage=study.storage, tracker=study.tracker, num_confirm=count)
 
     first = confirm(2)
-    found = first.confirmation
+    found, confirmed = first.confirmation, confirmation_tables(first.confirmation)
     assert found is not None
     assert found.winner is not None
     assert first.best is not None
@@ -300,9 +303,9 @@ def test_the_winner_and_the_default_are_confirmed_with_fresh_seeds(study: Study,
     before = {file: file.stat().st_mtime_ns for file in files}
     files[0].unlink()  # as a kill leaves it
     again = confirm(2)
-    assert again.confirmation_tables() == first.confirmation_tables()  # the same seed, the same run
+    assert confirmation_tables(again.confirmation) == confirmed  # the same seed, the same run
     assert {file for file in files if file.stat().st_mtime_ns != before[file]} == {files[0]}
-    assert study.run(name="searched", trials=8).confirmation_tables() == first.confirmation_tables()  # it is not lost
+    assert confirmation_tables(study.run(name="searched", trials=8).confirmation) == confirmed  # it is not lost
     content = json.loads((first.folder / "summary.json").read_text())
     assert content["confirmation"]["winner"]["seen"] == first.best.objective
     assert "Confirmation" in (first.folder / "report.html").read_text()
@@ -326,7 +329,7 @@ def test_features_are_one_copy_in_shared_memory_that_nobody_can_write(ray: None)
 def test_every_trial_knows_its_worker_and_waits_are_counted(searched: StudySummary):
     workers = {trial.worker for trial in searched.trials}
     assert 1 <= len(workers) <= 2
-    waits = searched.waits_s()
+    waits = waits_s(searched.trials)
     assert len(waits) == len(searched.trials) - len(workers)
     assert min(waits) >= -0.01  # two clocks: the trial's end is its beginning plus a duration
 

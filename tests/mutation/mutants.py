@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "the gate takes the other stream",
-        "model/gating.py",
+        "model/fusion.py",
         "audio + gate * (visual - audio)",
         "visual + gate * (audio - visual)",
         ("model/test_model.py",),

@@ -9,12 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
-
 import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
+from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.train.run import train
 from affectgrid.training.data import PreparedData
 from support.planted import planted_prompts, planted_split, small_config

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
+from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.tune.resources import TrialResources
 from affectgrid.distributed.tune.run import tune
+from affectgrid.reporting.study.tables import headline
 from affectgrid.search.space.reading import parse_space
 from affectgrid.tracking import open_tracker
 from support.planted import planted_data
@@ -48,7 +49,7 @@ def main() -> None:
             num_confirm=options.confirm,
             resources=TrialResources(workers=options.workers),
         )
-    print(summary.headline())
+    print(headline(summary))
 
 
 if __name__ == "__main__":

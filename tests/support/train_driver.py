@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from affectgrid.distributed.cluster import connect  # isort: skip  # before Ray is imported
+from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.train.run import train
 from affectgrid.tracking import open_tracker
 from support.planted import planted_data, small_config, tiny_prompts

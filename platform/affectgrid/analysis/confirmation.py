@@ -1,17 +1,32 @@
-"""What a confirmation found, as it is kept, and as a reader is told of it."""
+"""Confirmation: the winner of a search and the default, trained again with seeds that the search never saw.
+
+The best of many trials is best partly by luck. Fresh seeds take away the luck of training; what is left is that the
+winner was picked on the very tracks that it is compared on, and for that the interval is widened (see `sidak`).
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from pydantic import Field, JsonValue
+import torch
+from jaxtyping import Float
+from pydantic import Field, JsonValue, ValidationError
+from torch import Tensor
 
-from affectgrid.analysis.bootstrap import Difference
+from affectgrid.analysis.bootstrap import Difference, paired_difference
+from affectgrid.metrics import Metrics
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.records import TrialRecord
 from affectgrid.settings import Settings
 
-Metrics = dict[str, float]
-_FEW_TRACKS = 20  # a percentile interval over fewer is rough, above all far out in its tails
+DEFAULT = "default"
+_SEED_LIMIT = 2**31
 
 
 class ConfirmRun(Settings):
@@ -52,17 +67,10 @@ class Confirmed(Settings):
         """What the search saw minus what fresh seeds give."""
         return None if self.seen is None or not self.scores else self.seen - statistics.fmean(self.scores)
 
-    def row(self) -> dict[str, str]:
-        """For a table."""
-        failed = sum(run.reason is not None for run in self.runs)
-        return {
-            "what": self.role,
-            "seen": "–" if self.seen is None else f"{self.seen:.3f}",
-            "confirmed P": _spread(self.scores),
-            "optimism": "–" if self.optimism is None else f"{self.optimism:+.3f}",
-            "seeds": f"{len(self.scores)}" + (f" ({failed} failed)" if failed else ""),
-            "settings": self.label,
-        }
+    @property
+    def num_failed(self) -> int:
+        """Runs that failed."""
+        return sum(run.reason is not None for run in self.runs)
 
 
 class Confirmation(Settings):
@@ -88,69 +96,117 @@ class Confirmation(Settings):
     @property
     def num_failed(self) -> int:
         """Runs that failed."""
-        return sum(run.reason is not None for one in (self.default, self.winner) if one for run in one.runs)
-
-    def rows(self) -> list[dict[str, str]]:
-        """The configurations."""
-        return [one.row() for one in (self.winner, self.default) if one is not None]
-
-    def difference_rows(self) -> list[dict[str, str]]:
-        """Winner minus default, with its intervals."""
-        found = (("tracks", self.over_tracks), ("tracks and seeds", self.over_tracks_and_seeds))
-        return [_difference_row(drawn, difference) for drawn, difference in found if difference is not None]
-
-    def failures(self) -> list[dict[str, str]]:
-        """Runs that failed, with their reasons."""
-        runs = [(one.role, run) for one in (self.default, self.winner) if one for run in one.runs]
-        return [
-            {"trial": f"confirm {role}", "what": f"seed {run.seed}", "reason": run.reason}
-            for role, run in runs
-            if run.reason is not None
-        ]
-
-    def sentences(self) -> list[str]:
-        """What a reader should take away."""
-        best, said = self.best, []
-        if best.optimism is not None:
-            mean = statistics.fmean(best.scores)
-            said.append(
-                f"The search saw P {best.seen:.3f}; {len(best.scores)} fresh seeds give {mean:.3f}: "
-                f"its optimism is {best.optimism:+.3f}."
-            )
-        if self.winner is None:
-            return [*said, "The default itself won: there is nothing to compare it with."]
-        if self.over_tracks is None:
-            return [*said, "No seed came to an end with both: they cannot be compared."]
-        return [*said, *_verdict(self.over_tracks, self.over_tracks_and_seeds)]
+        return sum(one.num_failed for one in (self.default, self.winner) if one is not None)
 
 
-def _verdict(over_tracks: Difference, over_seeds: Difference | None) -> list[str]:
-    strict = over_seeds or over_tracks
-    if strict.low_corrected > 0:
-        verdict = "better than the default, also when all that was tried is allowed for"
-    elif over_tracks.low > 0:
-        verdict = "better than the default only as if nothing else had been tried: not shown"
-    else:
-        verdict = "not shown to be better than the default"
-    said = [f"The winner is {verdict}."]
-    if over_tracks.num_tracks < _FEW_TRACKS:
-        said.append(f"With {over_tracks.num_tracks} tracks the intervals are rough.")
-    return said
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A configuration to confirm.
+
+    Args:
+        key: its folder under ``confirm``.
+        role: ``winner`` or ``default``.
+        label: what it is, for a reader.
+        values: dotted name -> value, beside the constants.
+        seen: its objective in the search; None where the search did not finish it.
+    """
+
+    key: str
+    role: str
+    label: str
+    values: dict[str, JsonValue]
+    seen: float | None
 
 
-def _difference_row(drawn: str, difference: Difference) -> dict[str, str]:
-    corrected = f"{difference.low_corrected:+.3f} to {difference.high_corrected:+.3f}"
-    return {
-        "drawn anew": drawn,
-        "winner - default": f"{difference.estimate:+.3f}",
-        f"{difference.confidence:.0%} interval": f"{difference.low:+.3f} to {difference.high:+.3f}",
-        f"for {difference.num_comparisons} tried": corrected,
-        "tracks": str(difference.num_tracks),
-    }
+def fresh_seeds(space: SearchSpace, count: int) -> tuple[int, ...]:
+    """`count` seeds that the search does not use; more of them begin with fewer, so that a larger count adds runs."""
+    seeds: dict[int, None] = {}
+    for number in range(count + len(space.seeds) + count):  # at most so many are passed over
+        digest = hashlib.sha256(f"confirm {number}".encode()).digest()
+        seed = int.from_bytes(digest[:8], "little") % _SEED_LIMIT
+        if seed not in space.seeds:
+            seeds[seed] = None
+    return tuple(seeds)[:count]
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "–"
-    mean = statistics.fmean(values)
-    return f"{mean:.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{mean:.3f}"
+def candidates(space: SearchSpace, trials: Sequence[TrialRecord]) -> list[Candidate]:
+    """The default, and the winner unless the default itself won. Empty where no trial is complete."""
+    tried = [_of_trials(own) for own in _by_configuration(trials)]
+    if not tried:
+        return []
+    winner = max(tried, key=lambda candidate: candidate.seen or 0.0)
+    default = space.resolve({}, seed=0)
+    seen = next((one.seen for one in tried if space.resolve(one.values, seed=0) == default), None)
+    found = [Candidate(DEFAULT, DEFAULT, "the default", {}, seen)]
+    return found if space.resolve(winner.values, seed=0) == default else [*found, winner]
+
+
+def num_tried(space: SearchSpace, trials: Sequence[TrialRecord]) -> int:
+    """Configurations other than the default that the winner was picked from, those that were ended early among them."""
+    default = space.resolve({}, seed=0)
+    tried = {json.dumps(trial.params, sort_keys=True): trial for trial in trials if trial.state != "failed"}
+    return sum(space.resolve(trial.params, seed=0) != default for trial in tried.values())
+
+
+def read_run(file: Path, identity: str) -> ConfirmRun | None:
+    """A run that ended, or None where it did not or was of other data (another identity)."""
+    try:
+        run = ConfirmRun.model_validate_json(file.read_text())
+    except (OSError, ValidationError):
+        return None
+    return run if run.identity == identity else None
+
+
+def conclude(
+    space: SearchSpace, trials: Sequence[TrialRecord], runs: Mapping[str, Sequence[ConfirmRun]]
+) -> Confirmation | None:
+    """What the runs (by the key of their candidate) say; None where the winner, or the default, has none."""
+    found = [
+        Confirmed(role=one.role, label=one.label, values=one.values, seen=one.seen, runs=tuple(runs.get(one.key, ())))
+        for one in candidates(space, trials)
+    ]
+    if not found or not all(one.scores for one in found):
+        return None
+    winner = found[1] if len(found) > 1 else None
+    tried = num_tried(space, trials)
+    differences = _differences(winner, found[0], tried) if winner else (None, None)
+    return Confirmation(
+        default=found[0],
+        winner=winner,
+        num_tried=tried,
+        over_tracks=differences[0],
+        over_tracks_and_seeds=differences[1],
+    )
+
+
+def _differences(winner: Confirmed, default: Confirmed, tried: int) -> tuple[Difference | None, Difference | None]:
+    """Over the seeds with which both came to an end."""
+    ours, theirs = ({run.seed: run for run in one.runs if run.moments} for one in (winner, default))
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return None, None
+    one, other = (_moments([runs[seed] for seed in seeds]) for runs in (ours, theirs))
+    compared = max(1, tried)
+    over_seeds = paired_difference(one, other, num_comparisons=compared, redraw_seeds=True) if len(seeds) > 1 else None
+    return paired_difference(one, other, num_comparisons=compared), over_seeds
+
+
+def _moments(runs: Sequence[ConfirmRun]) -> Float[Tensor, "seed track stat 2"]:
+    return torch.tensor([run.moments for run in runs], dtype=torch.float64)
+
+
+def _by_configuration(trials: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    """A trial is a configuration; an arm's trials are its seeds."""
+    found: dict[str | int, list[TrialRecord]] = {}
+    for trial in trials:
+        if trial.state == "complete":
+            found.setdefault(trial.number if trial.arm is None else trial.arm, []).append(trial)
+    return list(found.values())
+
+
+def _of_trials(trials: Sequence[TrialRecord]) -> Candidate:
+    first = trials[0]
+    label = first.arm or f"trial {first.number}: {first.label}"
+    seen = statistics.fmean(trial.objective for trial in trials if trial.objective is not None)
+    values: dict[str, Any] = dict(first.params)
+    return Candidate(f"trial-{first.number:05d}", "winner", label, values, seen)

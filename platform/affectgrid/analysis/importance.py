@@ -1,6 +1,8 @@
-"""What is told of the searched parameters' importance. `search.ped_anova` finds it."""
+"""The importance of searched parameters, as it is kept. `analysis.ped_anova`, which loads Optuna, finds it."""
 
 from __future__ import annotations
+
+from pydantic import ConfigDict
 
 from affectgrid.settings import Settings
 
@@ -31,21 +33,15 @@ class ParameterImportance(Settings):
 
 
 class Importance(Settings):
-    """All searched parameters, the most important first; none, and `note` says why, where trials are too few."""
+    """All searched parameters, the most important first; none where there are fewer than `MIN_TRIALS` trials.
+
+    Args:
+        num_trials: complete ones, which were weighed.
+        num_top: of them that count as good.
+    """
+
+    model_config = ConfigDict(extra="ignore")  # summaries used to hold a sentence beside the numbers
 
     parameters: tuple[ParameterImportance, ...] = ()
     num_trials: int
     num_top: int = 0
-    note: str
-
-    def rows(self) -> list[dict[str, str]]:
-        """For a table."""
-        return [
-            {
-                "parameter": one.name,
-                "importance": f"{one.share:.0%}",
-                "above chance": "yes" if one.telling else "no",
-                "trials": str(one.num_trials),
-            }
-            for one in self.parameters
-        ]

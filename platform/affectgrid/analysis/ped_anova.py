@@ -29,8 +29,7 @@ def importance(trials: Sequence[FrozenTrial], scores: Mapping[int, float]) -> Im
     """
     counted = [trial for trial in trials if trial.number in scores and trial.state == TrialState.COMPLETE]
     if len(counted) < MIN_TRIALS:
-        note = f"{len(counted)} complete trials are too few to weigh parameters; {MIN_TRIALS} are needed."
-        return Importance(num_trials=len(counted), note=note)
+        return Importance(num_trials=len(counted))
     values = np.array([scores[trial.number] for trial in counted])
     names = _varied(counted)
     num_top = max(_MIN_TOP, round(_SHARE_TOP * len(counted)))
@@ -48,12 +47,8 @@ def importance(trials: Sequence[FrozenTrial], scores: Mapping[int, float]) -> Im
         )
         for name in names
     ]
-    note = (
-        f"PED-ANOVA: how far the best {num_top} of {len(counted)} complete trials differ from all of them in each "
-        f"parameter. Above chance: more than in 19 of 20 shuffles of the scores. Trials ended early do not count."
-    )
     ordered = tuple(sorted(weighed, key=lambda one: -one.share))
-    return Importance(parameters=ordered, num_trials=len(counted), num_top=num_top, note=note)
+    return Importance(parameters=ordered, num_trials=len(counted), num_top=num_top)
 
 
 def _weigh(

@@ -18,13 +18,14 @@ from affectgrid.data.prompts import load_prompt_set
 from affectgrid.data.splits.feed import FeedOptions, feed
 from affectgrid.data.splits.mapped import MappedSplit
 from affectgrid.data.splits.resident import plan_split
+from affectgrid.metrics import Metrics
 from affectgrid.synthetic.scale_corpus import ScaleCorpus
 from affectgrid.training.batches import Resident
 from affectgrid.training.checkpoint import Save
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.predict import predict_split
-from affectgrid.training.loop import Metrics, best_epoch, fit
+from affectgrid.training.loop import best_epoch, fit
 from affectgrid.windows import WindowIndex
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from affectgrid.analysis.importance import MIN_TRIALS
 from affectgrid.search.space.schema import PROMPT_FILE, SearchSpace
 from affectgrid.search.study.records import TrialRecord, text
 
@@ -54,16 +53,11 @@ def effects(space: SearchSpace, trials: Sequence[TrialRecord]) -> list[Effect]:
     return found
 
 
-def sigma_by_grid(space: SearchSpace, trials: Sequence[TrialRecord]) -> SigmaByGrid | str:
-    """The points, or why there is no picture of them; empty where the two are not searched together."""
+def sigma_by_grid(space: SearchSpace, trials: Sequence[TrialRecord]) -> SigmaByGrid | None:
+    """The points, as many as there are; None where the two are not searched together."""
     if SIGMA not in space.space or PROMPT_FILE not in space.space:
-        return ""
+        return None
     both = [trial for trial in trials if _counts(trial) and {SIGMA, PROMPT_FILE} <= trial.params.keys()]
-    if len(both) < MIN_TRIALS:
-        return (
-            f"No picture of sigma by grid: {len(both)} complete trials have both, and fewer than {MIN_TRIALS} would "
-            "show the sampler's path and not the effect."
-        )
     return SigmaByGrid(
         tuple(float(str(trial.params[SIGMA])) for trial in both),
         tuple(str(trial.params[PROMPT_FILE]) for trial in both),

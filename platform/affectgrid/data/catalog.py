@@ -13,6 +13,7 @@ from typing import Literal
 
 from affectgrid.data.tree import Item, Tree, file_size
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.media.faces import Person
 from affectgrid.storage import Storage, staged
 
 SplitName = Literal["train", "validation", "test"]
@@ -48,7 +49,7 @@ class Track:
     annotation: Path | None
 
     @property
-    def person(self) -> Literal["largest", "left", "right"]:
+    def person(self) -> Person:
         """Which face of the raw video is meant, as far as the id tells."""
         if self.video is None or self.video.stem == self.id:
             return "largest"

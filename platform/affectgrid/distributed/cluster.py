@@ -9,26 +9,14 @@ import signal
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-# Read by Ray when it is imported; a user's own value wins.
-_DEFAULT_ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # its default of 2 s is most of a short run
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results live in MLflow and the study's folder, not in TensorBoard's
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-}
-for _name, _value in _DEFAULT_ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402
+import ray
 
 PACKAGE = Path(__file__).resolve().parents[1]
+T = TypeVar("T")
 _FORWARDED = (
     "MLFLOW_TRACKING_URI",
     "HF_HUB_OFFLINE",
@@ -84,6 +72,14 @@ def runtime_env() -> dict[str, Any]:
     """What every worker gets: this package, and the settings that must be the same everywhere."""
     forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
     return {"py_modules": [str(PACKAGE)], "env_vars": forwarded}
+
+
+def completed(pending: Mapping[ray.ObjectRef, T]) -> Iterator[tuple[T, ray.ObjectRef]]:
+    """What each of `pending` stands for and the reference itself, as they finish; `ray.get` raises for a failed one."""
+    left = dict(pending)
+    while left:
+        (ready,), _ = ray.wait(list(left), num_returns=1)
+        yield left.pop(ready), ready
 
 
 def num_gpus() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -36,13 +36,6 @@ class Evaluation:
     scores: Scores
     member_p: tuple[float, ...]
     curve: SmoothingCurve | None
-
-    def lines(self) -> Iterator[str]:
-        """What the tables do not say."""
-        how = "fitted on validation" if self.ensemble.fitted else "even"
-        for folder, weight, p in zip(self.ensemble.folders, self.ensemble.weights, self.member_p, strict=False):
-            yield f"weight {weight:.3f} ({how}), P {p:.3f} alone: {folder}"
-        yield from self.curve.lines() if self.curve else ()
 
 
 def evaluate_models(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
 from affectgrid.data.export import write_submission, write_track
+from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.resident import Split, load_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.encode.run import Quarantined, encode
+from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import DataOptions
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.training.inference.ensemble import Ensemble, combine
@@ -34,16 +35,6 @@ class PredictReport:
     submission: Path | None
     encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
-
-    def lines(self) -> Iterator[str]:
-        """A few lines for a person."""
-        yield f"{self.tracks} tracks, {self.frames} frames: {self.folder}/<track>.csv (frame, time_s, valence, arousal)"
-        if self.submission:
-            yield f"the challenge's file: {self.submission}"
-        if "tiny" in self.encoders:
-            yield "note: encoded with `tiny`, a random encoder for tests and the demo; not a result about people"
-        for failure in self.quarantined:
-            yield f"not predicted: {failure.track}: {failure.reason}"
 
 
 def predict(

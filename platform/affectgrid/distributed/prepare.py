@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.features.references import write_data_record
+from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.feed import feed
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.encode.run import EncodeReport, encode
+from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import RENDERED, DataOptions
 from affectgrid.distributed.render import render
 from affectgrid.encoders.visual import load_visual

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affectgrid.distributed.cluster import connect  # isort: skip  # sets what Ray reads when it is imported
-
 import ray
 
+from affectgrid.distributed.cluster import completed, connect
 from affectgrid.reporting.progress import bar
 from affectgrid.storage import Storage
 from affectgrid.synthetic.rendered.config import RenderConfig
@@ -25,9 +24,7 @@ def render(place: Path | str | Storage, config: RenderConfig | None = None) -> S
         return root
     with connect(), bar("render", len(plans), "videos") as advance:
         remote = ray.remote(num_cpus=1)(render_video)
-        pending = [remote.remote(root, config, plan) for plan in plans]
-        while pending:
-            ready, pending = ray.wait(pending, num_returns=1)
+        for _, ready in completed({remote.remote(root, config, plan): plan for plan in plans}):
             ray.get(ready)
-            advance(len(ready))
+            advance(1)
     return root

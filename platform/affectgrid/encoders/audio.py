@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +14,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
+from affectgrid.encoders.audio_window import shorten_ast, shorten_whisper
 from affectgrid.encoders.logmel import HOP_SAMPLES, LogMel, num_mel_frames
-from affectgrid.encoders.precision import Precision, Resolved, digest_in, recalled, settle, to_device
+from affectgrid.encoders.precision import Resolved, digest_in, recalled, settle, to_device
 from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
 from affectgrid.encoders.weights import digest_weights, find_safetensors, misfit
 from affectgrid.errors import ModelError, Problem
-
-log = logging.getLogger(__name__)
+from affectgrid.settings import Precision
 
 AST = "audio-spectrogram-transformer"
 WHISPER = "whisper"
@@ -62,7 +61,7 @@ class AudioEncoder:
         if model.config.model_type == AST:
             self._prepare_spectrogram(model)
         elif model.config.model_type == WHISPER and window_s is not None:
-            _shorten_whisper(model, num_frames=self.window_samples // extractor.hop_length)
+            shorten_whisper(model, num_frames=self.window_samples // extractor.hop_length)
         self._model = model.eval().requires_grad_(False).to(self.device)
         self.dim = int(model.config.hidden_size)
 
@@ -152,79 +151,18 @@ class AudioEncoder:
         return {key: to_device(value, self.device) for key, value in inputs.items()}
 
     def _prepare_spectrogram(self, model: Any) -> None:
-        """Fit the model to the window: its spectrogram is not padded, its position embeddings are cut instead.
-
-        Padding 1 s to the 10.24 s of the published model would make nine tenths of its input a constant. AST's
-        authors cut the middle out of the time axis for a shorter input and interpolate for a longer one; so do we.
-        """
-        config, extractor = model.config, self._extractor
+        """The front end, and the model fitted to a window's spectrogram."""
+        extractor = self._extractor
         mean, std = (extractor.mean, extractor.std) if extractor.do_normalize else (0.0, 0.5)
         self._mel = LogMel(
             num_mel_bins=extractor.num_mel_bins, sample_rate_hz=self.sample_rate_hz, mean=mean, std=std
         ).to(self.device)
         self._num_frames = extractor.max_length
-        if self.window_s is None:
-            return
-        self._num_frames = num_mel_frames(self.window_samples)
-        if self._num_frames < config.patch_size:
-            shortest_s = (400 + 160 * (config.patch_size - 1)) / self.sample_rate_hz
-            raise ModelError(
-                Problem(
-                    "MOD-WINDOW",
-                    where=self.name,
-                    found=f"a window of {self.window_s} s, {self._num_frames} spectrogram frames",
-                    expected=f"at least {config.patch_size} frames, one patch",
-                    hint=f"set window_s to {shortest_s:g} or more",
-                )
+        if self.window_s is not None:
+            self._num_frames = num_mel_frames(self.window_samples)
+            shorten_ast(
+                model, self._num_frames, window_s=self.window_s, sample_rate_hz=self.sample_rate_hz, name=self.name
             )
-        embeddings = model.embeddings
-        grid = embeddings.get_shape(config)
-        columns = (self._num_frames - config.patch_size) // config.time_stride + 1
-        embeddings.position_embeddings = nn.Parameter(
-            fit_positions(embeddings.position_embeddings.detach(), grid, columns)
-        )
-
-
-def _shorten_whisper(model: Any, *, num_frames: int) -> None:
-    """Let Whisper's encoder hear a window instead of 30 s: its first position embeddings, which are sinusoids.
-
-    Padding 1 s to 30 would cost thirty times as much, and the mean over time would be silence.
-    """
-    encoder = model
-    positions = (num_frames - 1) // 2 + 1  # the second convolution has stride 2
-    if positions > encoder.config.max_source_positions:
-        raise ModelError(
-            Problem(
-                "MOD-WINDOW", where="whisper", found=f"a window of {num_frames / 100:g} s", expected="at most 30 s",
-                hint="set a shorter window_s",
-            )
-        )  # fmt: skip
-    kept = encoder.embed_positions.weight[:positions].detach().clone()
-    encoder.embed_positions = nn.Embedding(kept.shape[0], kept.shape[1]).requires_grad_(False)
-    encoder.embed_positions.weight.data = kept
-    encoder.config.max_source_positions = encoder.max_source_positions = positions
-
-
-def fit_positions(
-    positions: Float[Tensor, "1 token dim"], grid: tuple[int, int], columns: int
-) -> Float[Tensor, "1 fitted dim"]:
-    """Fit AST's position embeddings to another number of time columns.
-
-    ``grid`` is (frequency rows, time columns) of the trained model; two class tokens come first. Fewer columns: the
-    middle ones; more: linear interpolation along time. As in the authors' code (Gong et al., 2021).
-    """
-    rows, trained = grid
-    if columns == trained:
-        return positions
-    classes, patches = positions[:, :2], positions[:, 2:]
-    plane = patches.reshape(1, rows, trained, -1)
-    if columns < trained:
-        first = (trained - columns) // 2
-        plane = plane[:, :, first : first + columns]
-    else:
-        plane = nn.functional.interpolate(plane.permute(0, 3, 1, 2), size=(rows, columns), mode="bilinear")
-        plane = plane.permute(0, 2, 3, 1)
-    return torch.cat((classes, plane.reshape(1, rows * columns, -1)), dim=1)
 
 
 def load_audio(

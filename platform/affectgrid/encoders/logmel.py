@@ -7,12 +7,12 @@ removed, pre-emphasis 0.97 within each frame, power spectrum, triangles in mel s
 
 from __future__ import annotations
 
-import math
+import warnings
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
 
 FRAME_SAMPLES = 400
 HOP_SAMPLES = 160
@@ -27,28 +27,6 @@ def num_mel_frames(num_samples: int) -> int:
     return max(0, (num_samples - FRAME_SAMPLES) // HOP_SAMPLES + 1)
 
 
-def mel_filters(num_mel_bins: int, sample_rate_hz: int) -> Float[Tensor, "frequency mel"]:
-    """Kaldi's triangular filters over the FFT's bins, from 20 Hz to half the sample rate. Not normalised.
-
-    The extractor calls ``mel_filter_bank(..., mel_scale="kaldi", triangularize_in_mel_space=True)``; so does Kaldi:
-    mel = 1127 ln(1 + f / 700).
-    """
-    num_frequencies = FFT_SAMPLES // 2 + 1
-
-    def to_mel(hz: np.ndarray) -> np.ndarray:
-        return 1127.0 * np.log(1.0 + hz / 700.0)
-
-    edges = np.linspace(
-        1127.0 * math.log(1.0 + MIN_FREQUENCY_HZ / 700.0),
-        1127.0 * math.log(1.0 + (sample_rate_hz // 2) / 700.0),
-        num_mel_bins + 2,
-    )
-    bins = to_mel(sample_rate_hz / FFT_SAMPLES * np.arange(num_frequencies))[:, None]
-    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return torch.from_numpy(np.maximum(0.0, np.minimum(rise, fall)))
-
-
 class LogMel(nn.Module):
     """Sound to normalised log-mel frames: ``(log mel - mean) / (2 std)``, as AST was trained."""
 
@@ -60,7 +38,13 @@ class LogMel(nn.Module):
         self.mean, self.std = mean, std
         window = torch.hann_window(FRAME_SAMPLES, periodic=False, dtype=torch.float64)
         self.register_buffer("window", window.float(), persistent=False)
-        self.register_buffer("filters", mel_filters(num_mel_bins, sample_rate_hz).float(), persistent=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="At least one mel filter")  # the published AST's 128 have some
+            filters = mel_filter_bank(
+                FFT_SAMPLES // 2 + 1, num_mel_bins, MIN_FREQUENCY_HZ, sample_rate_hz // 2, sample_rate_hz,
+                norm=None, mel_scale="kaldi", triangularize_in_mel_space=True,
+            )  # fmt: skip
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
     def forward(
         self, sound: Float[Tensor, "batch sample"], *, num_frames: int | None = None

@@ -16,8 +16,9 @@ from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import read_audio
 from affectgrid.media.crops import list_crops, read_crop
 from affectgrid.media.faces import FaceTracker, Person, align_face, crop_face, default_detector, landmark_predictor
+from affectgrid.media.frames import FrameReader
 from affectgrid.media.sampling import nearest_frames
-from affectgrid.media.video import FrameReader, VideoInfo, probe_video
+from affectgrid.media.video import VideoInfo, probe_video
 
 Crop = Literal["crops", "detect", "frame"]
 

@@ -1,28 +1,22 @@
-"""Reading video frames by position and time; a chunk read alone equals the same frames read from the start."""
+"""The index of a video: its frames, times, keyframes and sound, from its packets; only one frame is decoded."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
-import av.stream
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from affectgrid.errors import MediaError, Problem
-from affectgrid.media.container import media_errors, open_media, origin_s
+from affectgrid.media.container import moving_pictures, open_media, origin_s
 
 # In these codecs every demuxed packet becomes one picture, so counting packets counts frames. Others (VP8 has
 # invisible reference frames) are indexed by decoding once.
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores"})
 # AVI stores no presentation times: with reordering codecs they are guesses, and only counting is right.
 _GUESSED_TIMES = frozenset({"h264", "hevc"})
-_MIN_FRAMES_TO_SEEK = 32  # frames: opening the file and seeking costs about as much as decoding these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +79,7 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     so), MED-DECODE.
     """
     with open_media(path) as container:
-        stream = _pictures(path, container)
+        stream = moving_pictures(path, container)
         _check_size(path, stream.width, stream.height, max_side_px)
         sound = container.streams.audio[0] if container.streams.audio else None
         scan = _scan(container, stream, sound)
@@ -136,152 +130,6 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     )
 
 
-def read_frames(
-    path: Path, start: int, stop: int, info: VideoInfo, *, num_threads: int = 1
-) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-    """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for the positions ``start <= p < stop``; frame_index = p + 1.
-
-    As ``FrameReader.read``, for one run of frames.
-    """
-    if not 0 <= start <= stop <= info.num_frames:
-        raise ValueError(f"positions {start}:{stop} are outside 0:{info.num_frames} of {path}")
-    with FrameReader(path, info, num_threads=num_threads) as reader:
-        yield from reader.read(range(start, stop))
-
-
-class FrameReader:
-    """Frames of one video by position. It stays open: what follows on the last read costs no seek.
-
-    Only frames that are asked for are converted to pixels.
-    """
-
-    def __init__(self, path: Path, info: VideoInfo, *, num_threads: int = 1) -> None:
-        self._path, self._info, self._num_threads = path, info, num_threads
-        self._frames: Generator[tuple[int, Any], None, None] | None = None
-        self._next = 0  # the earliest position that `_frames` can still give
-        self._converter = VideoReformatter()  # kept: FFmpeg prepares its tables once, not in every frame
-
-    def read(self, positions: Iterable[int]) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-        """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for ascending positions; frame_index = p + 1.
-
-        Seeks to the last keyframe that is not after a position, unless decoding goes by it anyway. Raises MediaError
-        MED-SHORT when a frame of the index does not decode, MED-DECODE when the decoder itself complains.
-        """
-        for position in positions:
-            frame = self._find(position)
-            with media_errors(self._path):
-                rgb = _to_rgb(frame, self._info, self._converter)
-            yield position + 1, float(self._info.frame_times_s[position]), rgb
-
-    def close(self) -> None:
-        """Close the file; the next read opens it again."""
-        frames, self._frames = self._frames, None
-        if frames is not None:
-            frames.close()
-
-    def __enter__(self) -> FrameReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _find(self, position: int) -> Any:
-        """The decoded frame at a position."""
-        if self._follows(position):
-            found = self._advance(position)
-        else:
-            found = None
-            for landing in _landings(position, self._info):
-                self.close()
-                self._frames, self._next = _decode(self._path, self._info, landing, self._num_threads), 0
-                with contextlib.suppress(_SeekError):
-                    found = self._advance(position)
-                if found is not None:
-                    break
-        if found is None:
-            self.close()
-            where = f"frame {position + 1} of {self._info.num_frames} does not decode"
-            hint = "copy or download it again, or leave it out"
-            raise MediaError(
-                Problem("MED-SHORT", where=str(self._path), found=where, expected="every frame", hint=hint)
-            )
-        return found
-
-    def _follows(self, position: int) -> bool:
-        """Whether decoding on is the shorter way, not a jump to the last keyframe before the position."""
-        if self._frames is None or position < self._next:
-            return False
-        keys = self._info.keyframes[self._info.keyframes <= position]
-        return not self._info.in_time_order or len(keys) == 0 or keys[-1] - self._next <= _MIN_FRAMES_TO_SEEK
-
-    def _advance(self, position: int) -> Any:
-        """Decode up to a position; None where it is missing."""
-        assert self._frames is not None
-        for here, frame in self._frames:
-            self._next = here + 1
-            if here >= position:
-                return frame if here == position else None
-        return None
-
-
-class _SeekError(Exception):
-    """The seek failed, or landed after its target."""
-
-
-def _landings(start: int, info: VideoInfo) -> Iterator[tuple[int, int] | None]:
-    """Where to start decoding for position ``start``, best first: (timestamp to seek to, latest first pts), or None.
-
-    Some demuxers seek by presentation time, some by decoding time, and some files have an index that lies; None, the
-    beginning, is always right.
-    """
-    key = int(np.searchsorted(info.keyframes, start, side="right")) - 1
-    if info.in_time_order and key > 0:
-        pts = int(info.pts[info.keyframes[key]])
-        yield from ((ticks, pts) for ticks in dict.fromkeys((pts, int(info.seek_to[key]))))
-    yield None
-
-
-def _decode(
-    path: Path, info: VideoInfo, landing: tuple[int, int] | None, num_threads: int
-) -> Generator[tuple[int, Any], None, None]:
-    """Decoded frames with their positions, from a landing on."""
-    counted = 0
-    with open_media(path) as container:
-        stream = _pictures(path, container)
-        stream.codec_context.thread_count = num_threads
-        if landing:
-            try:
-                container.seek(landing[0], stream=stream)
-            except av.FFmpegError:
-                raise _SeekError from None
-        for number, packet in enumerate(container.demux(stream)):
-            if number == 0 and landing and (packet.pts is None or packet.pts > landing[1]):
-                raise _SeekError
-            for frame in packet.decode():
-                if not info.in_time_order:
-                    yield counted, frame
-                    counted += 1
-                elif frame.pts is not None:
-                    position = int(np.searchsorted(info.pts, frame.pts))
-                    if position < info.num_frames and info.pts[position] == frame.pts:
-                        yield position, frame
-
-
-def _to_rgb(frame: Any, info: VideoInfo, converter: Any) -> NDArray[np.uint8]:
-    rgb: NDArray[np.uint8] = converter.reformat(frame, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, info.rotation_degrees // 90)) if info.rotation_degrees else rgb
-
-
-def _pictures(path: Path, container: Any) -> Any:
-    """The first moving stream; a cover picture is a video stream, too."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    raise MediaError(
-        Problem("MED-NO-VIDEO", where=str(path), found="no video stream", expected="pictures", hint="leave it out")
-    )
-
-
 def _scan(container: Any, video: Any, sound: Any) -> _Scan:
     """Read every packet of every stream once, decoding none: subtitles may be what the stated duration counts."""
     scan = _Scan()
@@ -307,7 +155,7 @@ def _scan_by_decoding(path: Path) -> list[_Frame]:
     """The slow index, for codecs and containers whose packets do not tell; without times, frames are counted."""
     with open_media(path) as container:
         frames: list[_Frame] = [
-            (frame.pts, None, bool(frame.key_frame)) for frame in container.decode(_pictures(path, container))
+            (frame.pts, None, bool(frame.key_frame)) for frame in container.decode(moving_pictures(path, container))
         ]
     if any(pts is None for pts, _, _ in frames):
         return [(count, None, count == 0) for count in range(len(frames))]
@@ -368,7 +216,7 @@ def _check_complete(path: Path, container: Any, stream: Any, scan: _Scan) -> Non
 def _upright(path: Path) -> tuple[int, int, int]:
     """Rotation in degrees counter-clockwise, and the upright width and height, from the first frame."""
     with open_media(path) as container:
-        frame = next(container.decode(_pictures(path, container)), None)
+        frame = next(container.decode(moving_pictures(path, container)), None)
         if frame is None:
             raise MediaError(
                 Problem(

@@ -11,11 +11,6 @@ from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.temporal import FrameOrder, in_order, out_of_order
 
 
-def receptive_field(num_blocks: int, kernel: int) -> int:
-    """Frames that one output frame is made of: 1 + 2 (kernel - 1) (2 ** num_blocks - 1)."""
-    return 1 + 2 * (kernel - 1) * ((1 << num_blocks) - 1)
-
-
 class DilatedBlock(nn.Module):
     """Two convolutions with gaps of `dilation` frames and a residual path (Bai, Kolter and Koltun, 2018, "TCN").
 
@@ -47,6 +42,8 @@ class DilatedBlock(nn.Module):
 
 class ConvolutionalEncoder(nn.Module):
     """Dilated blocks for every stream; block n has gaps of 2 ** n frames, so the view doubles with every block.
+
+    One output frame is made of 1 + 2 (kernel - 1) (2 ** num_blocks - 1) frames.
 
     Masked frames influence no other frame, and the states returned for them are meaningless but finite.
     """

@@ -13,7 +13,6 @@ from affectgrid.model.attention import CrossModalLayer, attention_mask
 from affectgrid.model.config import FusionConfig, Stream
 from affectgrid.model.convolution import ConvolutionalEncoder
 from affectgrid.model.dropout import LockedDropout
-from affectgrid.model.gating import GatedFusion
 from affectgrid.model.labels import LearnedSigma
 from affectgrid.model.prompts import PromptBank, PromptHead
 from affectgrid.model.readout import Readout
@@ -43,6 +42,21 @@ class FusionOutput(NamedTuple):
     gates: list[Float[Tensor, "batch frame hidden"]] | None
     attention: list[AttentionPair] | None = None
     sigma: Float[Tensor, " axis"] | None = None
+
+
+class GatedFusion(nn.Module):
+    """g = sigmoid(W [v; a]) and f = g v + (1 - g) a, for every frame and every channel."""
+
+    def __init__(self, hidden_dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(2 * hidden_dim, hidden_dim)
+
+    def forward(
+        self, visual: Float[Tensor, "batch frame hidden"], audio: Float[Tensor, "batch frame hidden"]
+    ) -> tuple[Float[Tensor, "batch frame hidden"], Float[Tensor, "batch frame hidden"]]:
+        """Returns the fused state and the gate in (0, 1): 1 takes the visual stream, 0 the sound."""
+        gate = torch.sigmoid(self.gate(torch.cat([visual, audio], -1)))
+        return audio + gate * (visual - audio), gate
 
 
 class FusionBlock(nn.Module):

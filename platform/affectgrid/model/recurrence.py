@@ -1,5 +1,9 @@
 """Several GRUs of one shape, run side by side.
 
+Written by hand for its speed: forwards and backwards it is 4.6 times as fast as torch's own GRUs one by one at width 64
+(90 over 412 ms), and 1.2 times at width 256; four GRUs, 16 windows of 300 frames, one core of an EPYC. Printed by
+``pytest -q tests/benchmarks -m benchmark -k train_gru``.
+
 A GRU of width 64 spends its time on the overhead of many small operations. On a CPU the GRUs of all streams and both
 directions therefore share one loop over time: three operations a step backwards instead of some twenty per GRU. On an
 accelerator each runs as torch's own fused kernel. Parameters are those of `nn.GRU` either way.

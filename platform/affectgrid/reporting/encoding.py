@@ -3,46 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from affectgrid.data.features.plan import Amount, EncodePlan, StreamPlan
+from affectgrid.data.features.report import Amount, EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.reporting.tables import Table
-
-
-class Lost(Protocol):
-    """A track that could not be encoded."""
-
-    @property
-    def track(self) -> str: ...
-    @property
-    def stream(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class EncodeFacts(Protocol):
-    """What is shown; `distributed.encode.EncodeReport` has it."""
-
-    @property
-    def fingerprints(self) -> Mapping[str, str]: ...
-    @property
-    def models(self) -> Mapping[str, str]: ...
-    @property
-    def tracks(self) -> int: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
-    def encoded(self) -> int: ...
-    @property
-    def frames(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def quarantined(self) -> Sequence[Lost]: ...
 
 
 def print_plan(plan: EncodePlan, *, console: Console | None = None) -> None:
@@ -82,7 +49,7 @@ def _plan_lines(plan: EncodePlan) -> Iterator[str]:
         yield f"expected time: {duration(plan.seconds)} on {plan.cpus} cores{gpus}, by a measurement of a few frames"
 
 
-def print_encode_report(report: EncodeFacts, store: FeatureStore, *, console: Console | None = None) -> None:
+def print_encode_report(report: EncodeReport, store: FeatureStore, *, console: Console | None = None) -> None:
     """Where the features are, what was done, and what failed with its reason."""
     console = console or Console()
     for stream, fingerprint in report.fingerprints.items():
@@ -97,7 +64,7 @@ def print_encode_report(report: EncodeFacts, store: FeatureStore, *, console: Co
     print_quarantine(report.quarantined, console=console)
 
 
-def print_quarantine(lost: Sequence[Lost], *, console: Console | None = None) -> None:
+def print_quarantine(lost: Sequence[Quarantined], *, console: Console | None = None) -> None:
     """What could not be encoded, with its reason and the way out."""
     if not lost:
         return

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from affectgrid.reporting.html import Picture
 from affectgrid.training.inference.explain import FusionView
 
 Array = np.ndarray[Any, Any]
@@ -63,6 +64,11 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200, metadata={"Software": None} if path.suffix == ".png" else None)
     return path
+
+
+def picture(figure: Figure, path: Path, words: str) -> Picture:
+    """Save a figure for a page, with words that both stand for it and stand below it."""
+    return Picture(save(figure, path), words, words)
 
 
 def plane(
@@ -142,45 +148,6 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
         right.set(xlabel="epoch", ylabel="validation CCC", title="P solid, valence dashed, arousal dotted")
         if len(histories) > 1:
             left.legend()
-    return figure
-
-
-def search_course(numbers: Sequence[int], objectives: Sequence[float], *, label: str = "P") -> Figure:
-    """The objective of every finished trial in the order of their numbers, and the best so far."""
-    with mpl.rc_context(STYLE):
-        figure = blank(3.4, 2.4)
-        axes = figure.subplots()
-        axes.plot(numbers, objectives, "o", color=BLUE, markersize=3, label="trial")
-        axes.step(numbers, np.maximum.accumulate(objectives), where="post", color=ACCENT, label="best so far")
-        axes.set(xlabel="trial", ylabel=f"validation {label}")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right")
-    return figure
-
-
-def pareto(
-    points: Mapping[int, tuple[float, float]], front: Sequence[int], *, labels: tuple[str, str], log: bool = False
-) -> Figure:
-    """Trials by what they cost and what they reach, those of the front joined and numbered.
-
-    Args:
-        points: cost and score of each trial, by its number.
-        front: numbers of the trials that no other beats.
-        labels: of cost and score.
-        log: whether the cost spans decades.
-    """
-    with mpl.rc_context(STYLE):
-        figure = blank(3.4, 2.4)
-        axes = figure.subplots()
-        axes.plot(*np.transpose(list(points.values())), "o", color=GREY, markersize=3, label="trial")
-        best = np.array(sorted(points[number] for number in front))
-        axes.plot(*best.T, "o-", color=ACCENT, markersize=4, label="Pareto front")
-        for number in front:
-            axes.annotate(str(number), points[number], xytext=(3, -8), textcoords="offset points", fontsize=6)
-        if log:
-            axes.set_xscale("log")
-        axes.set(xlabel=labels[0], ylabel=labels[1])
-        axes.legend(loc="lower right")
     return figure
 
 

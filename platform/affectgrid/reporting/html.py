@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from affectgrid import storage
 from affectgrid.reporting.tables import Table
 
 _STYLE = """
@@ -60,10 +61,7 @@ def render(title: str, sections: Sequence[Section], *, caveat: str = "") -> str:
 
 def write(path: Path, title: str, sections: Sequence[Section], *, caveat: str = "") -> Path:
     """Write the page to `path`, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(render(title, sections, caveat=caveat), encoding="utf-8")
-    partial.rename(path)
-    return path
+    return storage.write_atomic(path, render(title, sections, caveat=caveat))
 
 
 def _section(section: Section) -> str:

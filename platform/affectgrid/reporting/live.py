@@ -15,6 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from affectgrid.search.space.compatibility import not_modelled
+from affectgrid.search.space.schema import SearchSpace
+from affectgrid.search.study.warm_start import PriorTrials
+
 _NUM_BEST = 5
 _COSTS = {"parameters": "{:,.0f} parameters", "latency_ms": "{:.2f} ms"}
 
@@ -39,6 +43,22 @@ class Ended:
     duration_s: float
     reason: str | None = None
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def opening_notes(space: SearchSpace, prior_trials: PriorTrials | None) -> list[str]:
+    """What is said before the first trial: what the sampler cannot model, and what it learns from before."""
+    alone = not_modelled(space)
+    said = [f"{space.sampler} does not model {', '.join(alone)}: drawn at random"] if alone else []
+    return [*said, *([_describe(prior_trials)] if prior_trials else [])]
+
+
+def _describe(prior: PriorTrials) -> str:
+    """``warm start from old: 7 of 9 trials are compatible; 2 are not (optim.lr is outside the space: 2)``."""
+    left_out = sum(prior.incompatible.values())
+    reasons = "; ".join(f"{reason}: {count}" for reason, count in prior.incompatible.items())
+    line = f"warm start from {prior.study}: {len(prior.trials)} of {len(prior.trials) + left_out} trials are compatible"
+    line += f"; {left_out} are not ({reasons})" if left_out else ""
+    return line + (f". Not the same there: {', '.join(prior.differs)}" if prior.differs else "")
 
 
 class SearchDisplay:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from affectgrid import storage
 from affectgrid.errors import Problem
 from affectgrid.reporting import html
 from affectgrid.reporting.tables import Table
@@ -38,6 +38,6 @@ def print_problems(problems: Sequence[Problem], num_tracks: int, *, console: Con
 def write_problems(problems: Sequence[Problem], num_tracks: int, folder: Path) -> None:
     """``problems.json`` and ``problems.html``."""
     content = [dataclasses.asdict(problem) for problem in problems]
-    (folder / "problems.json").write_text(json.dumps(content, indent=2) + "\n")
+    storage.write_json(folder / "problems.json", content)
     tables = [problem_table(problems)] if problems else []
     html.write(folder / "problems.html", "Data set check", [html.Section(verdict(problems, num_tracks), (), tables)])

@@ -1,29 +1,22 @@
-"""A model's scores on a split: tables on the terminal, a page with figures, and a JSON file."""
+"""A model's scores and predictions: tables and lines on the terminal, a page with figures, and a JSON file."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from affectgrid import storage
 from affectgrid.data.splits.resident import Split
+from affectgrid.regions import RegionGrid
 from affectgrid.reporting import figures, html
 from affectgrid.reporting.tables import Table
-from affectgrid.training.inference.package import ModelPackage
+from affectgrid.training.inference.ensemble import Ensemble
 from affectgrid.training.inference.predict import Predictions, Scores
-
-
-def caveat(encoders: Mapping[str, str], data: str = "") -> str:
-    """What must stand beside every score that was made with untrained encoders or drawn faces."""
-    used = (encoders.get("visual"), encoders.get("audio"))
-    words = ["untrained `tiny` encoders"] if "tiny" in used else []
-    words += ["synthetic features"] if "synthetic" in used else []
-    words += ["the rendered corpus"] if data == "rendered" else []
-    return f"Made with {' on '.join(words)}: it shows that the platform works, not how people feel." if words else ""
+from affectgrid.training.inference.smoothing import SmoothingCurve
 
 
 def score_table(scores: Scores, note: str = "") -> Table:
@@ -51,6 +44,32 @@ def region_table(scores: Scores) -> Table:
     return Table.of("Error by the region of the annotation", rows)
 
 
+def ensemble_lines(ensemble: Ensemble, member_p: Sequence[float]) -> Iterator[str]:
+    """The weight of each model and its P alone (`member_p`); nothing for a single model, which has none."""
+    how = "fitted on validation" if ensemble.fitted else "even"
+    for folder, weight, p in zip(ensemble.folders, ensemble.weights, member_p, strict=False):
+        yield f"weight {weight:.3f} ({how}), P {p:.3f} alone: {folder}"
+
+
+def smoothing_lines(curve: SmoothingCurve) -> Iterator[str]:
+    """P at every half-width, and which was chosen."""
+    yield "half-width of smoothing: P on validation"
+    for width, p in zip(curve.half_widths, curve.p, strict=True):
+        yield f"  {width:5d}: {p:.4f}{'  chosen, kept in the package' if width == curve.chosen else ''}"
+
+
+def prediction_lines(
+    folder: Path, num_tracks: int, num_frames: int, submission: Path | None, note: str, lost: Mapping[str, str]
+) -> Iterator[str]:
+    """What was predicted and where it lies; `lost` says of each track that is not there why."""
+    yield f"{num_tracks} tracks, {num_frames} frames: {folder}/<track>.csv (frame, time_s, valence, arousal)"
+    if submission:
+        yield f"the challenge's file: {submission}"
+    if note:
+        yield note
+    yield from (f"not predicted: {track}: {reason}" for track, reason in lost.items())
+
+
 def print_scores(scores: Scores, note: str, folder: Path, *, console: Console | None = None) -> None:
     """Both tables, and where the files are."""
     console = console or Console()
@@ -60,34 +79,44 @@ def print_scores(scores: Scores, note: str, folder: Path, *, console: Console | 
 
 
 def write_scores(
-    folder: Path, scores: Scores, predictions: Predictions, split: Split, package: ModelPackage, note: str
+    folder: Path, scores: Scores, predictions: Predictions, split: Split, grid: RegionGrid, note: str
 ) -> None:
     """``scores.json`` and ``report.html`` with the plane and the best, the median and the worst track."""
-    drawn = {
-        "plane": figures.plane(
-            predictions.va.numpy(),
-            split.va,
-            split.labelled,
-            package.grid.centres,
-            scores={"valence": scores.ccc_valence, "arousal": scores.ccc_arousal},
-        ),
-        "traces": figures.traces(telling_tracks(predictions, split, scores)),
-    }
-    words = {
-        "plane": "Predicted and annotated valence and arousal on the plane with its regions",
-        "traces": "Annotated and predicted valence and arousal over time: the best, the median and the worst track",
-    }
-    pictures = [
-        html.Picture(figures.save(figure, folder / f"{name}.png"), words[name], words[name])
-        for name, figure in drawn.items()
-    ]
     tables = [score_table(scores), region_table(scores)]
-    section = html.Section(f"Split {split.name}", (), tables, pictures)
+    section = html.Section(
+        f"Split {split.name}", (), tables, draw_predictions(folder, scores, predictions, split, grid)
+    )
     html.write(folder / "report.html", f"Scores on {split.name}", [section], caveat=note)
-    (folder / "scores.json").write_text(json.dumps(dataclasses.asdict(scores), indent=2, default=str) + "\n")
+    storage.write_json(folder / "scores.json", dataclasses.asdict(scores))
 
 
-def telling_tracks(predictions: Predictions, split: Split, scores: Scores) -> list[figures.Trace]:
+def draw_predictions(
+    folder: Path, scores: Scores, predictions: Predictions, split: Split, grid: RegionGrid
+) -> list[html.Picture]:
+    """Pictures in `folder` of the plane, and of the best, the median and the worst track over time."""
+    plane = figures.plane(
+        predictions.va.numpy(),
+        split.va,
+        split.labelled,
+        grid.centres,
+        scores={"valence": scores.ccc_valence, "arousal": scores.ccc_arousal},
+    )
+    traces = figures.traces(_telling_tracks(predictions, split, scores))
+    return [
+        figures.picture(
+            plane,
+            folder / "plane.png",
+            "Annotated and predicted frames on the plane with its regions, and their agreement on each axis",
+        ),
+        figures.picture(
+            traces,
+            folder / "traces.png",
+            "Annotated and predicted valence and arousal over time: the best, the median and the worst track",
+        ),
+    ]
+
+
+def _telling_tracks(predictions: Predictions, split: Split, scores: Scores) -> list[figures.Trace]:
     """The tracks with the best, the median and the worst P of their own: neither picked nor flattering."""
     ranked = sorted((p, track) for track, p in scores.track_p.items() if not math.isnan(p))
     places = sorted({0, len(ranked) // 2, len(ranked) - 1}, reverse=True) if ranked else []

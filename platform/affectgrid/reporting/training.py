@@ -1,29 +1,24 @@
-"""A finished training run, for a person."""
+"""A finished training run, and a scale test, for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
 
+from affectgrid import storage
+from affectgrid.analysis.scale import ScaleReport
+from affectgrid.reporting.caveat import caveat
 from affectgrid.reporting.tables import Table
+from affectgrid.training.manifest import collect
 
 
-class Trained(Protocol):
-    """What is shown; `distributed.train.TrainResult` has it."""
-
-    @property
-    def package(self) -> Path: ...
-    @property
-    def best(self) -> Mapping[str, float]: ...
-
-
-def print_training(result: Trained, open_command: str, note: str, *, console: Console | None = None) -> None:
+def print_training(
+    package: Path, best: Mapping[str, float], open_command: str, note: str, *, console: Console | None = None
+) -> None:
     """The kept epoch's scores, where the model is, and what to do with it."""
     console = console or Console()
-    best = result.best
     row = {
         "epoch": f"{best['epoch']:.0f}",
         "CCC-V": f"{best['val/ccc_valence']:.3f}",
@@ -32,8 +27,35 @@ def print_training(result: Trained, open_command: str, note: str, *, console: Co
     }
     console.print(Table.of("Best epoch on the validation split", [row], note=note).rich())
     for line in (
-        f"model     {result.package}",
-        f"score it  python jobs/evaluate.py --model {result.package}",
+        f"model     {package}",
+        f"score it  python jobs/evaluate.py --model {package}",
         f"MLflow    {open_command}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_scale(report: ScaleReport, folder: Path, *, console: Console | None = None) -> None:
+    """A table on the terminal, and ``scale.json`` beside the corpus with the same figures and where they were taken."""
+    console = console or Console()
+    best = report.best
+    frames = sum(report.num_frames.values())
+    figures = {
+        "tracks": " + ".join(str(count) for count in report.num_tracks.values()),
+        "frames": f"{frames:,}",
+        "windows in an epoch": f"{report.num_windows:,}",
+        "features": f"{report.feature_bytes / 1e9:.2f} GB, {report.feed}",
+        "loading": f"{report.load_s:.1f} s",
+        "statistics": f"{report.statistics_s:.1f} s, once",
+        "epochs": ", ".join(f"{seconds:.1f} s" for seconds in report.epoch_s),
+        "of which validation": f"{report.validation_s:.1f} s",
+        "training": f"{report.windows_per_s:.1f} windows/s",
+        "peak memory": f"{report.peak_bytes / 1e9:.2f} GB, {report.memory_ratio:.2f} x the features "
+        f"({report.base_bytes / 1e9:.2f} GB before loading)",
+        "P, planted relation": f"{best['val/p']:.3f} (valence {best['val/ccc_valence']:.3f}, "
+        f"arousal {best['val/ccc_arousal']:.3f})",
+    }
+    rows = [{"": name, "value": value} for name, value in figures.items()]
+    note = caveat(["synthetic"])
+    console.print(Table.of("Scale test on a SYNTHETIC corpus of Aff-Wild2's shape", rows, note=note).rich())
+    facts = {"synthetic": True, "device": collect(data="synthetic", device="cpu").tags(), "figures": figures}
+    storage.write_json(folder / "scale.json", facts)

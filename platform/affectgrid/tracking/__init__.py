@@ -1,5 +1,6 @@
 """The experiment log. Nothing else imports mlflow, and this only when a run is logged."""
 
-from affectgrid.tracking.tracker import Point, RunLog, Status, Tracker, open_tracker
+from affectgrid.tracking.run_log import Point, RunLog, Status
+from affectgrid.tracking.tracker import Tracker, open_tracker
 
 __all__ = ["Point", "RunLog", "Status", "Tracker", "open_tracker"]

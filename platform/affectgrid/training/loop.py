@@ -13,7 +13,7 @@ from torch import Tensor
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.losses import objective
-from affectgrid.metrics import CccAccumulator
+from affectgrid.metrics import CccAccumulator, Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.training.batches import Batch, Resident, seed_of, shuffled_batches
 from affectgrid.training.build import build_model
@@ -27,8 +27,7 @@ from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_f
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
-__all__ = ["FitResult", "Metrics", "Report", "best_epoch", "fit", "run_identity"]
-Metrics = dict[str, float]
+__all__ = ["FitResult", "Report", "best_epoch", "fit", "run_identity"]
 _LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # as ObjectiveTerms has them
 Report = Callable[[Metrics, Save], None]
 

@@ -11,8 +11,10 @@ import pytest
 
 from affectgrid.analysis.ped_anova import importance
 from affectgrid.analysis.slices import SIGMA, SigmaByGrid, effects, sigma_by_grid
-from affectgrid.reporting import search_figures as pictures
 from affectgrid.reporting.figures import save
+from affectgrid.reporting.study import figures as pictures
+from affectgrid.reporting.study.pictures import draw_search
+from affectgrid.reporting.study.tables import importance_note, importance_rows
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import PROMPT_FILE
 from affectgrid.search.study.records import TrialRecord
@@ -63,13 +65,14 @@ def test_what_matters_stands_out_and_what_does_not_is_left_below_chance(study: o
     assert not by_name["model.dropout"].telling
     assert by_name[SIGMA].num_trials < by_name["model.dropout"].num_trials == 80
     assert sum(one.share for one in found.parameters) == pytest.approx(1)
-    assert found.rows()[0]["above chance"] == "yes"
+    assert importance_rows(found)[0]["above chance"] == "yes"
+    assert importance_note(found).startswith("PED-ANOVA: how far the best 8 of 80 complete trials")
 
 
 def test_few_trials_give_no_importance_and_say_so(study: optuna.Study):
     few = importance(study.trials, dict.fromkeys(range(12), 0.5))
     assert few.parameters == ()
-    assert few.note.startswith("12 complete trials are too few")
+    assert importance_note(few).startswith("12 complete trials are too few")
 
 
 def test_effects_are_of_active_parameters_in_complete_trials(study: optuna.Study):
@@ -83,14 +86,17 @@ def test_effects_are_of_active_parameters_in_complete_trials(study: optuna.Study
     assert [one.name for one in effects(SPACE, trials[:2])] == []
 
 
-def test_sigma_by_grid_needs_enough_trials(study: optuna.Study):
+def test_sigma_by_grid_needs_enough_trials(study: optuna.Study, tmp_path: Path):
     both = sigma_by_grid(SPACE, records(study))
     assert isinstance(both, SigmaByGrid)
     assert set(both.grid) == {"3x3-plain", "2x2-plain"}
     few = sigma_by_grid(SPACE, records(study)[:20])
-    assert isinstance(few, str)
-    assert "fewer than 20" in few
-    assert sigma_by_grid(parse_space({"name": "s", "space": {"model.dropout": {"float": [0, 0.5]}}}), []) == ""
+    said = draw_search(tmp_path, (), (), few)
+    assert said.pictures == ()
+    assert "fewer than 20" in said.words[0]
+    assert [one.path.name for one in draw_search(tmp_path, (), (), both).pictures] == ["sigma-by-grid.png"]
+    assert sigma_by_grid(parse_space({"name": "s", "space": {"model.dropout": {"float": [0, 0.5]}}}), []) is None
+    assert draw_search(tmp_path, (), (), None).words == ()
 
 
 def test_the_local_mean_is_blank_where_nothing_is_near():
@@ -107,7 +113,7 @@ def test_the_figures_are_drawn(study: optuna.Study, tmp_path: Path):
     drawn = {
         "importance": pictures.importances(found.parameters),
         "slices": pictures.slices(effects(SPACE, records(study))),
-        "sigma": pictures.sigma_by_grid(both.sigma, both.grid, both.scores),
+        "sigma": pictures.sigma_by_grid(both),
     }
     for name, figure in drawn.items():
         assert save(figure, tmp_path / f"{name}.png").stat().st_size > 5000

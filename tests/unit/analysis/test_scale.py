@@ -13,7 +13,7 @@ from affectgrid.analysis.scale import run_scale
 from affectgrid.data.annotations import read_annotation
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.feed import FeedOptions
-from affectgrid.reporting.scale import print_scale
+from affectgrid.reporting.training import print_scale
 from affectgrid.synthetic.scale_corpus import ScaleConfig, ScaleCorpus, track_lengths, write_corpus
 from support.planted import small_config
 

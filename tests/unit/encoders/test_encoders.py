@@ -31,7 +31,8 @@ from transformers import (
 )
 
 from affectgrid.encoders import precision as precision_module
-from affectgrid.encoders.audio import AudioEncoder, fit_positions, load_audio
+from affectgrid.encoders.audio import AudioEncoder, load_audio
+from affectgrid.encoders.audio_window import fit_positions
 from affectgrid.encoders.image_tower import build_image_tower
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.tiny import tiny_audio_directory, tiny_visual_directory

@@ -9,8 +9,7 @@ from affectgrid.losses import objective
 from affectgrid.model.attention import CrossAttention, CrossModalLayer, attention_mask
 from affectgrid.model.config import FusionConfig
 from affectgrid.model.dropout import LockedDropout
-from affectgrid.model.fusion import FusionModel, FusionOutput
-from affectgrid.model.gating import GatedFusion
+from affectgrid.model.fusion import FusionModel, FusionOutput, GatedFusion
 from affectgrid.model.prompts import PromptBank
 from affectgrid.model.recurrence import run_grus
 from affectgrid.model.streams import StreamInput, drop_stream

@@ -10,6 +10,7 @@ from PIL import Image
 
 from affectgrid.regions import RegionGrid
 from affectgrid.reporting import figures
+from affectgrid.reporting.study import figures as study_figures
 
 NUM_FRAMES = 120
 
@@ -73,13 +74,13 @@ def test_learning_curves_mark_the_epoch_that_was_kept():
 
 
 def test_the_course_of_a_search_never_falls():
-    figure = figures.search_course([0, 1, 3], [0.2, 0.5, 0.4])
+    figure = study_figures.search_course([0, 1, 3], [0.2, 0.5, 0.4])
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), [0.2, 0.5, 0.5])
 
 
 def test_a_front_is_joined_from_the_cheapest_to_the_dearest():
     points = {0: (300.0, 0.7), 1: (10.0, 0.4), 2: (200.0, 0.5), 3: (100.0, 0.6)}
-    axes = figures.pareto(points, [0, 3, 1], labels=("parameters", "P"), log=True).axes[0]
+    axes = study_figures.pareto(points, [0, 3, 1], labels=("parameters", "P"), log=True).axes[0]
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [300, 10, 200, 100])
     np.testing.assert_allclose(np.transpose(axes.lines[1].get_data()), [(10, 0.4), (100, 0.6), (300, 0.7)])
     assert [text.get_text() for text in axes.texts] == ["0", "3", "1"]
@@ -88,11 +89,11 @@ def test_a_front_is_joined_from_the_cheapest_to_the_dearest():
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_files_are_written_in_every_format(tmp_path: Path, suffix: str):
-    path = figures.save(figures.search_course([0, 1], [0.2, 0.5]), tmp_path / "new" / f"course.{suffix}")
+    path = figures.save(study_figures.search_course([0, 1], [0.2, 0.5]), tmp_path / "new" / f"course.{suffix}")
     assert path.stat().st_size > 1000
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path: Path):
-    paths = [figures.save(figures.search_course([0, 1], [0.2, 0.5]), tmp_path / f"{n}.png") for n in range(2)]
+    paths = [figures.save(study_figures.search_course([0, 1], [0.2, 0.5]), tmp_path / f"{n}.png") for n in range(2)]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert np.asarray(Image.open(paths[0]).convert("L")).std() > 5  # not an empty page

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.reporting import html
-from affectgrid.reporting.figures import save, search_course
-from affectgrid.reporting.study import add_front, draw_best, print_study, write_report
+from affectgrid.reporting.figures import save
+from affectgrid.reporting.study.figures import search_course
+from affectgrid.reporting.study.pictures import add_front, draw_best
+from affectgrid.reporting.study.report import print_study, write_report
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.records import ParetoPoint, SeedRecord, TrialRecord
 from affectgrid.training.inference.package import load_package, save_package
@@ -118,7 +120,7 @@ def test_the_report_of_a_study_shows_its_best_model(summary: StudySummary):
     page = Page(write_report(summary, best).read_text())
     assert len(page.images) == 5
     assert all(image["alt"] for image in page.images)
-    for part in ("it broke", "abc123", "tune.py", "tiny visual encoders", "bootstrap", *package.grid.names):
+    for part in ("it broke", "abc123", "tune.py", "untrained `tiny` encoders", "bootstrap", *package.grid.names):
         assert part in page.text
     assert (summary.folder / "report.html").stat().st_size < 2_000_000
 
@@ -151,11 +153,9 @@ def test_a_study_without_a_success_has_a_report_too(summary: StudySummary, tmp_p
 
 
 def test_the_terminal_says_what_was_found_and_where_it_lies(summary: StudySummary):
-    class Log:
-        open_command = "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
-
+    command = "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
     console = Console(record=True, file=io.StringIO())
-    print_study(summary, Log(), Path("/out"), console=console)
+    print_study(summary, command, Path("/out"), console=console)
     text = console.export_text()
-    for part in ("s: 2 of 2 trials, 1 failed", "it broke", Log.open_command, "/out", "tiny visual encoders"):
+    for part in ("s: 2 of 2 trials, 1 failed", "it broke", command, "/out", "untrained `tiny` encoders"):
         assert part in text

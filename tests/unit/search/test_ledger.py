@@ -138,7 +138,7 @@ def test_a_changed_space_is_refused_with_the_difference(tmp_path: Path):
 def test_more_trials_may_be_asked_of_a_study(tmp_path: Path):
     with open_ledger(tmp_path, SPACE, data="d") as ledger:
         assert ledger.num_left == 4
-    with open_ledger(tmp_path, SPACE.with_overrides(trials=9), data="d") as ledger:
+    with open_ledger(tmp_path, SPACE.model_copy(update={"trials": 9}), data="d") as ledger:
         assert ledger.num_left == 9
 
 
@@ -231,11 +231,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
 
 def test_two_studies_of_one_storage_know_nothing_of_each_other(tmp_path: Path):
     for name in ("a", "b"):
-        space = SPACE.with_overrides(name=name)
+        space = SPACE.model_copy(update={"name": name})
         with open_ledger(tmp_path / name, space, data="d") as ledger:
             ledger.finish(record(ask(ledger)[0]))
     assert optuna.get_all_study_names(open_journal(tmp_path / "b" / "study.journal")) == ["b"]
-    with open_ledger(tmp_path / "b", SPACE.with_overrides(name="b"), data="d") as ledger:
+    with open_ledger(tmp_path / "b", SPACE.model_copy(update={"name": "b"}), data="d") as ledger:
         assert ledger.num_asked == 1
 
 

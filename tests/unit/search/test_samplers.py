@@ -11,7 +11,8 @@ from typing import Any
 import optuna
 import pytest
 
-from affectgrid.search.space.compatibility import notes
+from affectgrid.reporting.live import opening_notes
+from affectgrid.search.space.compatibility import not_modelled
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.sampling import distribution, encoded, first_proposals, make_sampler, propose
@@ -79,6 +80,8 @@ def test_a_grid_has_every_active_combination_once_and_the_default_first():
 
 def test_a_grid_is_walked_in_its_order_even_with_trials_side_by_side_and_a_new_sampler():
     study = optuna.create_study(sampler=make_sampler(GRID, num_asked=0))
+    for values in first_proposals(GRID):
+        study.enqueue_trial(values)
     trials = [study.ask() for _ in range(16)]
     study.sampler = make_sampler(GRID, num_asked=16)  # a resume: these were asked for, and not yet given values
     draw = random.Random(0)
@@ -134,7 +137,7 @@ def test_what_a_sampler_does_not_model_is_said():
         "prompt.mode": {"choice": ["ensemble", "none"]},
         "prompt.file": {"choice": ["3x3-plain", "2x2-plain"], "when": "prompt.mode != none"},
     }
-    assert notes(parse_space({"name": "t", "space": dimensions})) == []
-    said = notes(parse_space({"name": "t", "space": dimensions, "sampler": "gp"}))
+    assert not_modelled(parse_space({"name": "t", "space": dimensions})) == []
+    said = opening_notes(parse_space({"name": "t", "space": dimensions, "sampler": "gp"}), None)
     assert said == ["gp does not model prompt.file: drawn at random"]
-    assert notes(GRID) == []
+    assert not_modelled(GRID) == []

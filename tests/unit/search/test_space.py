@@ -153,12 +153,11 @@ def test_arms_run_with_every_seed_and_call_their_constants_base():
     assert space.num_trials == 6
     assert space.resolve(space.arms[1].set, seed=1).model.streams == ("audio",)
     assert space.constants == {"optim.epochs": 2}
-    assert space.with_overrides(name="other").constants == {"optim.epochs": 2}
 
 
-def test_overrides_change_the_name_and_the_number_and_not_the_identity():
+def test_the_name_and_the_number_of_trials_are_not_of_the_identity():
     space = space_of({"prompt.sigma_ratio": SIGMA}, trials=5)
-    other = space.with_overrides(name="other", trials=50)
+    other = space_of({"prompt.sigma_ratio": SIGMA}, trials=50, name="other")
     assert (other.name, other.num_trials) == ("other", 50)
     assert other.identity() == space.identity()
     assert space_of({"prompt.sigma_ratio": {"float": [0.2, 1.1]}}).identity() != space.identity()

@@ -1,4 +1,4 @@
-"""What a study takes over from an older one: trials that fit, for its sampler alone."""
+"""What a study takes over from an older one: compatible trials, for its sampler alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from affectgrid.errors import ConfigError
+from affectgrid.reporting.live import opening_notes
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.journal import open_journal
@@ -36,7 +37,7 @@ def make_old(folder: Path, params: list[dict[str, Any]], space: SearchSpace | No
     return folder / "old"
 
 
-def test_values_that_fit_are_taken_and_the_others_counted_by_reason(tmp_path: Path):
+def test_compatible_values_are_taken_and_the_others_counted_by_reason(tmp_path: Path):
     wide = space_of({"optim.lr": {"float": [1e-5, 1.0], "log": True}}, "old", constants={"optim.epochs": 3})
     old = make_old(tmp_path, [{"optim.lr": value} for value in (1e-3, 1e-5, 0.5, 2e-3)], wide)
     prior_trials = read_prior_trials(old, space_of(LR | MODE | WEIGHT), data="other")
@@ -48,13 +49,13 @@ def test_values_that_fit_are_taken_and_the_others_counted_by_reason(tmp_path: Pa
         {"study": "old", "number": 0},
         {"study": "old", "number": 3},
     ]
-    assert prior_trials.describe() == (
-        "warm start from old: 2 of 4 trials fit; 2 do not (optim.lr is outside the space: 2)."
+    assert opening_notes(space_of(LR), prior_trials) == [
+        "warm start from old: 2 of 4 trials are compatible; 2 are not (optim.lr is outside the space: 2)."
         " Not the same there: optim.epochs, the data"
-    )
+    ]
 
 
-def test_conditions_of_this_space_decide_what_a_lesson_holds(tmp_path: Path):
+def test_conditions_of_this_space_decide_what_a_prior_trial_holds(tmp_path: Path):
     params = [{"optim.lr": 1e-3, "prompt.mode": "none"}, {"optim.lr": 1e-3, "prompt.mode": "ensemble"}]
     old = make_old(tmp_path, params, space_of(LR | MODE, "old"))
     prior_trials = read_prior_trials(old, space_of(MODE | WEIGHT), data="d")
@@ -68,8 +69,8 @@ def test_only_complete_trials_with_every_objective_teach(tmp_path: Path):
     two = [{"maximize": "val/p_best"}, {"minimize": "parameters"}]
     old = make_old(tmp_path, [{"optim.lr": 1e-3}, {"optim.lr": 2e-3}])
     assert len(read_prior_trials(old, space_of(LR), data="d").trials) == 2
-    said = read_prior_trials(old, space_of(LR, objective=two), data="d").describe()
-    assert "0 of 2 trials fit; 2 do not (an objective was not measured there: 2)" in said
+    none = read_prior_trials(old, space_of(LR, objective=two), data="d")
+    assert (none.trials, none.incompatible) == ([], {"an objective was not measured there": 2})
     make_old(tmp_path / "b", [{"optim.lr": 1e-3}], costs={"parameters": 7.0})
     assert read_prior_trials(tmp_path / "b" / "old", space_of(LR, objective=two), data="d").trials[0].values == [
         0.0,
@@ -79,7 +80,7 @@ def test_only_complete_trials_with_every_objective_teach(tmp_path: Path):
     assert read_prior_trials(tmp_path / "c" / "old", space_of(LR), data="d").trials == []
 
 
-def test_lessons_are_kept_once_and_never_count(tmp_path: Path):
+def test_prior_trials_are_kept_once_and_never_count(tmp_path: Path):
     old = make_old(tmp_path, [{"optim.lr": 1e-3}, {"optim.lr": 2e-3}])
     space = space_of(LR)
     for _ in range(2):  # the same command twice

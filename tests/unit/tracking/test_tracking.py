@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from affectgrid.errors import TrackingError
-from affectgrid.tracking import RunLog, Tracker, open_tracker
-from affectgrid.tracking import tracker as tracking
+from affectgrid.tracking import Point, Tracker, connection, delivery, open_tracker
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +25,19 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
 
 
 def client(tracker: Tracker):
-    return tracking._client(tracker.uri)
+    return connection.client(tracker.uri)
 
 
 def test_importing_the_module_imports_no_mlflow():
     code = "import sys, affectgrid.tracking; sys.exit('mlflow' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=Path(tracking.__file__).parents[2], timeout=60).returncode == 0
-    )
+    source = Path(connection.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=source, timeout=60).returncode == 0
 
 
 def test_a_relative_database_and_its_artifacts_become_absolute(tmp_path, monkeypatch, tracker):
     monkeypatch.chdir(tmp_path)
-    assert tracking._absolute("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
-    assert tracking._absolute("http://host:5000") == "http://host:5000"
+    assert connection.absolute("sqlite:///mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
+    assert connection.absolute("http://host:5000") == "http://host:5000"
     location = client(tracker).get_experiment(tracker.experiment_id).artifact_location
     assert location.startswith("file:///")
 
@@ -99,9 +97,9 @@ def test_more_than_one_request_holds(tracker):
 def test_points_of_many_steps_are_one_request_and_keep_their_times(tracker, monkeypatch):
     run = tracker.study("points", {}, {})
     sent = []
-    apply = tracking._apply
-    monkeypatch.setattr(tracking, "_apply", lambda run, record: (sent.append(record["op"]), apply(run, record)))
-    run.points([tracking.Point(epoch, {"val/p": epoch / 10, "lr": 0.1}, 1000 * epoch) for epoch in (1, 2, 3)])
+    apply = delivery._apply
+    monkeypatch.setattr(delivery, "_apply", lambda run, record: (sent.append(record["op"]), apply(run, record)))
+    run.points([Point(epoch, {"val/p": epoch / 10, "lr": 0.1}, 1000 * epoch) for epoch in (1, 2, 3)])
     history = client(tracker).get_metric_history(run.run_id, "val/p")
     assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.1, 1000), (2, 0.2, 2000), (3, 0.3, 3000)]
     assert sent == ["write"]
@@ -126,15 +124,15 @@ def test_what_an_outage_kept_back_is_delivered_once_and_in_order(tracker, monkey
     run = tracker.study("outage", {}, {})
     run.metrics({"val/p": 0.1}, step=1)
     (tmp_path / "figure.txt").write_text("figure")
-    monkeypatch.setattr(tracking, "_is_outage", lambda error: True)
-    monkeypatch.setattr(tracking, "_apply", _refuse)
+    monkeypatch.setattr(delivery, "is_outage", lambda error: True)
+    monkeypatch.setattr(delivery, "_apply", _refuse)
     run.metrics({"val/p": 0.2}, step=2)
     run.artifact(tmp_path / "figure.txt")
     monkeypatch.undo()
     (tmp_path / "figure.txt").unlink()
     assert len((tracker.spool / f"{run.run_id}.jsonl").read_text().splitlines()) == 2
 
-    tracking._down_until.clear()
+    delivery._down_until.clear()
     run.metrics({"val/p": 0.3}, step=3)
     history = client(tracker).get_metric_history(run.run_id, "val/p")
     assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
@@ -142,7 +140,7 @@ def test_what_an_outage_kept_back_is_delivered_once_and_in_order(tracker, monkey
     assert not list(tracker.spool.glob("*.jsonl"))
 
 
-def _refuse(run: RunLog, record: object) -> None:
+def _refuse(run: object, record: object) -> None:
     raise sqlite3.OperationalError("database is locked")
 
 
@@ -151,21 +149,8 @@ def test_records_delivered_twice_are_there_once_and_half_a_line_is_passed_over(t
     record = json.dumps({"op": "write", "rows": [["val/p", 0.5, 1000, 1]], "tags": {}})
     for _ in range(2):
         (tracker.spool / f"{run.run_id}.jsonl").write_text(f'{record}\n{record}\n{{"op": "wri')
-        tracking._deliver_all(tracker)
+        delivery.deliver_all(tracker.uri, tracker.spool)
     assert len(client(tracker).get_metric_history(run.run_id, "val/p")) == 1
-
-
-def test_what_an_earlier_version_kept_is_delivered(tracker):
-    run = tracker.study("earlier", {}, {})
-    kept = [
-        {"op": "params", "values": {"lr": "0.1"}},
-        {"op": "metrics", "rows": [["val/p", 0.5, 1000, 1]]},
-        {"op": "tags", "values": {"state": "complete"}},
-    ]
-    (tracker.spool / f"{run.run_id}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
-    tracking._deliver_all(tracker)
-    data = client(tracker).get_run(run.run_id).data
-    assert (data.params["lr"], data.metrics["val/p"], data.tags["state"]) == ("0.1", 0.5, "complete")
 
 
 def test_a_server_that_is_not_there_is_named_with_the_way_to_start_it():

@@ -10,6 +10,7 @@ import torch
 
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.metrics import CccAccumulator
+from affectgrid.reporting.scores import smoothing_lines
 from affectgrid.training.build import build_model
 from affectgrid.training.inference.ensemble import combine, fit_weights, load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
@@ -161,7 +162,7 @@ def test_the_curve_is_p_of_what_the_package_would_predict(folders, split):
 
 def test_the_narrowest_of_equal_widths_is_chosen():
     assert SmoothingCurve((0, 2, 5), (0.4, 0.5, 0.5)).chosen == 2
-    assert [line.split()[0] for line in SmoothingCurve((0, 2), (0.4, 0.5)).lines()][1:] == ["0:", "2:"]
+    assert [line.split()[0] for line in smoothing_lines(SmoothingCurve((0, 2), (0.4, 0.5)))][1:] == ["0:", "2:"]
 
 
 def test_smoothing_is_chosen_on_validation_alone(folders, split):

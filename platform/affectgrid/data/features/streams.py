@@ -10,11 +10,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from affectgrid.settings import Settings
+from affectgrid.settings import Precision, Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _PRECISION = "of the weights; auto: half where it is faster and the features stay within cosine .999 of fp32"
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.

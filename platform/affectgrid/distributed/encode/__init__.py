@@ -1,1 +1,4 @@
-"""Encoding on Ray Data."""
+"""Encoding on Ray Data: `run.encode` encodes what a store lacks, `run.plan_encode` says what that would be.
+
+`plan` decides, `executor` does; nothing is imported here, so that the plan and the options load no Ray.
+"""

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, UInt8
 
 from affectgrid.data.annotations import read_annotation
-from affectgrid.data.features.plan import Chunk
 from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.errors import AnnotationError, MediaError
@@ -25,11 +25,20 @@ PIECE_FRAMES = 16  # read at a time: 15 MB at 640 x 480, which stays in the proc
 
 @dataclasses.dataclass(frozen=True)
 class StreamJob:
-    """One stream of an encode run, as every stage needs it."""
+    """One stream of an encode run, as every stage needs it.
+
+    Args:
+        stream: its settings, with the precision that was resolved.
+        fingerprint, spec: its folder in the store, and what that hashes.
+        preprocess: of the visual encoder; None for sound.
+        dim: length of a feature.
+    """
 
     stream: VisualStream | AudioStream
     fingerprint: str
-    preprocess: ImagePreprocess | None  # of the visual encoder
+    preprocess: ImagePreprocess | None
+    dim: int
+    spec: dict[str, object]
 
 
 def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 
@@ -13,15 +12,14 @@ from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.features.quarantine import WHOLE, Quarantine
 from affectgrid.data.features.sources import SourceRecord, load_sources, save_sources, signature, with_labels
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.distributed.cluster import completed
+from affectgrid.distributed.encode.plan import Key
 from affectgrid.distributed.encode.sandbox import Limits, probe_track
 from affectgrid.errors import MediaError, StoreError
 from affectgrid.media.chunks import Source
 from affectgrid.reporting.progress import bar
 
-log = logging.getLogger(__name__)
-
-Key = tuple[str, str]  # track id, stream
-Failed = Callable[[Track, str, str], None]  # track, stream, reason
+Failed = Callable[[str, str, str], None]  # track id, stream, reason
 
 
 @dataclasses.dataclass
@@ -32,21 +30,23 @@ class Survey:
         done: stored, from the files as they are now.
         todo: to be encoded.
         held: in quarantine from an earlier run, with the reason.
+        parts: of what is to be encoded, the finished chunks of a killed run: by number, the positions.
         stale: have features or chunks in the store that other files were the source of.
         sources: what the tracks' files hold; where only labelled frames are encoded its digest counts the labels, too.
     """
 
     done: list[Key] = dataclasses.field(default_factory=list)
     todo: list[tuple[Track, str]] = dataclasses.field(default_factory=list)
+    parts: dict[Key, dict[int, tuple[int, int]]] = dataclasses.field(default_factory=dict)
     held: dict[Key, str] = dataclasses.field(default_factory=dict)
-    stale: list[Key] = dataclasses.field(default_factory=list)
+    stale: set[Key] = dataclasses.field(default_factory=set)
     sources: dict[Key, Source] = dataclasses.field(default_factory=dict)
     records: dict[str, dict[str, SourceRecord]] = dataclasses.field(default_factory=dict)
     new_records: set[str] = dataclasses.field(default_factory=set)  # streams whose records changed
 
     def settle(self, store: FeatureStore, fingerprints: Mapping[str, str]) -> None:
         """Forget what is stale, and only then note the new files: a kill in between loses nothing but time."""
-        for track, kind in self.stale:
+        for track, kind in sorted(self.stale):
             store.remove(kind, fingerprints[kind], track)
         for kind in self.new_records:
             save_sources(store, kind, fingerprints[kind], self.records[kind])
@@ -97,11 +97,14 @@ def survey(
             before = _digest_before(found, store, track, kind, fingerprints[kind], is_stored=track.id in stored[kind])
             same = before == source.digest
             if not same and (before or track.id in in_parts[kind]):
-                found.stale.append((track.id, kind))
+                found.stale.add((track.id, kind))
             _place(found, track, kind, is_stored=same and track.id in stored[kind])
             found.records[kind][track.id] = SourceRecord(signatures[track.id, kind], source)
             found.new_records.add(kind)
     found.todo.sort(key=lambda item: (item[0].id, item[1] != "visual"))
+    for track, kind in found.todo:
+        if (track.id, kind) not in found.stale:
+            found.parts[track.id, kind] = store.parts(kind, fingerprints[kind], track.id)
     return found
 
 
@@ -111,19 +114,17 @@ def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) ->
         return {}
     remote = ray.remote(num_cpus=1, max_retries=limits.tries)(probe_track)
     ordered = sorted(tracks, key=lambda track: track.id)
-    pending = {remote.remote(limits, text(t.video), text(t.crops)): t for t in ordered}
+    pending = {remote.remote(limits, t.video and str(t.video), t.crops and str(t.crops)): t for t in ordered}
     sources: dict[Track, Source] = {}
     with bar("probe", len(pending), "tracks") as advance:
-        while pending:
-            ready, _ = ray.wait(list(pending), num_returns=1)
-            track = pending.pop(ready[0])
+        for track, ready in completed(pending):
             try:
-                sources[track] = ray.get(ready[0])
+                sources[track] = ray.get(ready)
             except (MediaError, ray.exceptions.RayError) as error:
                 cause = getattr(error, "cause", None)
                 if isinstance(cause, StoreError):
                     raise cause from error  # the bucket does not answer: no fault of the track's
-                failed(track, WHOLE, last_line(error))
+                failed(track.id, WHOLE, last_line(error))
             advance(1)
     return dict(sorted(sources.items(), key=lambda item: item[0].id))
 
@@ -132,11 +133,6 @@ def last_line(error: Exception) -> str:
     """An error's message without the remote traceback."""
     cause = getattr(error, "cause", None)
     return str(cause or error).strip().splitlines()[-1]
-
-
-def text(path: object | None) -> str | None:
-    """A path as Ray's rows carry it."""
-    return None if path is None else str(path)
 
 
 def _place(found: Survey, track: Track, kind: str, *, is_stored: bool) -> None:

@@ -1,4 +1,4 @@
-"""The encoders of a run with their precision settled, on the run's own pictures and sounds."""
+"""The streams of a run: their encoders with the precision settled, on the run's own pictures and sounds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jaxtyping import Float, UInt8
 
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.features.streams import AudioStream, VisualStream, fingerprint
+from affectgrid.data.features.streams import AudioStream, Stream, VisualStream, describe, fingerprint
 from affectgrid.distributed import cluster
+from affectgrid.distributed.encode.decoding import StreamJob
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.precision import Resolved
@@ -27,10 +28,10 @@ _SAMPLES = 8  # pictures, or windows of sound, each from another track where the
 _EARLY_FRAME = 12  # past a black first picture, and no long decode away
 
 
-def settle_encoders(
+def stream_jobs(
     visual: VisualStream, audio: AudioStream, tracks: Sequence[Track], limits: Limits, store: FeatureStore
-) -> tuple[VisualEncoder, AudioEncoder]:
-    """Load both, and round their weights where that pays and is harmless. Raises ModelError.
+) -> dict[str, StreamJob]:
+    """Load both encoders, and round their weights where that pays and is harmless. Raises ModelError.
 
     What `store` has features of stays as it was settled then.
 
@@ -53,7 +54,13 @@ def settle_encoders(
         calibration=lambda: sample_sounds(audio, tracks, limits),
         stored=lambda digest: fingerprint(audio, digest) in store.fingerprints("audio"),
     )
-    return images, sounds
+    return {"visual": _job(visual, images, images.preprocess), "audio": _job(audio, sounds, None)}
+
+
+def _job(stream: Stream, encoder: VisualEncoder | AudioEncoder, preprocess: ImagePreprocess | None) -> StreamJob:
+    resolved = stream.model_copy(update={"precision": encoder.precision})
+    spec = describe(resolved, encoder.digest)
+    return StreamJob(resolved, fingerprint(resolved, encoder.digest), preprocess, encoder.dim, spec)
 
 
 def sample_pictures(

@@ -8,16 +8,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from affectgrid.distributed.cluster import num_gpus  # isort: skip  # sets what Ray reads when it is imported
 
 import ray
-from ray.train import ScalingConfig, UserCallback
+from ray.train import ScalingConfig
 
 from affectgrid.data.splits.resident import Split
+from affectgrid.distributed.cluster import num_gpus
+from affectgrid.distributed.train.callback import EpochLog
 from affectgrid.distributed.train.workers import Job, run_workers
 from affectgrid.errors import Problem, TrainingError
+from affectgrid.metrics import Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.settings import flatten
 from affectgrid.tracking import Point, RunLog, Tracker
@@ -26,7 +26,7 @@ from affectgrid.training.checkpoint import TrainingState
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
-from affectgrid.training.loop import Metrics, best_epoch, run_identity
+from affectgrid.training.loop import best_epoch, run_identity
 from affectgrid.training.manifest import Manifest, collect
 
 
@@ -90,7 +90,7 @@ def train(
             folder,
             scaling,
             max_failures=max_failures,
-            callbacks=[_EpochLog(run, on_epoch)] if run or on_epoch else [],
+            callbacks=[EpochLog(run, on_epoch)] if run or on_epoch else [],
         )
         result = _finish(folder, config, data.train, prompts, state, manifest)
     except BaseException as error:
@@ -101,24 +101,6 @@ def train(
     if run:
         _log_result(run, result)
     return result
-
-
-class _EpochLog(UserCallback):  # type: ignore[misc]
-    """Runs in Train's controller: hands on what rank 0 reports, each epoch once, also when a worker died in between."""
-
-    def __init__(self, run: RunLog | None, on_epoch: Callable[[Metrics], None] | None) -> None:
-        self.run, self.on_epoch = run, on_epoch
-        self.known = (run.steps("epoch") or set()) if run else set()
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        epoch = int(metrics[0]["epoch"])
-        if epoch in self.known or "step" in metrics[0]:  # in the middle of an epoch there is nothing to log
-            return
-        self.known.add(epoch)
-        if self.run:
-            self.run.metrics(metrics[0], step=epoch)
-        if self.on_epoch:
-            self.on_epoch(metrics[0])
 
 
 def _log_result(run: RunLog, result: TrainResult) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import affectgrid.distributed.cluster  # isort: skip  # noqa: F401  # sets what Ray reads when it is imported
-
 import ray
 import ray.train
 import ray.train.torch
@@ -17,9 +15,10 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 
 from affectgrid.errors import AffectGridError, Problem, TrainingError
+from affectgrid.metrics import Metrics
 from affectgrid.training.checkpoint import Save, TrainingState, load_newest
 from affectgrid.training.config import TrainConfig
-from affectgrid.training.loop import Metrics, fit
+from affectgrid.training.loop import fit
 from affectgrid.training.workers import SINGLE, process_group
 
 _STEPS_BETWEEN_LOOKS = 8  # a look for a preemption is a barrier of all workers: a few milliseconds

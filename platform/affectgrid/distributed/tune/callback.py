@@ -12,10 +12,11 @@ from ray.tune.experiment import Trial
 
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.trial import OBJECTIVE
+from affectgrid.metrics import Metrics
 from affectgrid.reporting.live import Ended, SearchDisplay
 from affectgrid.search.study.assignment import Assignment, assignment
 from affectgrid.search.study.ledger import Ledger
-from affectgrid.search.study.records import Metrics, SeedRecord, State, TrialRecord
+from affectgrid.search.study.records import SeedRecord, State, TrialRecord
 
 NUM_RETRIES = 2  # of a trial whose process died; an error of its own is not tried again
 

@@ -17,15 +17,23 @@ import ray
 import torch
 from rich.console import Console
 
-from affectgrid.analysis.confirm import Candidate, candidates, conclude, fresh_seeds, read_run
-from affectgrid.analysis.confirmation import Confirmation, ConfirmRun
+from affectgrid.analysis.confirmation import (
+    Candidate,
+    Confirmation,
+    ConfirmRun,
+    candidates,
+    conclude,
+    fresh_seeds,
+    read_run,
+)
 from affectgrid.analysis.summary import StudySummary
+from affectgrid.distributed.cluster import completed
 from affectgrid.distributed.tune.callback import NUM_RETRIES
 from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
 from affectgrid.distributed.tune.trial import package_folder, train_in_process
 from affectgrid.search.space.schema import SearchSpace
-from affectgrid.search.study.ledger import write_json
 from affectgrid.settings import flatten
+from affectgrid.storage import write_json
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.predict import moments_by_track, predict_split
@@ -62,7 +70,7 @@ def confirm(
 
     With `num_seeds` 0 nothing is run, and what earlier sessions ran is read. None where there is nothing to confirm.
     """
-    found = candidates(space, summary)
+    found = candidates(space, summary.trials)
     least = num_seeds or max((_num_begun(summary.folder, one) for one in found), default=0)
     runs = [run for one in found for run in _planned(one, space, data, summary.folder, fresh_seeds(space, least))]
     missing = [run for run in runs if read_run(run.file, run.identity) is None] if num_seeds else []
@@ -74,7 +82,7 @@ def confirm(
         if ended is not None:
             done.setdefault(run.candidate.key, []).append(ended)
     log.later(lambda: _log_runs(log, runs))
-    return conclude(space, summary, done)
+    return conclude(space, summary.trials, done)
 
 
 def _num_begun(folder: Path, candidate: Candidate) -> int:
@@ -101,13 +109,11 @@ def _run_all(missing: Sequence[_Run], num_runs: int, data: PreparedData, bundle:
     )
     num_threads = max(1, int(bundle.get("CPU", 1)))
     waiting = {task.remote(shared, run.config, run.identity, str(run.file), num_threads): run for run in missing}
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        run = waiting.pop(ready)
+    for count, (run, ready) in enumerate(completed(waiting), 1):
         outcome = _outcome(ready, run)
-        left_s = (time.monotonic() - began) / (len(missing) - len(waiting)) * len(waiting)
+        left_s = (time.monotonic() - began) / count * (len(missing) - count)
         left = datetime.timedelta(seconds=round(left_s))
-        line = f"[{len(missing) - len(waiting)}/{len(missing)}] confirm {run.label}: {outcome}, {left} left"
+        line = f"[{count}/{len(missing)}] confirm {run.label}: {outcome}, {left} left"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

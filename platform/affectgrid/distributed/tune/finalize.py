@@ -16,7 +16,10 @@ from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.trial import package_folder
 from affectgrid.errors import ConfigError, ModelError
-from affectgrid.reporting.study import BestModel, SearchFigures, add_front, draw_best, draw_search, write_report
+from affectgrid.reporting.study.confirmation import confirmation_tables
+from affectgrid.reporting.study.pictures import BestModel, SearchFigures, add_front, draw_best, draw_search
+from affectgrid.reporting.study.report import write_report
+from affectgrid.reporting.tables import Table
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import TrialRecord, front
 from affectgrid.training import manifest
@@ -49,9 +52,9 @@ def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall
     return summary
 
 
-def confirmed_before(folder: Path) -> list[list[dict[str, str]]]:
+def confirmed_before(folder: Path) -> list[Table]:
     with contextlib.suppress(ConfigError):
-        return StudySummary.read(folder).confirmation_tables()
+        return confirmation_tables(StudySummary.read(folder).confirmation)
     return []
 
 
@@ -98,12 +101,11 @@ def _importance(ledger: Ledger) -> Importance:
 def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> SearchFigures | None:
     if summary.importance is None:
         return None
-    points = sigma_by_grid(ledger.space, summary.trials)
     drawn = draw_search(
         ledger.folder / "search",
         summary.importance.parameters,
         effects(ledger.space, summary.trials),
-        points if isinstance(points, str) else (points.sigma, points.grid, points.scores),
+        sigma_by_grid(ledger.space, summary.trials),
     )
     log.artifacts([picture.path for picture in drawn.pictures], "figures")
     return drawn

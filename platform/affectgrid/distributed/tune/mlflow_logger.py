@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from affectgrid.metrics import Metrics
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import Assignment
 from affectgrid.search.study.ledger import Ledger
-from affectgrid.search.study.records import Metrics, TrialRecord
+from affectgrid.search.study.records import TrialRecord
 from affectgrid.settings import flatten
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.manifest import Manifest

@@ -33,8 +33,8 @@ from affectgrid.distributed.tune.resources import (
 from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
 from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
 from affectgrid.distributed.tune.tune_actor_reuse_patch import reuse_free_actors_only
-from affectgrid.reporting.live import SearchDisplay
-from affectgrid.search.space.compatibility import notes
+from affectgrid.reporting.live import SearchDisplay, opening_notes
+from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import Ledger, open_ledger
 from affectgrid.search.study.warm_start import read_prior_trials
@@ -91,14 +91,14 @@ def tune(
         try:
             known, worked = confirmed_before(folder), not ledger.done
             if worked:
-                said = [*notes(space), *([prior_trials.describe()] if prior_trials else [])]
+                said = opening_notes(space, prior_trials)
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = summarise(ledger, data, facts, time.monotonic() - began)
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
             update = {"confirmation": confirmation, "differences": differences(summary, ledger, data)}
             summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
             summary.write()
-            if worked or summary.confirmation_tables() != known or is_stale(folder / "report.html", ledger):
+            if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger):
                 report(summary, ledger, data, log)
             ledger.settle()
             status = "FINISHED"

@@ -60,7 +60,9 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         if self._interrupted_trials:
             self._ot_trials[trial_id] = self._interrupted_trials.pop(0)
         proposal = super().suggest(trial_id)
-        return {"number": self._ot_trials[trial_id].number, "proposal": proposal}
+        number = self._ot_trials[trial_id].number
+        self._ledger.propose(number, proposal)
+        return {"number": number, "proposal": proposal}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note the objective after so many epochs, for the dashboard; a trial that is tried again notes each once.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from affectgrid.metrics import Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.search.space.objective import LATENCY_MS
 from affectgrid.search.space.schema import SearchSpace
@@ -25,7 +26,7 @@ from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.cost import model_costs
 from affectgrid.training.inference.package import load_package, save_package
-from affectgrid.training.loop import FitResult, Metrics, fit
+from affectgrid.training.loop import FitResult, fit
 
 OBJECTIVE = "objective"  # what every report holds
 WORST = -1.0  # P of a trial without one: the objective must be there in every report

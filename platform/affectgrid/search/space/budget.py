@@ -27,7 +27,7 @@ def seconds(duration: float | str) -> float:
 
 
 def busy_s(spans: Iterable[tuple[str, float]]) -> float:
-    """The time in which at least one trial ran: trials side by side count once, the gap after a kill not at all.
+    """The time in which at least one trial ran: trials side by side count once, the gap before a resume not at all.
 
     Args:
         spans: when a trial began, as ISO text with its time zone, and how many seconds it took.

@@ -51,14 +51,14 @@ def shared(space: SearchSpace) -> list[str]:
     return [name for name, dimension in space.space.items() if dimension.when is None]
 
 
-def notes(space: SearchSpace) -> list[str]:
-    """What a user should know of how the sampler treats this space."""
+def not_modelled(space: SearchSpace) -> list[str]:
+    """Parameters that the sampler cannot model, and so draws at random."""
     if space.arms or space.sampler not in {"gp", "cmaes"}:
         return []
     alone = [name for name, dimension in space.space.items() if dimension.when is not None]
     if space.sampler == "cmaes":
         alone += [name for name in shared(space) if space.space[name].choice is not None]
-    return [f"{space.sampler} does not model {', '.join(alone)}: drawn at random"] if alone else []
+    return alone
 
 
 def _arms_incompatibilities(space: SearchSpace, where: str) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Exhaustive search: every combination of a space in a fixed order, so that a trial's number says which one it is."""
+"""Exhaustive search: every combination of a space, in the order in which they are queued."""
 
 from __future__ import annotations
 

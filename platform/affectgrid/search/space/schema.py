@@ -16,7 +16,7 @@ from affectgrid.training.config import TrainConfig
 Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
 PROMPT_FILE = "prompt.file"
 _DEFAULT_TRIALS = 20
-# What may change under a study that goes on: words, and how long it goes on.
+# What may change before a study is resumed: words, and how long it goes on.
 _NO_IDENTITY = {"name", "description", "trials", "time_budget"}
 
 
@@ -109,14 +109,6 @@ class SearchSpace(Settings):
         """`time_budget` in seconds."""
         return None if self.time_budget is None else budget.seconds(self.time_budget)
 
-    def with_overrides(
-        self, *, name: str | None = None, trials: int | None = None, time_budget: float | str | None = None
-    ) -> SearchSpace:
-        """A copy with another name, number of trials or time, where given."""
-        changes = {"name": name, "trials": trials, "time_budget": time_budget}
-        given = {field: value for field, value in changes.items() if value is not None}
-        return SearchSpace.model_validate(self.model_dump(by_alias=True) | given)
-
     def active_order(self) -> Iterator[tuple[str, Dimension]]:
         """The dimensions, each after the one that its ``when`` names. Raises ValueError for a cycle."""
         left = dict(self.space)
@@ -168,7 +160,7 @@ class SearchSpace(Settings):
         return tuple(dict.fromkeys(values))
 
     def identity(self) -> dict[str, Any]:
-        """What may not change under a study that goes on. A name, words and a larger number of trials may."""
+        """What may not change before a study is resumed. A name, words and a larger number of trials may."""
         fields = self.model_dump(mode="json", by_alias=True, exclude=_NO_IDENTITY)
         goals = [{way: metric for way, metric in goal.items() if metric} for goal in fields["objective"]]
         fields["objective"] = SCORE if self.objective == BEST_SCORE else goals

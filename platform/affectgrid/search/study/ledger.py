@@ -6,16 +6,20 @@ missed is told to it when the study is opened again. A proposal without a file w
 again under its own number. So no trial is lost, none runs under two numbers, and none is left RUNNING. Snapshots that
 the scheduler takes of itself have no part in it: they are always some seconds behind the journal.
 
+Where results go to a bucket the files are objects, the proposals too, and the journal is this node's own: it is made
+again from them whenever the study is opened, so a study resumes on another head.
+
 Trials of older studies that the sampler may learn from stand in a second study of the same journal: they have no part
 in the numbers, the count and the best trial of this one.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
-import fcntl
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,30 +28,31 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from affectgrid import storage
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.search.space.budget import busy_s
 from affectgrid.search.space.objective import SCORE
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import trial_folder
-from affectgrid.search.study.journal import open_journal
+from affectgrid.search.study.journal import STATES, create_study, intermediate_values, open_journal
 from affectgrid.search.study.records import TrialRecord
-from affectgrid.search.study.sampling import first_proposals
 from affectgrid.search.study.warm_start import WARM_START, PriorTrials
 from affectgrid.settings import flatten
+from affectgrid.storage import Storage, write_json
+from affectgrid.storage.lease import LeaseTakenError, exclusive
+from affectgrid.storage.working_copy import WorkingCopy
 
 JOURNAL = "study.journal"
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+_RECORD, _PROPOSAL = "trial.json", "proposal.json"
 
 
 class Ledger:
     """An open study. `open_ledger` makes it."""
 
-    def __init__(self, folder: Path, space: SearchSpace) -> None:
-        self.folder, self.space = folder, space
-        self.study = optuna.load_study(study_name=space.name, storage=open_journal(folder / JOURNAL))
-        self.records = {record.number: record for record in _read_records(folder)}
-        self._progress = _read_progress(folder)
+    def __init__(self, files: WorkingCopy, space: SearchSpace) -> None:
+        self.files, self.folder, self.space = files, files.folder, space
+        self.study = optuna.load_study(study_name=space.name, storage=open_journal(self.folder / JOURNAL))
+        self.records = {record.number: record for record in _read_records(self.folder)}
+        self._progress = _read_progress(self.folder)
         self._worked_before_s: float = max(
             self._progress["spent_s"],
             busy_s((record.started, record.duration_s) for record in self.records.values() if record.started),
@@ -157,6 +162,12 @@ class Ledger:
         """Where a trial keeps its files."""
         return trial_folder(self.folder, number)
 
+    def propose(self, number: int, proposal: Mapping[str, Any]) -> None:
+        """Keep what a trial is about to try, where another node may have to take it up again."""
+        path = self.folder_of(number) / _PROPOSAL
+        if not self.files.place.is_local and not path.exists():
+            self.files.put(write_json(path, dict(proposal)))
+
     def finish(self, record: TrialRecord) -> TrialRecord:
         """Note how a trial ended; only then is the journal told. A second end of the same trial changes nothing."""
         if record.number in self.records:
@@ -166,7 +177,7 @@ class Ledger:
             if not math.isfinite(_number(value)):  # Optuna would refuse it and leave the trial RUNNING
                 reason = f"{'the objective' if goal.metric == SCORE else goal.metric} is {value}"
                 record = record.model_copy(update={"state": "failed", "objective": None, "reason": reason})
-        write_json(self.folder_of(record.number) / "trial.json", record.model_dump(mode="json"))
+        self.files.put(write_json(self.folder_of(record.number) / _RECORD, record.model_dump(mode="json")))
         self.records[record.number] = record
         self._tell(record)
         return record
@@ -176,16 +187,14 @@ class Ledger:
         trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, record.number)
         if record.reason:
             storage.set_trial_user_attr(trial_id, "reason", record.reason)
-        epochs = sum(len(seed.history) for seed in record.seeds)
-        if record.objective is not None and epochs and len(self.space.objective) == 1:
-            # of a trial that was ended early the sampler knows no other value
-            storage.set_trial_intermediate_value(trial_id, epochs, record.objective)
+        for epochs, value in intermediate_values(self.space, record).items():
+            storage.set_trial_intermediate_value(trial_id, epochs, value)
         values = [record.value(goal.metric) for goal in self.space.objective] if record.state == "complete" else None
-        self.study.tell(record.number, values, state=_STATES[record.state], skip_if_finished=True)
+        self.study.tell(record.number, values, state=STATES[record.state], skip_if_finished=True)
 
     def _note_progress(self, **changes: float) -> None:
         self._progress |= changes
-        write_json(self.folder / "progress.json", self._progress)
+        self.files.put(write_json(self.folder / "progress.json", self._progress))
 
     def _trials(self) -> list[Any]:
         return list(self.study.get_trials(deepcopy=False))
@@ -198,46 +207,67 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def open_ledger(folder: Path, space: SearchSpace, *, data: str) -> Iterator[Ledger]:
-    """Begin the study of `folder`, or go on with it.
+def open_ledger(place: Storage | Path, space: SearchSpace, *, data: str) -> Iterator[Ledger]:
+    """Begin the study at `place`, or resume it.
 
     Raises ConfigError: STUDY-BUSY while another process runs it; STUDY-CHANGED, with each difference, where the space
     or the data (its fingerprint) is not the one that it began with; STUDY-STORAGE where the folder cannot be written.
+    StoreError where a bucket cannot be.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        (folder / "trials").mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        hint = "choose another storage folder"
-        raise ConfigError(
-            Problem(
-                "STUDY-STORAGE", where=str(folder), found=str(error), expected="a folder that can be written", hint=hint
-            )
-        ) from error
-    with lock:
+    files = WorkingCopy(place)
+    lost = threading.Event()
+
+    def stop() -> None:
+        lost.set()
+        _thread.interrupt_main()
+
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
-        except BlockingIOError as error:
-            hint = "wait for it to end, or use another name"
-            raise ConfigError(
-                Problem(
-                    "STUDY-BUSY",
-                    where=str(folder),
-                    found="another process runs this study",
-                    expected="one at a time",
-                    hint=hint,
-                )
-            ) from error
-        _check_identity(folder, {"data": data, "storage": JOURNAL, **space.identity()})
-        _create_study(folder / JOURNAL, space)
-        yield Ledger(folder, space)
+            (files.folder / "trials").mkdir(parents=True, exist_ok=True)
+            name = "lock" if files.place.is_local else "lease.json"
+            stack.enter_context(exclusive(files.place, name, on_lost=stop))
+        except OSError as error:
+            expected, hint = "a folder that can be written", "choose another storage folder"
+            raise _refusal("STUDY-STORAGE", files, str(error), expected, hint) from error
+        except LeaseTakenError as error:
+            found, hint = f"another process runs this study: {error}", "wait for it to end, or use another name"
+            raise _refusal("STUDY-BUSY", files, found, "one at a time", hint) from error
+        try:
+            _check_identity(files, {"data": data, "storage": JOURNAL, **space.identity()})
+            _prepare_journal(files, space)
+            yield Ledger(files, space)
+        except KeyboardInterrupt:
+            if not lost.is_set():
+                raise
+            found, hint = "its lease could not be renewed in time", "give the same command again: it resumes"
+            raise _refusal("STUDY-BUSY", files, found, "a bucket that can be reached", hint) from None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_atomic(path, json.dumps(content, indent=1).encode())
+def _refusal(code: str, files: WorkingCopy, found: str, expected: str, hint: str) -> ConfigError:
+    return ConfigError(Problem(code, where=files.place.address, found=found, expected=expected, hint=hint))
+
+
+def _prepare_journal(files: WorkingCopy, space: SearchSpace) -> None:
+    """In a folder the journal is kept; beside a bucket it is made again from what the bucket holds."""
+    path = files.folder / JOURNAL
+    trials: dict[int, tuple[dict[str, Any], TrialRecord | None]] = {}
+    if not files.place.is_local:
+        path.unlink(missing_ok=True)
+        for name in ("trials", "progress.json"):
+            files.forget(files.folder / name)
+        for entry in files.place.list_files("trials", recursive=True):
+            if entry.name.endswith((f"/{_RECORD}", f"/{_PROPOSAL}")):
+                files.fetch(files.folder / "trials" / entry.name)
+        with contextlib.suppress(FileNotFoundError):
+            files.fetch(files.folder / "progress.json")
+        (files.folder / "trials").mkdir(parents=True, exist_ok=True)
+        records = {record.number: record for record in _read_records(files.folder)}
+        for proposal in sorted((files.folder / "trials").glob(f"*/{_PROPOSAL}")):
+            number = int(proposal.parent.name)
+            trials[number] = json.loads(proposal.read_text()), records.get(number)
+    if not path.exists():
+        create_study(path, space, trials)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -247,34 +277,21 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return [f"{name}: {_say(old, name)} is now {_say(new, name)}" for name in names]
 
 
-def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    path = folder / "space.json"
+def _check_identity(files: WorkingCopy, identity: Mapping[str, Any]) -> None:
+    path = files.folder / "space.json"
     now = json.loads(json.dumps(identity))
-    if not path.exists():
-        write_json(path, now)
+    try:
+        before = json.loads(files.fetch(path, again=True).read_text())
+    except FileNotFoundError:
+        files.put(write_json(path, now))
         return
-    changes = differences(json.loads(path.read_text()), now)
+    hint = f"use another name, or remove {files.place.address} to begin afresh"
+    changes = differences(before, now)
     if changes:
-        hint = f"use another name, or remove {folder} to begin afresh"
+        where, expected = files.place.address, "what it began with"
         raise ConfigError(
-            *(
-                Problem("STUDY-CHANGED", where=str(folder), found=change, expected="what it began with", hint=hint)
-                for change in changes
-            )
+            *(Problem("STUDY-CHANGED", where=where, found=each, expected=expected, hint=hint) for each in changes)
         )
-
-
-def _create_study(path: Path, space: SearchSpace) -> None:
-    """Under another name until the first proposals are queued: the final name means that all of it is there."""
-    if path.exists():
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    directions = [goal.direction for goal in space.objective]
-    study = optuna.create_study(study_name=space.name, storage=open_journal(partial), directions=directions)
-    for values in first_proposals(space):
-        study.enqueue_trial(values)
-    partial.rename(path)
 
 
 def _read_records(folder: Path) -> Iterator[TrialRecord]:

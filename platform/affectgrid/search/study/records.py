@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from affectgrid.metrics import Metrics
 from affectgrid.search.space.objective import SCORE, Goal, pareto_front
 from affectgrid.settings import Settings
 
-Metrics = dict[str, float]
 State = Literal["complete", "pruned", "failed"]
 
 
@@ -74,12 +74,6 @@ def front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> tuple[ParetoP
     points = [{metric: trial.value(metric) or 0.0 for metric in metrics} for trial in complete]
     kept = pareto_front([list(point.values()) for point in points], goals)
     return tuple(ParetoPoint(trial=complete[position].number, values=points[position]) for position in kept)
-
-
-def varied(trials: Sequence[TrialRecord]) -> list[str]:
-    """Parameters that differ between the trials, in their order of appearance."""
-    names = dict.fromkeys(name for trial in trials for name in trial.params)
-    return [name for name in names if len({text(trial.params.get(name)) for trial in trials}) > 1]
 
 
 def settings(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:

@@ -1,38 +1,16 @@
-"""Two samplers that Optuna lacks: a grid that a kill cannot disturb, and one that learns from other studies."""
+"""The sampler that Optuna lacks: one that learns from the trials of other studies."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 
-class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
-    """Gives the trial with number n the n-th combination, whatever the moment of a kill or the number of workers.
-
-    Optuna's own looks for combinations that no one has taken, so trials side by side may get the same one.
-    """
-
-    def __init__(self, encoded: Sequence[Mapping[str, Any]]) -> None:
-        self.encoded = encoded
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        """None: every value comes from its combination."""
-        return {}
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        """None."""
-        return {}
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """The value in the trial's combination."""
-        return self.encoded[trial.number][param_name]
-
-
 class WarmStartSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
-    """Hands `inner` a view of the study in which the lessons, trials of other studies, stand before its own.
+    """Hands `inner` a view of the study in which prior trials, those of other studies, stand before its own.
 
     The study itself stays without them: its numbers, its count and its best trial are its own.
     """
@@ -41,7 +19,7 @@ class WarmStartSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Op
         self.inner, self.prior_trials = inner, list(prior_trials)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """Of the lessons and the study."""
+        """Of the prior trials and the study."""
         return dict(self.inner.infer_relative_search_space(_View(study, self.prior_trials), trial))
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import optuna
 from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.schema import SearchSpace, Values
 from affectgrid.search.study.assignment import ARM, SEED
-from affectgrid.search.study.samplers import GridSampler, WarmStartSampler
+from affectgrid.search.study.samplers import WarmStartSampler
 
 _SEED_STRIDE = 1_000_003  # prime, so that no two studies' samplers meet after some resumes
 
@@ -46,29 +46,31 @@ def propose(trial: Suggests, *, space: SearchSpace) -> Values:
 
 
 def first_proposals(space: SearchSpace) -> list[Values]:
-    """What is queued before the sampler has a say, in Optuna's terms: the points, or every arm with every seed."""
+    """What is queued before the sampler has a say, in Optuna's terms.
+
+    The points; or all that there is to try: every arm with every seed, or every combination of a grid. Optuna's own
+    grid sampler may give the same combination to trials side by side, and knows no conditional parameters.
+    """
     if space.arms:
         return [{ARM: arm.name, SEED: seed} for seed in space.seeds for arm in space.arms]
     if space.sampler == "grid":
-        return []  # its sampler knows the order
+        return [encoded(values) for values in space.combinations()]
     return [encoded(point) for point in space.first_points()]
 
 
 def make_sampler(
     space: SearchSpace, *, num_asked: int, prior_trials: Sequence[Any] = ()
 ) -> optuna.samplers.BaseSampler:
-    """The sampler. One that goes on after `num_asked` proposals must not repeat its first random ones.
+    """The sampler. One that resumes after `num_asked` proposals must not repeat its first random ones.
 
     Args:
         space: what is searched.
         num_asked: proposals that were made before.
-        lessons: finished trials of other studies, as Optuna's FrozenTrial, that it may learn from.
+        prior_trials: finished trials of other studies, as Optuna's FrozenTrial, that it may learn from.
     """
     seed = (space.sampler_seed * _SEED_STRIDE + num_asked) % 2**32
-    if space.arms or space.sampler == "random":
+    if space.arms or space.sampler in {"random", "grid"}:  # arms and grids are queued whole
         return optuna.samplers.RandomSampler(seed=seed)
-    if space.sampler == "grid":
-        return GridSampler([encoded(values) for values in space.combinations()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if space.sampler == "cmaes":
@@ -100,6 +102,15 @@ def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
     if dimension.int_ is not None:
         return optuna.distributions.IntDistribution(*dimension.int_, step=int(dimension.step or 1), log=dimension.log)
     return optuna.distributions.CategoricalDistribution([_encode(value) for value in dimension.choice or ()])
+
+
+def proposal_distributions(space: SearchSpace, proposal: Values) -> dict[str, optuna.distributions.BaseDistribution]:
+    """The distribution of every name of a proposal."""
+    if space.arms:
+        names = [arm.name for arm in space.arms]
+        choices = {ARM: names, SEED: list(space.seeds)}
+        return {name: optuna.distributions.CategoricalDistribution(choices[name]) for name in proposal}
+    return {name: distribution(space.space[name]) for name in proposal}
 
 
 def _cmaes(seed: int, prior_trials: Sequence[Any]) -> optuna.samplers.BaseSampler:

@@ -1,4 +1,4 @@
-"""What a study may learn from an older one: trials whose values fit its space, for the sampler alone."""
+"""What a study may learn from an older one: prior trials that are compatible with its space, for the sampler alone."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from affectgrid.search.study.sampling import distribution, encoded
 from affectgrid.settings import get, unflatten
 from affectgrid.training.config import TrainConfig
 
-WARM_START = "warm_start"  # user attribute of a lesson: the study and the number that it comes from
+WARM_START = "warm_start"  # user attribute of a prior trial: the study and the number that it comes from
 
 
 @dataclasses.dataclass(frozen=True)
 class PriorTrials:
-    """The trials of one older study that fit, as Optuna's FrozenTrial, and what is to be said about them."""
+    """What one older study has for the sampler of a new one.
+
+    Args:
+        study: its name.
+        trials: those whose values the new space can have, as Optuna's FrozenTrial.
+        incompatible: why the others were left out -> how many.
+        differs: settings that were fixed to something else there, and the data where they were others.
+    """
 
     study: str
     trials: Sequence[Any]
-    unfit: Mapping[str, int]
-    caution: str
-
-    def describe(self) -> str:
-        """``warm start from old: 7 of 9 trials fit; 2 do not (optim.lr is outside the space: 2)``."""
-        total = len(self.trials) + sum(self.unfit.values())
-        reasons = "; ".join(f"{reason}: {count}" for reason, count in self.unfit.items())
-        left_out = f"; {sum(self.unfit.values())} do not ({reasons})" if self.unfit else ""
-        return f"warm start from {self.study}: {len(self.trials)} of {total} trials fit{left_out}{self.caution}"
+    incompatible: Mapping[str, int]
+    differs: Sequence[str]
 
 
 def find_study(name_or_path: str, studies: Path) -> Path:
@@ -59,7 +59,7 @@ def find_study(name_or_path: str, studies: Path) -> Path:
 
 
 def read_prior_trials(folder: Path, space: SearchSpace, *, data: str) -> PriorTrials:
-    """The complete trials of the study in `folder`, each with its values in the terms of `space` where they fit.
+    """The complete trials of the study in `folder`, each with its values in the terms of `space`, if it can have them.
 
     A setting that was fixed there and is searched here counts with the value that it had. Raises ConfigError
     (WARM-FIT) for a sampler that learns nothing.
@@ -86,20 +86,20 @@ def read_prior_trials(folder: Path, space: SearchSpace, *, data: str) -> PriorTr
             Problem("WARM-READ", where=str(folder), found=found, expected="a study's folder", hint="name another study")
         ) from error
     trials: list[Any] = []
-    unfit: collections.Counter[str] = collections.Counter()
+    incompatible: collections.Counter[str] = collections.Counter()
     constants = identity.get("constants", {})
     for record in records:
         if record.state == "complete":
-            fitted = _fit(record, constants, space)
-            if isinstance(fitted, str):
-                unfit[fitted] += 1
+            values = _compatible_values(record, constants, space)
+            if isinstance(values, str):
+                incompatible[values] += 1
             else:
-                trials.append(_prior_trial(record, fitted, space, folder.name))
-    return PriorTrials(folder.name, trials, dict(unfit), _caution(identity, constants, space, data))
+                trials.append(_prior_trial(record, values, space, folder.name))
+    return PriorTrials(folder.name, trials, dict(incompatible), _differences(identity, constants, space, data))
 
 
-def _fit(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) -> Values | str:
-    """The values of the active parameters, or why the trial does not fit."""
+def _compatible_values(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) -> Values | str:
+    """The values of the active parameters, or why the trial is incompatible."""
     if any(record.value(goal.metric) is None for goal in space.objective):
         return "an objective was not measured there"
     try:
@@ -126,13 +126,12 @@ def _prior_trial(record: TrialRecord, values: Values, space: SearchSpace, study:
     )
 
 
-def _caution(identity: Mapping[str, Any], constants: Mapping[str, Any], space: SearchSpace, data: str) -> str:
+def _differences(identity: Mapping[str, Any], constants: Mapping[str, Any], space: SearchSpace, data: str) -> list[str]:
     """Settings and data that were others there: the sampler may still learn, and its user should know."""
     try:
         there, here = TrainConfig.model_validate(unflatten(constants)), space.resolve({}, seed=0)
-    except ValidationError:  # a constant of then is none of today's settings; its trials do not fit and say so
-        return ""
+    except ValidationError:  # a constant of then is none of today's settings; its trials are incompatible and say so
+        return []
     fixed = [name for name in setting_names() if name not in space.space]
     others = [name for name in fixed if get(there, name) != get(here, name)]
-    others += ["the data"] if identity.get("data") != data else []
-    return f". Not the same there: {', '.join(others)}" if others else ""
+    return [*others, *(["the data"] if identity.get("data") != data else [])]

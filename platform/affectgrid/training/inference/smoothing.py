@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,6 @@ class SmoothingCurve:
     def chosen(self) -> int:
         """The half-width with the highest P; the narrowest of equals."""
         return self.half_widths[max(range(len(self.p)), key=lambda place: self.p[place])]
-
-    def lines(self) -> Iterator[str]:
-        """The curve, for a person."""
-        yield "half-width of smoothing: P on validation"
-        for width, p in zip(self.half_widths, self.p, strict=True):
-            yield f"  {width:5d}: {p:.4f}{'  chosen, kept in the package' if width == self.chosen else ''}"
 
 
 def smoothing_curve(package: ModelPackage, validation: Split, half_widths: Sequence[int]) -> SmoothingCurve:

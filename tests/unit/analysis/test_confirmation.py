@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from affectgrid.analysis.confirm import candidates, conclude, fresh_seeds, num_tried, read_run
-from affectgrid.analysis.confirmation import ConfirmRun
+from affectgrid.analysis.confirmation import ConfirmRun, candidates, conclude, fresh_seeds, num_tried, read_run
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.metrics import track_moments
+from affectgrid.reporting.study.confirmation import confirmation_sentences, confirmation_tables
+from affectgrid.reporting.study.tables import failure_rows
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.records import TrialRecord
@@ -59,18 +60,18 @@ def test_fresh_seeds_are_none_of_the_searchs_and_more_begin_with_fewer():
 
 def test_winner_and_default_with_what_the_search_saw(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), trial(1, 0.7, 3e-3), trial(2, None, 2e-3), trial(3, 0.6, 5e-3))
-    default, winner = candidates(space(), study)
+    default, winner = candidates(space(), study.trials)
     assert (default.role, default.seen, default.values) == ("default", 0.5, {})
     assert (winner.key, winner.seen, winner.values) == ("trial-00001", 0.7, {"optim.lr": 3e-3})
-    assert num_tried(space(), study) == 2  # neither the default nor the one that failed
+    assert num_tried(space(), study.trials) == 2  # neither the default nor the one that failed
 
 
 def test_the_default_may_win_and_may_be_missing(tmp_path: Path):
-    (only,) = candidates(space(), summary(tmp_path, trial(0, 0.8, 1e-3), trial(1, 0.7, 3e-3)))
+    (only,) = candidates(space(), summary(tmp_path, trial(0, 0.8, 1e-3), trial(1, 0.7, 3e-3)).trials)
     assert (only.role, only.seen) == ("default", 0.8)
-    default, _ = candidates(space(), summary(tmp_path, trial(1, 0.7, 3e-3)))
+    default, _ = candidates(space(), summary(tmp_path, trial(1, 0.7, 3e-3)).trials)
     assert default.seen is None
-    assert candidates(space(), summary(tmp_path, trial(0, None, 1e-3))) == []
+    assert candidates(space(), summary(tmp_path, trial(0, None, 1e-3)).trials) == []
 
 
 def test_of_arms_the_one_with_the_best_mean_wins(tmp_path: Path):
@@ -83,66 +84,68 @@ def test_of_arms_the_one_with_the_best_mean_wins(tmp_path: Path):
         )
         for n, arm, p in found
     ]
-    (only,) = candidates(armed, summary(tmp_path, *trials))
+    (only,) = candidates(armed, summary(tmp_path, *trials).trials)
     assert only.seen == pytest.approx(0.65)
-    assert num_tried(armed, summary(tmp_path, *trials)) == 1
+    assert num_tried(armed, summary(tmp_path, *trials).trials) == 1
 
 
 def test_the_optimism_and_the_verdict(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), *(trial(n, 0.6 + 0.01 * n, 1e-3 + 1e-4 * n) for n in range(1, 10)))
     done = {"default": runs(0.5, 1, 2, p=0.45), "trial-00009": runs(0.1, 1, 2, p=0.6)}
-    found = conclude(space(), study, done)
+    found = conclude(space(), study.trials, done)
     assert found is not None
     assert found.best.optimism == pytest.approx(0.69 - 0.605)
     assert found.num_tried == 9
     assert found.over_tracks is not None
     assert found.over_tracks.num_comparisons == 9
     assert found.over_tracks.low_corrected > 0
-    assert "optimism is +0.085" in found.sentences()[0]
-    assert "also when all that was tried is allowed for" in found.sentences()[1]
-    rows = found.rows()
-    assert [row["what"] for row in rows] == ["winner", "default"]
-    assert rows[0]["confirmed P"] == "0.605 ± 0.007"
-    assert list(found.difference_rows()[0])[3] == "for 9 tried"
+    assert "optimism is +0.085" in confirmation_sentences(found)[0]
+    assert "also when all that was tried is allowed for" in confirmation_sentences(found)[1]
+    fresh, difference = confirmation_tables(found)
+    assert [row[0] for row in fresh.rows] == ["winner", "default"]
+    assert fresh.rows[0][fresh.headings.index("confirmed P")] == "0.605 ± 0.007"
+    assert difference.headings[3] == "for 9 tried"
 
 
 def test_what_does_not_differ_is_said_not_to_be_shown(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), trial(1, 0.7, 3e-3))
-    found = conclude(space(), study, {"default": runs(0.3, 1, 2), "trial-00001": runs(0.3, 1, 2)})
+    found = conclude(space(), study.trials, {"default": runs(0.3, 1, 2), "trial-00001": runs(0.3, 1, 2)})
     assert found is not None
-    assert "not shown to be better than the default" in found.sentences()[1]
+    assert "not shown to be better than the default" in confirmation_sentences(found)[1]
 
 
 def test_only_seeds_that_both_finished_are_compared_and_failures_are_kept(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), trial(1, 0.7, 3e-3))
     lost = ConfirmRun(seed=2, identity="i", reason="TRAIN-NAN")
-    found = conclude(space(), study, {"default": runs(0.5, 1, 2), "trial-00001": [*runs(0.1, 1), lost]})
+    found = conclude(space(), study.trials, {"default": runs(0.5, 1, 2), "trial-00001": [*runs(0.1, 1), lost]})
     assert found is not None
     assert found.over_tracks is not None
     assert found.over_tracks.num_seeds == 1
     assert found.over_tracks_and_seeds is None
-    assert found.rows()[0]["seeds"] == "1 (1 failed)"
-    assert found.failures() == [{"trial": "confirm winner", "what": "seed 2", "reason": "TRAIN-NAN"}]
-    assert conclude(space(), study, {"default": runs(0.5, 1), "trial-00001": [lost]}) is None
+    assert "1 (1 failed)" in confirmation_tables(found)[0].rows[0]
+    failed = study.model_copy(update={"confirmation": found})
+    assert failed.num_failed == found.num_failed == 1
+    assert failure_rows(failed) == [{"trial": "confirm winner", "what": "seed 2", "reason": "TRAIN-NAN"}]
+    assert conclude(space(), study.trials, {"default": runs(0.5, 1), "trial-00001": [lost]}) is None
 
 
 def test_the_summary_keeps_the_confirmation_without_moments(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), trial(1, 0.7, 3e-3))
-    found = conclude(space(), study, {"default": runs(0.5, 1), "trial-00001": runs(0.1, 1)})
+    found = conclude(space(), study.trials, {"default": runs(0.5, 1), "trial-00001": runs(0.1, 1)})
     study = study.model_copy(update={"confirmation": found})
     content = json.loads(study.write().read_text())
     assert "moments" not in content["confirmation"]["winner"]["runs"][0]
     again = StudySummary.read(tmp_path)
-    assert again.confirmation_tables() == study.confirmation_tables()
-    assert again.confirmation_sentences() == study.confirmation_sentences()
+    assert confirmation_tables(again.confirmation) == confirmation_tables(found)
+    assert confirmation_sentences(again.confirmation) == confirmation_sentences(found)
 
 
 def test_a_file_of_other_data_or_half_a_file_is_no_run(tmp_path: Path):
     (run,) = runs(0.1, 1)
     file = tmp_path / "seed-1.json"
-    assert read_run(file) is None
+    assert read_run(file, "i") is None
     file.write_text(run.model_dump_json())
     assert read_run(file, "i") == run
     assert read_run(file, "another") is None
     file.write_text(run.model_dump_json()[:50])
-    assert read_run(file) is None
+    assert read_run(file, "i") is None

@@ -1,14 +1,17 @@
-"""Figures of what the searched parameters did: importance, slices, and sigma by grid."""
+"""Figures of a search: its course, its Pareto front, and what the searched parameters did."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from affectgrid.analysis.importance import ParameterImportance
+from affectgrid.analysis.slices import Effect, SigmaByGrid
 from affectgrid.reporting.figures import ACCENT, BLUE, GREY, SHADES, STYLE, Array, blank
 
 _COLUMNS = 4
@@ -16,31 +19,46 @@ _MIN_NEAR = 2.0  # points, by their weight, that a shaded place must rest on
 _MAX_SHOWN = 12  # parameters
 
 
-class Weighed(Protocol):
-    """The importance of a parameter; `search.importance.ParameterImportance` has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def chance(self) -> float: ...
-
-
-class Points(Protocol):
-    """One parameter and P; `search.effects.Effect` has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def values(self) -> Sequence[Any]: ...
-    @property
-    def scores(self) -> Sequence[float]: ...
-    @property
-    def log(self) -> bool: ...
+def search_course(numbers: Sequence[int], objectives: Sequence[float]) -> Figure:
+    """The objective of every finished trial in the order of their numbers, and the best so far."""
+    with mpl.rc_context(STYLE):
+        figure = blank(3.4, 2.4)
+        axes = figure.subplots()
+        axes.plot(numbers, objectives, "o", color=BLUE, markersize=3, label="trial")
+        axes.step(numbers, np.maximum.accumulate(objectives), where="post", color=ACCENT, label="best so far")
+        axes.set(xlabel="trial", ylabel="validation P")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right")
+    return figure
 
 
-def importances(parameters: Sequence[Weighed]) -> Figure:
+def pareto(
+    points: Mapping[int, tuple[float, float]], front: Sequence[int], *, labels: tuple[str, str], log: bool = False
+) -> Figure:
+    """Trials by what they cost and what they reach, those of the front joined and numbered.
+
+    Args:
+        points: cost and score of each trial, by its number.
+        front: numbers of the trials that no other beats.
+        labels: of cost and score.
+        log: whether the cost spans decades.
+    """
+    with mpl.rc_context(STYLE):
+        figure = blank(3.4, 2.4)
+        axes = figure.subplots()
+        axes.plot(*np.transpose(list(points.values())), "o", color=GREY, markersize=3, label="trial")
+        best = np.array(sorted(points[number] for number in front))
+        axes.plot(*best.T, "o-", color=ACCENT, markersize=4, label="Pareto front")
+        for number in front:
+            axes.annotate(str(number), points[number], xytext=(3, -8), textcoords="offset points", fontsize=6)
+        if log:
+            axes.set_xscale("log")
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.legend(loc="lower right")
+    return figure
+
+
+def importances(parameters: Sequence[ParameterImportance]) -> Figure:
     """A bar for each parameter, the most important on top; the mark is what shuffled scores stay below."""
     shown = parameters[:_MAX_SHOWN]
     total = sum(one.value for one in parameters) or 1.0
@@ -48,7 +66,7 @@ def importances(parameters: Sequence[Weighed]) -> Figure:
         figure = blank(4.2, 0.22 * len(shown) + 0.7)
         axes = figure.subplots()
         places = range(len(shown))
-        colours = [BLUE if one.value > one.chance else GREY for one in shown]
+        colours = [BLUE if one.telling else GREY for one in shown]
         axes.barh(places, [one.value / total for one in shown], color=colours, height=0.6)
         axes.plot([one.chance / total for one in shown], places, "|", color=ACCENT, markersize=9, label="chance")
         axes.set(yticks=list(places), yticklabels=[one.name for one in shown], xlabel="share of the importance")
@@ -57,7 +75,7 @@ def importances(parameters: Sequence[Weighed]) -> Figure:
     return figure
 
 
-def slices(parameters: Sequence[Points]) -> Figure:
+def slices(parameters: Sequence[Effect]) -> Figure:
     """P against every parameter, one panel each; all panels have one scale of P."""
     shown = parameters[:_MAX_SHOWN]
     num_rows = -(-len(shown) // _COLUMNS)
@@ -73,10 +91,11 @@ def slices(parameters: Sequence[Points]) -> Figure:
     return figure
 
 
-def sigma_by_grid(sigma: Sequence[float], grid: Sequence[str], scores: Sequence[float]) -> Figure:
+def sigma_by_grid(points: SigmaByGrid) -> Figure:
     """P over sigma, a band for each grid: trials as dots, between them a local mean, blank where few are near."""
-    names = sorted(set(grid))
-    logs, rows, p = np.log(np.array(sigma)), np.array([names.index(name) for name in grid]), np.array(scores)
+    names = sorted(set(points.grid))
+    logs, p = np.log(np.array(points.sigma)), np.array(points.scores)
+    rows = np.array([names.index(name) for name in points.grid])
     ticks = np.linspace(logs.min(), logs.max(), 120)
     norm = mpl.colors.Normalize(p.min(), p.max())
     with mpl.rc_context(STYLE):
@@ -86,7 +105,7 @@ def sigma_by_grid(sigma: Sequence[float], grid: Sequence[str], scores: Sequence[
         edges = np.arange(len(names) + 1) - 0.5
         span = np.exp(np.linspace(logs.min(), logs.max(), len(ticks) + 1))
         axes.pcolormesh(span, edges, means, cmap=SHADES, norm=norm, alpha=0.75, rasterized=True)
-        dots = axes.scatter(sigma, rows, c=p, cmap=SHADES, norm=norm, s=14, edgecolors="white", linewidths=0.4)
+        dots = axes.scatter(points.sigma, rows, c=p, cmap=SHADES, norm=norm, s=14, edgecolors="white", linewidths=0.4)
         axes.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel="kernel sigma over spacing")
         axes.set_ylim(len(names) - 0.5, -0.5)
         figure.colorbar(dots, ax=axes, label="validation P")
@@ -103,7 +122,7 @@ def _local_mean(ticks: Array, logs: Array, scores: Array) -> Array:
     return np.where(total >= _MIN_NEAR, (weights @ scores) / np.maximum(total, 1e-12), np.nan)
 
 
-def _draw_slice(axes: Any, one: Points) -> None:
+def _draw_slice(axes: Any, one: Effect) -> None:
     """Choices in the order of their names; where they cannot be told apart otherwise, dots lie side by side."""
     if isinstance(one.values[0], str):
         names = sorted(set(one.values))

@@ -1,0 +1,94 @@
+"""What lies before an encode run and what it did: the facts that a report shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Amount:
+    """A number of tracks, and their frames or hops as far as they are known."""
+
+    tracks: int = 0
+    units: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.tracks + other.tracks, self.units + other.units)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamPlan:
+    """What an encode run finds and has to do for one stream.
+
+    Args:
+        stream: visual (its units are frames) or audio (hops).
+        there: tracks in the catalog; frames of those whose files could be looked at.
+        done: stored already.
+        held: in quarantine; nothing is known of their frames.
+        row_bytes: bytes that one unit takes on disk, before compression, which finds little in features.
+    """
+
+    stream: str
+    there: Amount
+    done: Amount
+    todo: Amount
+    held: int
+    row_bytes: float
+
+    @property
+    def todo_bytes(self) -> int:
+        """Size on disk of what is to do, at most."""
+        return math.ceil(self.todo.units * self.row_bytes)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodePlan:
+    """What lies before an encode run.
+
+    Args:
+        streams: one entry each.
+        changed: pairs of track and stream that are stored, but from other files than those that are there now.
+        seconds: expected time; None when it was not measured.
+        cpus, gpus: of the cluster.
+    """
+
+    streams: tuple[StreamPlan, ...]
+    changed: int
+    seconds: float | None
+    cpus: int
+    gpus: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Quarantined:
+    """A track that could not be encoded, with the reason."""
+
+    track: str
+    stream: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeReport:
+    """What an encode run found and did.
+
+    Args:
+        fingerprints: the folder of each stream in the store.
+        models: the encoder of each stream.
+        tracks: tracks in the catalog.
+        skipped: pairs of track and stream that were stored already.
+        encoded: pairs of track and stream that this run stored.
+        frames: frames and hops that this run encoded.
+        seconds: wall time.
+        quarantined: what failed, in this run or in an earlier one whose files have not changed since.
+    """
+
+    fingerprints: dict[str, str]
+    models: dict[str, str]
+    tracks: int
+    skipped: int
+    encoded: int
+    frames: int
+    seconds: float
+    quarantined: tuple[Quarantined, ...]

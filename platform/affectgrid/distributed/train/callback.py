@@ -1,0 +1,29 @@
+"""What Train's controller does with the epochs that its workers report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.train import UserCallback
+
+from affectgrid.metrics import Metrics
+from affectgrid.tracking import RunLog
+
+
+class EpochLog(UserCallback):  # type: ignore[misc]
+    """Runs in Train's controller: hands on what rank 0 reports, each epoch once, also when a worker died in between."""
+
+    def __init__(self, run: RunLog | None, on_epoch: Callable[[Metrics], None] | None) -> None:
+        self.run, self.on_epoch = run, on_epoch
+        self.known = (run.steps("epoch") or set()) if run else set()
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        epoch = int(metrics[0]["epoch"])
+        if epoch in self.known or "step" in metrics[0]:  # in the middle of an epoch there is nothing to log
+            return
+        self.known.add(epoch)
+        if self.run:
+            self.run.metrics(metrics[0], step=epoch)
+        if self.on_epoch:
+            self.on_epoch(metrics[0])

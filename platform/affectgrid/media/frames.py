@@ -1,0 +1,140 @@
+"""Reading video frames by position; a chunk read alone equals the same frames read from the start."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from affectgrid.errors import MediaError, Problem
+from affectgrid.media.container import media_errors, moving_pictures, open_media
+from affectgrid.media.video import VideoInfo
+
+_MIN_FRAMES_TO_SEEK = 32  # frames: opening the file and seeking costs about as much as decoding these
+
+
+class FrameReader:
+    """Frames of one video by position. It stays open: what follows on the last read costs no seek.
+
+    Only frames that are asked for are converted to pixels.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo) -> None:
+        self._path, self._info = path, info
+        self._frames: Generator[tuple[int, Any], None, None] | None = None
+        self._next = 0  # the earliest position that `_frames` can still give
+        self._converter = VideoReformatter()  # kept: FFmpeg prepares its tables once, not in every frame
+
+    def read(self, positions: Iterable[int]) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+        """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for ascending positions; frame_index = p + 1.
+
+        Seeks to the last keyframe that is not after a position, unless decoding goes by it anyway. Raises MediaError
+        MED-SHORT when a frame of the index does not decode, MED-DECODE when the decoder itself complains.
+        """
+        for position in positions:
+            frame = self._find(position)
+            with media_errors(self._path):
+                rgb = _to_rgb(frame, self._info, self._converter)
+            yield position + 1, float(self._info.frame_times_s[position]), rgb
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        frames, self._frames = self._frames, None
+        if frames is not None:
+            frames.close()
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _find(self, position: int) -> Any:
+        """The decoded frame at a position."""
+        if self._follows(position):
+            found = self._advance(position)
+        else:
+            found = None
+            for landing in _landings(position, self._info):
+                self.close()
+                self._frames, self._next = _decode(self._path, self._info, landing), 0
+                with contextlib.suppress(_SeekError):
+                    found = self._advance(position)
+                if found is not None:
+                    break
+        if found is None:
+            self.close()
+            where = f"frame {position + 1} of {self._info.num_frames} does not decode"
+            hint = "copy or download it again, or leave it out"
+            raise MediaError(
+                Problem("MED-SHORT", where=str(self._path), found=where, expected="every frame", hint=hint)
+            )
+        return found
+
+    def _follows(self, position: int) -> bool:
+        """Whether decoding on is the shorter way, not a jump to the last keyframe before the position."""
+        if self._frames is None or position < self._next:
+            return False
+        keys = self._info.keyframes[self._info.keyframes <= position]
+        return not self._info.in_time_order or len(keys) == 0 or keys[-1] - self._next <= _MIN_FRAMES_TO_SEEK
+
+    def _advance(self, position: int) -> Any:
+        """Decode up to a position; None where it is missing."""
+        assert self._frames is not None
+        for here, frame in self._frames:
+            self._next = here + 1
+            if here >= position:
+                return frame if here == position else None
+        return None
+
+
+class _SeekError(Exception):
+    """The seek failed, or landed after its target."""
+
+
+def _landings(start: int, info: VideoInfo) -> Iterator[tuple[int, int] | None]:
+    """Where to start decoding for position ``start``, best first: (timestamp to seek to, latest first pts), or None.
+
+    Some demuxers seek by presentation time, some by decoding time, and some files have an index that lies; None, the
+    beginning, is always right.
+    """
+    key = int(np.searchsorted(info.keyframes, start, side="right")) - 1
+    if info.in_time_order and key > 0:
+        pts = int(info.pts[info.keyframes[key]])
+        yield from ((ticks, pts) for ticks in dict.fromkeys((pts, int(info.seek_to[key]))))
+    yield None
+
+
+def _decode(path: Path, info: VideoInfo, landing: tuple[int, int] | None) -> Generator[tuple[int, Any], None, None]:
+    """Decoded frames with their positions, from a landing on."""
+    counted = 0
+    with open_media(path) as container:
+        stream = moving_pictures(path, container)
+        stream.codec_context.thread_count = 1  # a worker has one core
+        if landing:
+            try:
+                container.seek(landing[0], stream=stream)
+            except av.FFmpegError:
+                raise _SeekError from None
+        for number, packet in enumerate(container.demux(stream)):
+            if number == 0 and landing and (packet.pts is None or packet.pts > landing[1]):
+                raise _SeekError
+            for frame in packet.decode():
+                if not info.in_time_order:
+                    yield counted, frame
+                    counted += 1
+                elif frame.pts is not None:
+                    position = int(np.searchsorted(info.pts, frame.pts))
+                    if position < info.num_frames and info.pts[position] == frame.pts:
+                        yield position, frame
+
+
+def _to_rgb(frame: Any, info: VideoInfo, converter: Any) -> NDArray[np.uint8]:
+    rgb: NDArray[np.uint8] = converter.reformat(frame, format="rgb24").to_ndarray()
+    return np.ascontiguousarray(np.rot90(rgb, info.rotation_degrees // 90)) if info.rotation_degrees else rgb

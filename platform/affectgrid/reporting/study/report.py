@@ -1,0 +1,61 @@
+"""A study on the terminal, and as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from affectgrid.analysis.summary import StudySummary
+from affectgrid.reporting import html
+from affectgrid.reporting.scores import region_table, score_table
+from affectgrid.reporting.study.confirmation import confirmation_sentences, confirmation_tables
+from affectgrid.reporting.study.pictures import BestModel, SearchFigures
+from affectgrid.reporting.study.tables import headline, importance_note, importance_rows, study_caveat, study_tables
+from affectgrid.reporting.tables import Table
+
+_LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their own
+_OPTIMISM = "The search picked this model on the same tracks, so these scores flatter it."
+
+
+def print_study(study: StudySummary, open_command: str, root: Path, *, console: Console | None = None) -> None:
+    """Headline, tables, and where everything lies; `open_command` shows the experiment log."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    console.print(f"\n{headline(study)}", style="bold", highlight=False, markup=False)
+    for table in [*study_tables(study), *confirmation_tables(study.confirmation)]:
+        console.print(table.rich())
+    for sentence in confirmation_sentences(study.confirmation):
+        console.print(sentence, highlight=False, markup=False)
+    report = study.folder / "report.html"
+    lines = [f"report   {report}"] if report.exists() else []
+    lines += [f"files    {root}", f"MLflow   {open_command}"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def write_report(study: StudySummary, best: BestModel | None, search: SearchFigures | None = None) -> Path:
+    """``report.html`` in the study's folder."""
+    sections = [html.Section("Results", [headline(study), study.description], study_tables(study))]
+    if study.confirmation is not None:
+        sentences, tables = confirmation_sentences(study.confirmation), confirmation_tables(study.confirmation)
+        sections.append(html.Section("Confirmation", sentences, tables))
+    if best is not None:
+        tables = [score_table(best.scores, _OPTIMISM), region_table(best.scores)]
+        sections.append(html.Section("The best model on the validation split", (), tables, best.pictures))
+    if search is not None:
+        sections += _search_section(study, search)
+    facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
+    sections.append(html.Section("How to make it again", facts=facts))
+    return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study_caveat(study))
+
+
+def _search_section(study: StudySummary, search: SearchFigures) -> list[html.Section]:
+    note = importance_note(study.importance) if study.importance else ""
+    rows = importance_rows(study.importance) if study.importance else []
+    if not note and not search.pictures:
+        return []
+    words = [*search.words, *([] if rows else [note])]
+    tables = [Table.of("Importance", rows, note=note)] if rows else []
+    return [html.Section("What the searched settings did", words, tables, search.pictures)]

@@ -1,0 +1,142 @@
+"""The tables of a study: its best trials, its Pareto front or its arms, what failed, and what mattered."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from affectgrid.analysis.bootstrap import Difference
+from affectgrid.analysis.importance import MIN_TRIALS, Importance
+from affectgrid.analysis.summary import StudySummary
+from affectgrid.reporting.caveat import caveat
+from affectgrid.reporting.tables import Table
+from affectgrid.search.space.objective import HEADINGS
+from affectgrid.search.study.records import TrialRecord, settings, text
+
+Row = dict[str, str]
+_SCORES = {"CCC-V": "val/ccc_valence", "CCC-A": "val/ccc_arousal", "P": "val/p"}
+
+
+def headline(study: StudySummary) -> str:
+    """One line: how many trials, how they ended, how long it took."""
+    parts = [f"{len(study.trials)} of {study.num_planned} trials"]
+    parts += ["time budget spent"] if study.out_of_time else []
+    parts += [f"{len(study.pruned)} ended early"] if study.pruned else []
+    parts += [f"{len(study.failed)} failed"] if study.failed else []
+    return f"{study.name}: {', '.join(parts)}, {study.wall_s:.0f} s"
+
+
+def study_caveat(study: StudySummary) -> str:
+    """What a reader of the scores must know; empty where there is nothing."""
+    return caveat(study.encoders.values(), rendered=study.rendered)
+
+
+def study_tables(study: StudySummary) -> list[Table]:
+    """The Pareto front or the arms where there are some, else the best trials; then the failures."""
+    note = ""
+    if study.pareto:
+        title, rows = "Pareto front", pareto_rows(study)
+        note = "no other trial is at least as good in every objective and better in one"
+    elif study.arms:
+        title, rows = "Arms", arm_rows(study)
+        note = "mean ± standard deviation over the seeds"
+        if study.differences:
+            note += "; P - ...: paired bootstrap over tracks and seeds, 95 %; *: also when corrected for all arms"
+    else:
+        title, rows = "Best trials", leaderboard(study)
+    main = Table.of(title, rows, note="; ".join(filter(None, (note, study_caveat(study)))))
+    failed = failure_rows(study)
+    return [main, *([Table.of("Failed trials", failed)] if failed else [])]
+
+
+def leaderboard(study: StudySummary, top: int = 10) -> list[Row]:
+    """The best trials, with the settings in which they differ."""
+    names = _varied(study.complete)
+    return [
+        {"trial": str(trial.number)}
+        | {heading: f"{trial.score(metric):.3f}" for heading, metric in _SCORES.items()}
+        | {"s": f"{trial.duration_s:.1f}", "settings": settings(trial.params, names)}
+        for trial in study.complete[:top]
+    ]
+
+
+def pareto_rows(study: StudySummary) -> list[Row]:
+    """What each trial of the front reached in every objective, and its settings."""
+    records = {trial.number: trial for trial in study.trials}
+    names = _varied([records[point.trial] for point in study.pareto])
+    return [
+        {"trial": str(point.trial)}
+        | {HEADINGS[metric]: f"{value:.3f}".removesuffix(".000") for metric, value in point.values.items()}
+        | {"settings": settings(records[point.trial].params, names)}
+        for point in study.pareto
+    ]
+
+
+def arm_rows(study: StudySummary) -> list[Row]:
+    """Mean and standard deviation over the seeds of every arm, and how far P lies from the first arm's."""
+    rows = []
+    for name, trials in study.arms.items():
+        row = {"arm": name, "seeds": str(len(trials))}
+        row |= {heading: spread([trial.score(metric) for trial in trials]) for heading, metric in _SCORES.items()}
+        if study.differences:
+            row[f"P - {next(iter(study.arms))}"] = _interval(study.differences.get(name))
+        rows.append(row | {"s": f"{sum(trial.duration_s for trial in trials):.0f}"})
+    return rows
+
+
+def failure_rows(study: StudySummary) -> list[Row]:
+    """Failed trials, and confirming runs that failed, with their reasons."""
+    found = study.confirmation
+    runs = [(one.role, run) for one in (found.default, found.winner) if one for run in one.runs] if found else []
+    return [
+        {"trial": str(trial.number), "what": trial.label, "reason": trial.reason or "unknown"} for trial in study.failed
+    ] + [
+        {"trial": f"confirm {role}", "what": f"seed {run.seed}", "reason": run.reason}
+        for role, run in runs
+        if run.reason is not None
+    ]
+
+
+def importance_rows(found: Importance) -> list[Row]:
+    """The searched parameters, the most important first; empty where there are too few trials."""
+    return [
+        {
+            "parameter": one.name,
+            "importance": f"{one.share:.0%}",
+            "above chance": "yes" if one.telling else "no",
+            "trials": str(one.num_trials),
+        }
+        for one in found.parameters
+    ]
+
+
+def importance_note(found: Importance) -> str:
+    """How to read the table, or why there is none."""
+    if found.num_trials < MIN_TRIALS:
+        return f"{found.num_trials} complete trials are too few to weigh parameters; {MIN_TRIALS} are needed."
+    return (
+        f"PED-ANOVA: how far the best {found.num_top} of {found.num_trials} complete trials differ from all of them in "
+        "each parameter. Above chance: more than in 19 of 20 shuffles of the scores. Trials ended early do not count."
+    )
+
+
+def spread(values: Sequence[float]) -> str:
+    """``mean ± standard deviation`` (n - 1); the value alone where there is one."""
+    if not values:
+        return "–"
+    mean = statistics.fmean(values)
+    return f"{mean:.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{mean:.3f}"
+
+
+def _interval(found: Difference | None) -> str:
+    """A difference with its 95 % interval; a star where the corrected one, too, leaves out zero."""
+    if found is None:
+        return ""
+    sure = "*" if found.low_corrected > 0 or found.high_corrected < 0 else ""
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{sure}"
+
+
+def _varied(trials: Sequence[TrialRecord]) -> list[str]:
+    """Parameters that differ between the trials, in their order of appearance."""
+    names = dict.fromkeys(name for trial in trials for name in trial.params)
+    return [name for name in names if len({text(trial.params.get(name)) for trial in trials}) > 1]

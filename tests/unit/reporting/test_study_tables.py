@@ -1,0 +1,91 @@
+"""The tables of a study, the caveat under them, and the lines that are printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from affectgrid.reporting.caveat import caveat
+from affectgrid.reporting.scores import prediction_lines
+from affectgrid.reporting.study.tables import (
+    arm_rows,
+    failure_rows,
+    headline,
+    leaderboard,
+    pareto_rows,
+    spread,
+    study_tables,
+)
+from affectgrid.search.space.objective import Goal
+from affectgrid.search.study.records import front
+from unit.analysis.test_summary import study, trial
+
+
+def test_the_headline_counts(tmp_path: Path):
+    whole = study(tmp_path, *(trial(number, 0.5) for number in range(4)))
+    assert headline(whole) == "s: 4 of 4 trials, 12 s"
+    part = study(tmp_path, trial(0, 0.5), trial(1, None, "failed", reason="no number"))
+    assert headline(part) == "s: 2 of 4 trials, 1 failed, 12 s"
+    assert failure_rows(part) == [{"trial": "1", "what": "l1", "reason": "no number"}]
+    late = study(tmp_path, trial(0, 0.5), out_of_time=True)
+    assert headline(late) == "s: 1 of 4 trials, time budget spent, 12 s"
+
+
+def test_a_front_is_shown_with_its_settings(tmp_path: Path):
+    trials = [trial(1, 0.6, costs={"parameters": 100.0}), trial(2, 0.3, costs={"parameters": 40.0})]
+    goals = (Goal(maximize="val/p_best"), Goal(minimize="parameters"))
+    summary = study(tmp_path, *trials, pareto=front(trials, goals))
+    assert pareto_rows(summary) == [
+        {"trial": "1", "P": "0.600", "parameters": "100", "settings": "lr 0.001"},
+        {"trial": "2", "P": "0.300", "parameters": "40", "settings": "lr 0.002"},
+    ]
+    assert study_tables(summary)[0].title == "Pareto front"
+
+
+def test_the_leaderboard_shows_scores_and_what_differs(tmp_path: Path):
+    summary = study(tmp_path, trial(1, 0.4, duration_s=2.0), trial(2, 0.6, duration_s=3.04))
+    assert leaderboard(summary) == [
+        {"trial": "2", "CCC-V": "0.500", "CCC-A": "0.700", "P": "0.600", "s": "3.0", "settings": "lr 0.002"},
+        {"trial": "1", "CCC-V": "0.300", "CCC-A": "0.500", "P": "0.400", "s": "2.0", "settings": "lr 0.001"},
+    ]
+    assert len(leaderboard(summary, top=1)) == 1
+
+
+def test_arms_have_mean_and_standard_deviation_of_a_sample(tmp_path: Path):
+    trials = [
+        trial(n, p, arm=arm, duration_s=1.5)
+        for n, (arm, p) in enumerate([("full", 0.5), ("audio", 0.3), ("full", 0.7)])
+    ]
+    rows = arm_rows(study(tmp_path, *trials, trial(3, None, "failed", arm="audio")))
+    assert rows[0] == {
+        "arm": "full",
+        "seeds": "2",
+        "CCC-V": "0.500 ± 0.141",  # of 0.4 and 0.6: sqrt(0.02)
+        "CCC-A": "0.700 ± 0.141",
+        "P": "0.600 ± 0.141",
+        "s": "3",
+    }
+    assert (rows[1]["seeds"], rows[1]["P"]) == ("1", "0.300")  # the one that failed is not a seed
+
+
+def test_spread_of_nothing_and_of_one():
+    assert (spread([]), spread([0.5])) == ("–", "0.500")
+
+
+def test_the_caveat_names_what_is_not_real():
+    assert caveat(["ViT-B-32/openai", "logmel"]) == ""
+    said = caveat(["tiny", "tiny"], rendered=True)
+    assert said.startswith("Made with untrained `tiny` encoders on the rendered corpus:")
+    assert "synthetic features" in caveat(["synthetic"])
+
+
+def test_the_caveat_stands_under_the_scores(tmp_path: Path):
+    tiny = study(tmp_path, trial(0, 0.5), encoders={"visual": "tiny", "audio": "tiny"}, rendered=True)
+    assert study_tables(tiny)[0].note == caveat(["tiny"], rendered=True)
+    assert study_tables(study(tmp_path, trial(0, 0.5)))[0].note == ""
+
+
+def test_the_lines_of_a_prediction_say_what_is_missing_and_why(tmp_path: Path):
+    lines = list(prediction_lines(tmp_path, 2, 80, tmp_path / "s.txt", "mind", {"a": "no video"}))
+    assert lines[0].startswith(f"2 tracks, 80 frames: {tmp_path}/<track>.csv")
+    assert lines[1:] == [f"the challenge's file: {tmp_path / 's.txt'}", "mind", "not predicted: a: no video"]
+    assert len(list(prediction_lines(tmp_path, 2, 80, None, "", {}))) == 1
