@@ -16,7 +16,7 @@ class Evaluate(JobOptions, StoreOption):
     model: tuple[Path, ...] = Field(
         min_length=1, description="model packages (the folders that train or tune wrote), or one ensemble.json"
     )
-    data: str = Field("rendered", description="a folder in Aff-Wild2's layout, or 'rendered'")
+    data: str = Field("rendered", description="folder or URI in Aff-Wild2's layout, or 'rendered'")
     split: str = Field("validation", description="train, validation or test")
     fit_weights: bool = Field(False, description="weigh the models as is best on the validation split")
     choose_smoothing: tuple[int, ...] = Field(

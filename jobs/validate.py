@@ -10,7 +10,7 @@ from affectgrid.cli import OutOption, run
 class Validate(OutOption):
     """Check annotations, videos and crops. Exit status 0: sound (warnings allowed); 2: errors."""
 
-    data: str = Field("rendered", description="a folder in Aff-Wild2's layout, or 'rendered'")
+    data: str = Field("rendered", description="folder or URI in Aff-Wild2's layout, or 'rendered'")
     tolerance_frames: int = Field(10, ge=0, description="frames by which annotation, video and crops may differ")
 
 

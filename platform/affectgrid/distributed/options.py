@@ -23,7 +23,7 @@ class StoreOption(Settings):
 class DataOptions(StoreOption):
     """Which data, and how they are encoded."""
 
-    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
+    data: str = Field(RENDERED, description="folder or URI in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
     encode: EncodeConfig = EncodeConfig()
     feed: FeedOptions = FeedOptions()
 
