@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,9 +48,6 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots that no one reads
 }
 _MAX_PENDING_VARIABLE = "TUNE_MAX_PENDING_TRIALS_PG"
-# A trial's end wakes Tune's controller, for which a worker waits, and the thread that writes to MLflow, for which
-# nobody does. By Python's default each turn of the other may cost the controller 5 ms.
-_SWITCH_S = 0.0005
 
 
 def tune(
@@ -195,12 +191,9 @@ def _quiet(max_pending: int) -> Iterator[None]:
     os.environ.update(_ENVIRONMENT | {_MAX_PENDING_VARIABLE: str(max_pending)})
     for logger in loggers:
         logger.setLevel(logging.ERROR)
-    switch_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
     try:
         yield
     finally:
-        sys.setswitchinterval(switch_s)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         for name, value in before.items():

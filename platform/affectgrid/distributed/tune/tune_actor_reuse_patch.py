@@ -1,4 +1,4 @@
-"""Tune with reused actors, mended: an actor that is starting is left to start, and a cluster may grow.
+"""A patch of Tune's controller for reused actors: an actor that is starting is left to start, and a cluster may grow.
 
 When a trial ends, Tune (2.60) gives its actor to the trial that waits and *aborts* the actor that was starting for that
 one. Where trials are shorter than an actor's start (imports: 4 s and more), no second actor ever comes up: the search
@@ -6,19 +6,25 @@ runs on one worker, however many the cluster holds. Here the free actor goes to 
 processes are no way out: Ray gives an actor a new process, never one that has run tasks.
 
 How many trials may wait is a number that Tune takes once, at its start. Here it follows the cluster.
+
+It reaches into private parts of Tune: a release of Ray that it was not tested on runs unpatched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ray
 from ray.tune.execution.tune_controller import TuneController
 
+_log = logging.getLogger(__name__)
+_TESTED_RELEASES = ("2.60",)
 _MIN_PENDING, _MAX_PENDING = 2, 64
-_LOOK_EVERY_S = 1.0
+_UPDATE_EVERY_S = 1.0
 
 
 def max_pending_trials(num_slots: int, num_more: int = 0) -> int:
@@ -40,10 +46,17 @@ def reuse_free_actors_only(max_pending: Callable[[], int]) -> Iterator[None]:
     """While this lasts, Tune's controller aborts no actor that has its resources and is starting.
 
     Args:
-        ahead: how many trials may wait or start, asked again as the search goes on.
+        max_pending: how many trials may wait or start, asked again as the search goes on.
     """
+    if ray.__version__.rpartition(".")[0] not in _TESTED_RELEASES:
+        tested = ", ".join(_TESTED_RELEASES)
+        _log.warning(
+            "Ray %s is not %s: without the patch short trials may use one worker alone", ray.__version__, tested
+        )
+        yield
+        return
     reuse = TuneController._maybe_reuse_cached_actor
-    looked = time.monotonic()
+    updated = time.monotonic()
 
     def hand_over(controller: Any, trial: Any) -> bool:
         if not trial.storage.trial_dir_name:
@@ -51,9 +64,9 @@ def reuse_free_actors_only(max_pending: Callable[[], int]) -> Iterator[None]:
         return bool(reuse(controller, trial))
 
     def reuse_unless_starting(controller: Any, trial: Any) -> bool:
-        nonlocal looked
-        if time.monotonic() - looked > _LOOK_EVERY_S:
-            looked = time.monotonic()
+        nonlocal updated
+        if time.monotonic() - updated > _UPDATE_EVERY_S:
+            updated = time.monotonic()
             controller.update_max_pending_trials(max_pending())
         if not _is_starting(controller, trial):
             return hand_over(controller, trial)
