@@ -15,6 +15,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from support.bucket import CREDENTIALS
+
 # Before torch or Ray is imported, here and in every process that a test starts.
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -25,6 +27,7 @@ os.environ.update(
     RAY_TRAIN_ENABLE_PRINT_PATCH="0",
     RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
     RAY_TRAIN_METRICS_ENABLED="0",
+    **CREDENTIALS,
 )
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,14 +15,16 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import tyro
 from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from affectgrid.errors import AffectGridError
+from affectgrid.errors import AffectGridError, ConfigError, Problem
 from affectgrid.settings import Settings
+from affectgrid.storage import without_credentials
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -56,6 +59,7 @@ def run(main: Callable[[Options], int], options: type[Options]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _take_credentials_from_the_command_line()
         status = main(tyro.cli(options, description=options.__doc__))
     except ValidationError as error:
         for item in error.errors():
@@ -82,6 +86,26 @@ def _use_the_scripts_checkout() -> None:
     if (own / "affectgrid").is_dir() and own != _CHECKOUT / "platform":
         path = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONPATH": path})  # noqa: S606
+
+
+def _take_credentials_from_the_command_line() -> None:
+    """Move the key and secret of an ``s3://key:secret@bucket`` into this process's environment.
+
+    The command line goes into files, tags and logs, so from here on it is without them. Raises ConfigError
+    (CFG-SECRET) for credentials of another kind, and where a cluster would have to be told them.
+    """
+    for place, argument in enumerate(sys.argv):
+        shown = without_credentials(argument)
+        if shown == argument:
+            continue
+        sys.argv[place] = shown
+        found = re.search(r"s3://([^:@/]+):([^@/]+)@", argument)
+        elsewhere = os.environ.get("RAY_ADDRESS") or any(each.startswith("--address") for each in sys.argv)
+        if found is None or elsewhere:
+            found_here, expected = "credentials on the command line", "an address without them"
+            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, or give the machines a role"
+            raise ConfigError(Problem("CFG-SECRET", where=shown, found=found_here, expected=expected, hint=hint))
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = map(unquote, found.groups())
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:

@@ -109,7 +109,7 @@ def test_validate_reports_everything_at_once(repository: Path, rendered: Path, t
     problems = json.loads((tmp_path / "out" / "problems.json").read_text())
     errors = [problem for problem in problems if problem["severity"] == "error"]
     assert {annotations[0].name, annotations[1].name} <= {Path(e["where"].split(":")[0]).name for e in errors}
-    assert all(problem["mend"] for problem in problems)
+    assert all(problem["hint"] for problem in problems)
     assert "<table>" in (tmp_path / "out" / "problems.html").read_text()
 
 

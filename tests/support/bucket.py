@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 
 import pyarrow.fs as pafs
@@ -16,7 +15,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-s
 
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """An empty bucket. Credentials stand in the environment while its server runs."""
+    """An empty bucket. Its credentials stand in the whole suite's environment, for the Ray that tests share."""
 
     host: str
 
@@ -31,8 +30,6 @@ def s3_server() -> Iterator[Bucket]:
     module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
     server = module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    before = {name: os.environ.get(name) for name in CREDENTIALS}
-    os.environ.update(CREDENTIALS)
     try:
         host, port = server.get_host_and_port()
         bucket = Bucket(f"{host}:{port}")
@@ -41,5 +38,3 @@ def s3_server() -> Iterator[Bucket]:
         yield bucket
     finally:
         server.stop()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})

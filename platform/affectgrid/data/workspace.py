@@ -22,6 +22,16 @@ class Workspace:
         """See that the root can be written, before any work. Raises ConfigError (CFG-STORAGE)."""
         root = Storage(place)
         root = root if root.path is None else Storage(root.path.resolve())
+        if root.path is not None and any(part.startswith("_ray_pkg_") for part in root.path.parts):
+            raise ConfigError(
+                Problem(
+                    "CFG-STORAGE",
+                    where=root.address,
+                    found="a folder of Ray's session, which is deleted with the cluster",
+                    expected="a place that outlives it",
+                    hint="name one with --out or AFFECTGRID_OUT: a bucket such as s3://bucket/x, or a shared folder",
+                )
+            )
         try:
             root.require_writable()
         except (StoreError, OSError) as error:

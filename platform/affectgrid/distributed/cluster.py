@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -70,8 +71,18 @@ def _own_sigterm_handler() -> Iterator[None]:
 
 def runtime_env() -> dict[str, Any]:
     """What every worker gets: this package, and the settings that must be the same everywhere."""
-    forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+    submitted = _submitted_env_vars()
+    forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ and name not in submitted}
     return {"py_modules": [str(PACKAGE)], "env_vars": forwarded}
+
+
+def _submitted_env_vars() -> dict[str, str]:
+    """Those that a submitted job came with. Workers get them anyway, and Ray refuses a name that comes twice."""
+    try:
+        config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+        return dict((config.get("runtime_env") or {}).get("env_vars") or {})
+    except (ValueError, AttributeError):
+        return {}
 
 
 def completed(pending: Mapping[ray.ObjectRef, T]) -> Iterator[tuple[T, ray.ObjectRef]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
+from affectgrid.distributed.preflight import check_nodes
 from affectgrid.tracking import Tracker, open_tracker
 
 EXPERIMENT = "affectgrid"
@@ -23,9 +24,10 @@ class Session:
 
 @contextlib.contextmanager
 def connected(out: str, address: str | None = None) -> Iterator[Workspace]:
-    """Open the workspace, then join or start the cluster. Raises ConfigError (CFG-STORAGE)."""
+    """Open the workspace, then join or start the cluster. Raises ConfigError: CFG-STORAGE, CFG-SHARED, CFG-CUDA."""
     workspace = Workspace.open(out)
     with connect(address):
+        check_nodes(workspace.root)
         yield workspace
 
 
@@ -35,4 +37,5 @@ def tracked(out: str, address: str | None = None) -> Iterator[Session]:
     workspace = Workspace.open(out)
     tracker = open_tracker(workspace.tracking_uri, EXPERIMENT, artifacts=workspace.artifacts)
     with connect(address):
+        check_nodes(workspace.root)
         yield Session(workspace, tracker)

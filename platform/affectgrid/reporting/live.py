@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from affectgrid.reporting.progress import LINE_EVERY_S, clock
 from affectgrid.search.space.compatibility import not_modelled
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.warm_start import PriorTrials
@@ -93,7 +93,7 @@ class SearchDisplay:
         self.running: dict[int, _Running] = {}
         self.time_left_s, self.num_workers, self.show_costs, self.notes = time_left_s, num_workers, show_costs, notes
         self._num_before = len(ended)
-        self._since = time.monotonic()
+        self._since = self._said = time.monotonic()
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> SearchDisplay:
@@ -104,7 +104,7 @@ class SearchDisplay:
         else:
             gone_on = f", {self._num_before} done before" if self._num_before else ""
             number = "trials until the time is up" if self.num_trials is None else f"{self.num_trials} trials"
-            time_left = f", {_clock(self.time_left_s())} to begin them" if self.time_left_s else ""
+            time_left = f", {clock(self.time_left_s())} to begin them" if self.time_left_s else ""
             self._say(f"{self.title}: {number}{gone_on}{time_left}")
         return self
 
@@ -123,6 +123,8 @@ class SearchDisplay:
         trial = self.running.get(number)
         if trial is not None:
             trial.epoch, trial.best = epoch, best
+        if not self.console.is_terminal and time.monotonic() - self._said >= LINE_EVERY_S:
+            self._say(self._status())
 
     def finished(self, ended: Ended) -> None:
         """A trial ended."""
@@ -176,9 +178,15 @@ class SearchDisplay:
 
     def _left(self) -> str:
         left = self.remaining_s()
-        return "" if left is None else f"{_clock(left)} left"
+        return "" if left is None else f"{clock(left)} left"
+
+    def _status(self) -> str:
+        """What runs, for a log: trials of hours end seldom."""
+        epochs = ", ".join(f"{number} at epoch {one.epoch}/{one.num_epochs}" for number, one in self.running.items())
+        return ", ".join(filter(None, [f"[{self._count()}] running: {epochs}", self._left(), self._cost()]))
 
     def _say(self, line: str) -> None:
+        self._said = time.monotonic()
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
@@ -207,7 +215,3 @@ class SearchDisplay:
         for failed in [trial for trial in self.ended if trial.state == "failed"][-3:]:
             table.add_row(str(failed.number), "", "failed", Text(failed.reason or ""), style="red")
         return table
-
-
-def _clock(duration_s: float) -> str:
-    return str(datetime.timedelta(seconds=round(duration_s)))

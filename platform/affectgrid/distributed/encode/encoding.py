@@ -15,6 +15,7 @@ from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
 from affectgrid.distributed.encode.sandbox import Limits
+from affectgrid.distributed.preflight import device, node_name
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 
@@ -26,7 +27,7 @@ class EncodeChunks:
         self._store = FeatureStore(store)
         self._jobs = jobs
         self._batch_size = batch_size
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device()
         if self._device == "cpu":
             torch.set_num_threads(1)  # Ray places one such process per core
 
@@ -106,4 +107,5 @@ def _state(row: Row) -> Row:
         "number": int(row["number"]),
         "size": len(row["frame_index"]),
         "error": str(row["error"]),
+        "node": node_name(),
     }

@@ -25,7 +25,8 @@ from affectgrid.distributed.encode.encoding import EncodeChunks, WholeChunks
 from affectgrid.distributed.encode.inventory import Failed, last_line
 from affectgrid.distributed.encode.plan import IN_FLIGHT, Chunk, Key, Placement, Plan
 from affectgrid.distributed.encode.sandbox import Limits
-from affectgrid.errors import AffectGridError, ModelError, Problem
+from affectgrid.distributed.preflight import not_shared
+from affectgrid.errors import AffectGridError, ConfigError, ModelError, Problem
 from affectgrid.reporting.progress import bar
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Executor:
         self._plan, self._jobs, self._store = plan, jobs, store
         self._config, self._limits, self._failed = config, limits, failed
         self._missing = {key: set(track.missing) for key, track in plan.tracks.items()}
+        self._seen_from: set[str] = set()  # nodes whose parts the driver sees
 
     def run(self) -> tuple[int, int]:
         """Encode; returns the numbers of finished pairs of track and stream, and of frames and hops.
@@ -143,11 +145,20 @@ class Executor:
         if row["error"]:
             self._failed(*key, row["error"])
             return 0
+        if row["node"] not in self._seen_from:  # also one that joined after the preflight
+            self._require_visible(key, row)
+            self._seen_from.add(row["node"])
         self._missing[key].discard(row["number"])
         if self._missing[key]:
             return 0
         self._finalize(key)
         return 1
+
+    def _require_visible(self, key: Key, row: Row) -> None:
+        """Raises ConfigError (CFG-SHARED) where a node keeps what it writes on a disk of its own."""
+        track, kind = key
+        if row["number"] not in self._store.parts(kind, self._jobs[kind].fingerprint, track):
+            raise ConfigError(not_shared([row["node"]], self._store.address))
 
     def _finalize(self, key: Key) -> None:
         (track, kind), planned = key, self._plan.tracks[key]

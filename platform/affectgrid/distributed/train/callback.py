@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray.train import UserCallback
+from ray.util.queue import Queue
 
 from affectgrid.metrics import Metrics
+from affectgrid.reporting.progress import bar
 from affectgrid.tracking import RunLog
 
 
@@ -27,3 +31,23 @@ class EpochLog(UserCallback):  # type: ignore[misc]
             self.run.metrics(metrics[0], step=epoch)
         if self.on_epoch:
             self.on_epoch(metrics[0])
+
+
+@contextlib.contextmanager
+def shown_progress(num_epochs: int) -> Iterator[Callable[[Metrics], None]]:
+    """A bar of this process, and what Train's controller, which is another process, calls after each epoch."""
+    queue = Queue(actor_options={"num_cpus": 0})
+    with bar("train", num_epochs, "epochs") as advance:
+
+        def follow() -> None:
+            while queue.get() is not None:
+                advance(1)
+
+        thread = threading.Thread(target=follow, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield queue.put
+        finally:
+            queue.put(None)
+            thread.join()
+    queue.shutdown()

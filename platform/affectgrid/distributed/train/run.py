@@ -13,7 +13,7 @@ from ray.train import ScalingConfig
 
 from affectgrid.data.splits.resident import Split
 from affectgrid.distributed.cluster import num_gpus
-from affectgrid.distributed.train.callback import EpochLog
+from affectgrid.distributed.train.callback import EpochLog, shown_progress
 from affectgrid.distributed.train.workers import Job, run_workers
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import Metrics
@@ -87,13 +87,15 @@ def train(
     manifest = collect(data=data.fingerprint, device=_device(scaling))
     run = tracker.study(name, flatten(config), manifest.tags()) if tracker else None
     try:
-        state = run_workers(
-            Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
-            files.place,
-            scaling,
-            max_failures=max_failures,
-            callbacks=[EpochLog(run, on_epoch)] if run or on_epoch else [],
-        )
+        shown = contextlib.nullcontext(on_epoch) if on_epoch else shown_progress(config.optim.epochs)
+        with shown as told:
+            state = run_workers(
+                Job(config, ray.put((data.train, data.validation)), ray.put(prompts)),
+                files.place,
+                scaling,
+                max_failures=max_failures,
+                callbacks=[EpochLog(run, told)],
+            )
         result = _finish(files, config, data.train, prompts, state, manifest)
     except BaseException as error:
         if run:

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.trial import OBJECTIVE
+from affectgrid.errors import ConfigError, Problem
 from affectgrid.metrics import Metrics
 from affectgrid.reporting.live import Ended, SearchDisplay
 from affectgrid.search.study.assignment import Assignment, assignment
@@ -56,6 +57,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result or {}
+        if "refused" in result:  # by its node, which would refuse the others too: it is left as interrupted
+            raise ConfigError(*(Problem(**problem) for problem in result["refused"]))
         if "failure" in result:
             self._end(trial, "failed", reason=result["failure"])
         elif OBJECTIVE in result:  # otherwise it never ran

@@ -16,11 +16,14 @@ from typing import Any
 import torch
 from ray import tune
 
+from affectgrid.distributed import preflight
+from affectgrid.distributed.preflight import NODE_FAULTS, require_place
+from affectgrid.errors import ConfigError
 from affectgrid.metrics import Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.search.space.objective import LATENCY_MS
 from affectgrid.search.space.schema import SearchSpace
-from affectgrid.search.study.assignment import assignment, trial_folder
+from affectgrid.search.study.assignment import IDENTITY, assignment, trial_folder
 from affectgrid.storage import replace_directory, without_credentials, write_atomic
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.checkpoint import CheckpointFolder, Save
@@ -58,6 +61,7 @@ def run_trial(
     study.forget(folder)  # of another study under this name: in a bucket the bucket alone is the truth
     reporter = _Reporter(0.0 if space.pruner != "none" else _REPORT_EVERY_S)
     try:
+        require_place(IDENTITY, study.place)
         costs: dict[str, float] = {}
         for seed in assigned.seeds:
             chosen, package = space.resolve(assigned.values, seed=seed), package_folder(folder, seed)
@@ -69,7 +73,9 @@ def run_trial(
         outcome: dict[str, Any] = {OBJECTIVE: reporter.objective, "costs": costs, "finished": True}
     except Exception as error:
         study.put(write_atomic(folder / "error.txt", without_credentials(traceback.format_exc())))
-        outcome = {OBJECTIVE: WORST, "failure": f"{type(error).__name__}: {error}"}
+        outcome = {OBJECTIVE: WORST, "failure": without_credentials(f"{type(error).__name__}: {error}")}
+        if isinstance(error, ConfigError) and error.problems[0].code in NODE_FAULTS:
+            outcome["refused"] = [dataclasses.asdict(problem) for problem in error.problems]
     worker = f"{platform.node()}:{os.getpid()}"
     # "done" spares the worker Tune's question whether there is more.
     reporter.send(
@@ -79,7 +85,7 @@ def run_trial(
 
 def _costs(model: FusionModel, config: TrainConfig, space: SearchSpace, data: PreparedData) -> dict[str, float]:
     """What a model of this shape costs, as far as the study asks."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = preflight.device()
     latency = any(goal.metric == LATENCY_MS for goal in space.objective)
     return model_costs(model.to(device), data.validation, config.window, device=device, latency=latency)
 
@@ -106,7 +112,7 @@ def train_in_process(
             saved = time.monotonic()
         on_epoch(metrics)
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = preflight.device()
     resume = checkpoints.load()
     for metrics in resume.history if resume else ():
         on_epoch(metrics)  # whoever listens is new too

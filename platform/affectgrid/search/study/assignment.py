@@ -8,6 +8,7 @@ from pathlib import Path
 from affectgrid.search.space.schema import SearchSpace, Values
 from affectgrid.search.study.records import settings
 
+IDENTITY = "space.json"  # the file that a study begins with: what may not change under it
 ARM, SEED = "arm", "seed"  # what a proposal of a study with arms holds
 
 

@@ -32,7 +32,7 @@ from affectgrid.errors import ConfigError, Problem
 from affectgrid.search.space.budget import busy_s
 from affectgrid.search.space.objective import SCORE
 from affectgrid.search.space.schema import SearchSpace
-from affectgrid.search.study.assignment import trial_folder
+from affectgrid.search.study.assignment import IDENTITY, trial_folder
 from affectgrid.search.study.journal import STATES, create_study, intermediate_values, open_journal
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.search.study.warm_start import WARM_START, PriorTrials
@@ -279,7 +279,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 def _check_identity(files: WorkingCopy, identity: Mapping[str, Any]) -> None:
-    path = files.folder / "space.json"
+    path = files.folder / IDENTITY
     now = json.loads(json.dumps(identity))
     try:
         before = json.loads(files.fetch(path, again=True).read_text())
