@@ -17,7 +17,7 @@ class Predict(JobOptions, StoreOption):
     model: tuple[Path, ...] = Field(
         min_length=1, description="model packages (the folders that train or tune wrote), or one ensemble.json"
     )
-    videos: Path = Field(description="a video, a folder of videos, or a folder in Aff-Wild2's layout")
+    videos: str = Field(description="a video, a folder of videos, or a folder in Aff-Wild2's layout; or its URI")
     crop: Literal["crops", "detect", "frame"] | None = Field(
         None, description="where faces come from; by default the crops that are there, else a detector"
     )

@@ -20,6 +20,7 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import DataOptions
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.storage import Storage
 from affectgrid.training.inference.ensemble import Ensemble, combine
 
 _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
@@ -39,7 +40,7 @@ class PredictReport:
 
 def predict(
     ensemble: Ensemble,
-    videos: Path,
+    videos: Path | str,
     workspace: Workspace,
     *,
     crop: Literal["crops", "detect", "frame"] | None = None,
@@ -82,11 +83,10 @@ def _encoding(
     return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
 
 
-def open_videos(videos: Path) -> Catalog:
-    """A video, a folder of videos, or a folder in Aff-Wild2's layout."""
-    if any((videos / name).is_dir() for name in _LAYOUT):
-        return read_aff_wild2(videos.resolve())
-    return read_folder(videos.resolve())
+def open_videos(videos: Path | str) -> Catalog:
+    """A video, a folder of videos, or a folder in Aff-Wild2's layout; on this machine or in a bucket."""
+    place = Storage(videos)
+    return read_aff_wild2(place) if any(place.exists(name) for name in _LAYOUT) else read_folder(place)
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

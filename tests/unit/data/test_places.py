@@ -19,6 +19,7 @@ from affectgrid.data.features.sources import content_digest, signature, with_lab
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.validation import validate
 from affectgrid.data.workspace import Workspace
+from affectgrid.distributed.predict import open_videos
 from affectgrid.errors import CatalogError, ConfigError
 from affectgrid.media.chunks import probe
 from affectgrid.storage import Storage, staged
@@ -149,6 +150,17 @@ def test_validation_finds_the_same(folder: Path, place: Storage, bucket: Bucket)
     (first, *_) = validate(read_aff_wild2(own / "x"))
     assert first.code == "ANN-RANGE"
     assert first.where == f"s3://bucket/wrong/x/VA_Estimation_Challenge/Validation_Set/{name}:2"
+
+
+def test_videos_to_predict_are_found_as_the_layout_has_them(folder: Path, place: Storage) -> None:
+    single = sorted((folder / "batch1").iterdir())[0]
+    for near, far in (
+        (folder, place),
+        (folder / "batch1", place / "batch1"),
+        (single, place / f"batch1/{single.name}"),
+    ):
+        assert facts(open_videos(str(near))) == facts(open_videos(far.uri))
+    assert len(open_videos(single).tracks) == 1
 
 
 def test_no_data_set_at_the_address(bucket: Bucket) -> None:

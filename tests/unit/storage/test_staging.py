@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 
 from affectgrid.errors import ConfigError, MediaError, StoreError
 from affectgrid.storage import Staged, Storage, show_places, staged
+from affectgrid.storage.staging import Kind
 from support.bucket import Bucket, s3_server
 
 KIB = 2**-20  # of a GiB, the limit's unit
@@ -195,8 +197,40 @@ def test_many_readers_with_little_room_always_find_their_file(
         assert len(here(paths)) == 2
 
 
-def test_a_process_that_is_killed_in_a_copy_leaves_no_part_and_no_lock(place: Storage, tmp_path: Path) -> None:
+def test_a_reader_that_waited_for_an_eviction_takes_the_new_record(place: Storage, cache: Path) -> None:
     path = put(place, "a.mp4")
+    with staged(path):
+        pass
+    (record,) = (cache / "staged" / ".records").iterdir()
+    read: list[bytes] = []
+
+    def reader() -> None:
+        with staged(path) as local:
+            read.append(local.read_bytes())
+
+    with record.open() as evicting:
+        fcntl.flock(evicting, fcntl.LOCK_EX)
+        thread = threading.Thread(target=reader)
+        thread.start()
+        time.sleep(0.2)
+        assert not read
+        record.unlink()  # from now on a lock on it keeps nobody out
+    thread.join()
+    assert read == [b"x" * 1024]
+    assert record.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "tar"])
+def test_a_process_that_is_killed_in_a_copy_leaves_no_part_and_no_lock(
+    place: Storage, tmp_path: Path, kind: Kind
+) -> None:
+    path = put(place, "a.mp4")
+    if kind == "tar":
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("00001.jpg"), io.BytesIO())
+        put(place, "a.tar", data.getvalue())
+        path = Staged.of(place, "a", "tar", [place.stat("a.tar")]).path
     script = (
         "import os, sys, signal; from pathlib import Path; from affectgrid.storage import Storage, staged\n"
         "def torn(self, name, target): target.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -207,7 +241,7 @@ def test_a_process_that_is_killed_in_a_copy_leaves_no_part_and_no_lock(place: St
     assert subprocess.run([sys.executable, "-c", script, path], env=environment, timeout=60).returncode == -9
     assert not path.exists()
     with staged(path) as local:
-        assert local.read_bytes() == b"x" * 1024
+        assert [item.name for item in local.iterdir()] == ["00001.jpg"] if kind == "tar" else local.stat().st_size
     assert not list((tmp_path / "cache").rglob("*.draft"))
 
 

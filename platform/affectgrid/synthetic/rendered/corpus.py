@@ -5,12 +5,8 @@ Nothing in it is a recording. It is called *rendered* wherever a result made wit
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import shutil
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +21,7 @@ from affectgrid.synthetic.rendered.face import SUPERSAMPLING, FaceArtist, Motion
 from affectgrid.synthetic.rendered.movie import write_movie
 from affectgrid.synthetic.rendered.paths import AffectPath, SlowSignal, affect_path, slow_signal
 from affectgrid.synthetic.rendered.plan import TrackPlan, VideoPlan, plan_corpus
+from affectgrid.synthetic.rendered.publish import draft_folder, publish
 from affectgrid.synthetic.rendered.voice import SAMPLE_RATE_HZ, Speech, control_times, draw_voice, speak
 
 VERSION = 1  # raise it with every change of what the same configuration draws
@@ -103,7 +100,7 @@ def render_video(place: Path | str | Storage, config: RenderConfig, plan: VideoP
     target = video_name(plan)
     if root.exists(target):
         return False
-    with _draft(root, plan) as draft:
+    with draft_folder(root, plan.name) as draft:
         scene = Scene.draw(config, plan)
         movie = draft / Path(target).name
         write_movie(
@@ -117,48 +114,12 @@ def render_video(place: Path | str | Storage, config: RenderConfig, plan: VideoP
         )
         for actor in scene.actors:
             name = actor.plan.name
-            _publish(draft / name, root, f"cropped_aligned/{name}")
+            publish(draft / name, root, f"cropped_aligned/{name}")
             if plan.split in ANNOTATIONS:
                 text = annotation_text(actor.rated, actor.plan, float(plan.rate_hz))
                 root.write(f"VA_Estimation_Challenge/{ANNOTATIONS[plan.split]}/{name}.txt", text)
-        _publish(movie, root, target)
+        publish(movie, root, target)
     return True
-
-
-@contextlib.contextmanager
-def _draft(root: Storage, plan: VideoPlan) -> Iterator[Path]:
-    """A folder to render in: beside the corpus, from where files are renamed, or on the node's own disk."""
-    if root.path is None:
-        with tempfile.TemporaryDirectory(prefix="affectgrid-render-") as folder:
-            yield Path(folder)
-        return
-    draft = root.path / f".partial-{plan.name}"
-    shutil.rmtree(draft, ignore_errors=True)  # left by a rendering that was broken off
-    draft.mkdir(parents=True)
-    yield draft
-    shutil.rmtree(draft)
-
-
-def _publish(source: Path, root: Storage, name: str) -> None:
-    """Move a file or a folder to its place; in a bucket a folder becomes one archive, not thousands of objects."""
-    if root.path is not None:
-        target = root.path / name
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-    elif source.is_dir():
-        archive = source.with_suffix(source.suffix + ".tar")
-        with tarfile.open(archive, "w") as file:
-            for path in sorted(source.iterdir()):
-                file.add(path, path.name, filter=_dateless)
-        root.upload(archive, f"{name}.tar")
-    else:
-        root.upload(source, name)
-
-
-def _dateless(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.mtime, member.uid, member.gid, member.uname, member.gname = 0, 0, 0, "", ""  # equal bytes for equal crops
-    return member
 
 
 def annotation_text(rated: Float[np.ndarray, "frame 2"], plan: TrackPlan, rate_hz: float) -> str:
