@@ -27,9 +27,9 @@ def verdict(problems: Sequence[Problem], num_tracks: int) -> str:
 
 
 def print_problems(problems: Sequence[Problem], num_tracks: int, *, console: Console | None = None) -> None:
-    """The table where there is something to tell, then the verdict."""
+    """Print the table of problems, if any, then the verdict."""
     console = console or Console()
-    if problems:  # two columns: on a terminal eight would be a word wide
+    if problems:  # two columns: eight would be a word wide on a terminal
         rows = [{"": problem.severity, "problem": str(problem)} for problem in problems]
         console.print(Table.of("Problems", rows).rich())
     console.print(verdict(problems, num_tracks), highlight=False)
