@@ -1,4 +1,4 @@
-"""What a job is told about data. Light to import: a job looks at its options before torch and Ray."""
+"""Options of jobs about data. Light to import: a job checks its options before it loads torch and Ray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RENDERED = "rendered"
 
 
 class StoreOption(Settings):
-    """Where features are."""
+    """Where features are stored."""
 
     store: str | None = Field(
         None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"

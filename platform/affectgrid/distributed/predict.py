@@ -1,4 +1,4 @@
-"""From model packages and any videos to predictions on disk."""
+"""Predict any videos with model packages, and write the predictions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 
 @dataclasses.dataclass(frozen=True)
 class PredictReport:
-    """What was written where, and what could not be read."""
+    """What was written, where, and which tracks could not be read."""
 
     place: Storage
     tracks: int
@@ -92,7 +92,7 @@ def open_videos(videos: Path | str) -> Catalog:
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
-    # Labels are not for a prediction: without them a track has the rows of its video.
+    # Predictions need no labels, and without them a track has a row for every frame of its video.
     tracks = [dataclasses.replace(track, annotation=None) for track in catalog.tracks if track.id not in lost]
     if not tracks:
         reasons = "; ".join(f"{failure.track}: {failure.reason}" for failure in list(lost.values())[:3])
@@ -102,7 +102,7 @@ def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
                 where=str(catalog.root),
                 found=reasons or "no video",
                 expected="a video that can be read",
-                hint="see the reasons",
+                hint="repair one of them, or give other videos",
             )
         )
     return tracks

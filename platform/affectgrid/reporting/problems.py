@@ -29,9 +29,9 @@ def verdict(problems: Sequence[Problem], num_tracks: int) -> str:
 def print_problems(
     problems: Sequence[Problem], num_tracks: int, report: str, *, console: Console | None = None
 ) -> None:
-    """The table where there is something to tell, the verdict, and the address of the page."""
+    """Print the table of problems, if any, the verdict, and the address of the page."""
     console = console or Console()
-    if problems:  # two columns: on a terminal eight would be a word wide
+    if problems:  # two columns: eight would be a word wide on a terminal
         rows = [{"": problem.severity, "problem": str(problem)} for problem in problems]
         console.print(Table.of("Problems", rows).rich())
     console.print(verdict(problems, num_tracks), highlight=False)

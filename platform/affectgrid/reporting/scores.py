@@ -30,7 +30,7 @@ def score_table(scores: Scores, note: str = "") -> Table:
 
 
 def region_table(scores: Scores) -> Table:
-    """Support and error by the region that the annotation lies in."""
+    """Support and error by the region of the annotation."""
     rows = [
         {
             "region": region.name,
@@ -63,7 +63,7 @@ def smoothing_lines(curve: SmoothingCurve | None) -> Iterator[str]:
 def prediction_lines(
     address: str, num_tracks: int, num_frames: int, submission: str, note: str, lost: Mapping[str, str]
 ) -> Iterator[str]:
-    """What was predicted and where it is; `lost` says of each track that is not there why."""
+    """What was predicted and where it is; `lost` gives the reason for each missing track."""
     yield f"{num_tracks} tracks, {num_frames} frames: {address}/<track>.csv (frame, time_s, valence, arousal)"
     if submission:
         yield f"the challenge's file: {submission}"

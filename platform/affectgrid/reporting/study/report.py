@@ -20,7 +20,7 @@ _OPTIMISM = "The search picked this model on the same tracks, so these scores fl
 
 
 def print_study(study: StudySummary, open_command: str, root: Storage, *, console: Console | None = None) -> None:
-    """Headline, tables, and where everything is under `root`; `open_command` shows the experiment log."""
+    """Print the headline, the tables, and where everything is under `root`; `open_command` shows the experiment log."""
     console = console or Console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
@@ -46,7 +46,7 @@ def write_report(study: StudySummary, best: BestModel | None, search: SearchFigu
     if search is not None:
         sections += _search_section(study, search)
     facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
-    sections.append(html.Section("How to make it again", facts=facts))
+    sections.append(html.Section("How to reproduce it", facts=facts))
     return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study_caveat(study))
 
 
