@@ -1,4 +1,4 @@
-"""Connecting to Ray: a running cluster when there is one to join, else a private one that ends with the block."""
+"""Connect to Ray: join a running cluster where there is one, else start a private one that ends with the block."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connect(address: str | None = None, *, num_cpus: int | None = None, quiet: b
     """Join the cluster at `address`, or the one that ``RAY_ADDRESS`` names, else start a private one.
 
     A job that was submitted finds its cluster through ``RAY_ADDRESS``. A private cluster ends with the block; one that
-    was joined goes on. Workers import this very checkout: the package travels as a Ray `py_module`.
+    was joined keeps running. Workers import this very checkout: the package travels as a Ray `py_module`.
 
     Args:
         address: ``host:port``, ``ray://...``, ``auto`` for a cluster on this host, or ``local`` for a private one.
@@ -62,7 +62,7 @@ def connect(address: str | None = None, *, num_cpus: int | None = None, quiet: b
 
 @contextlib.contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM: Ray puts one in its place that prints a stack and aborts (status -6)."""
+    """Keep this process's SIGTERM handler: Ray replaces it with one that prints a stack and aborts (status -6)."""
     own = signal.getsignal(signal.SIGTERM)
     yield
     if own is not None and threading.current_thread() is threading.main_thread():
@@ -77,7 +77,7 @@ def runtime_env() -> dict[str, Any]:
 
 
 def _submitted_env_vars() -> dict[str, str]:
-    """Those that a submitted job came with. Workers get them anyway, and Ray refuses a name that comes twice."""
+    """Variables that came with a submitted job. Workers get them anyway, and Ray refuses a name given twice."""
     try:
         config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
         return dict((config.get("runtime_env") or {}).get("env_vars") or {})
@@ -86,7 +86,7 @@ def _submitted_env_vars() -> dict[str, str]:
 
 
 def completed(pending: Mapping[ray.ObjectRef, T]) -> Iterator[tuple[T, ray.ObjectRef]]:
-    """What each of `pending` stands for and the reference itself, as they finish; `ray.get` raises for a failed one."""
+    """Yield each value of `pending` with its reference as it finishes; `ray.get` raises for a failed one."""
     left = dict(pending)
     while left:
         (ready,), _ = ray.wait(list(left), num_returns=1)
@@ -94,18 +94,18 @@ def completed(pending: Mapping[ray.ObjectRef, T]) -> Iterator[tuple[T, ray.Objec
 
 
 def num_gpus() -> float:
-    """GPUs of the cluster that this process is connected to."""
+    """Number of GPUs in the cluster that this process is connected to."""
     return float(ray.cluster_resources().get("GPU", 0))
 
 
 def num_cpus() -> int:
-    """Cores of the cluster that this process is connected to."""
+    """Number of cores in the cluster that this process is connected to."""
     return int(ray.cluster_resources().get("CPU", 1))
 
 
 def full_size() -> dict[str, float]:
-    """What an autoscaler may bring the cluster to; what there is now, where none says so."""
-    from ray._private.state import state  # as Ray Data does: no public call tells
+    """Resources that the autoscaler may grow the cluster to; without an autoscaler, those it has now."""
+    from ray._private.state import state  # as Ray Data does: there is no public call
 
     known = state.get_max_resources_from_cluster_config() or {}
     now = ray.cluster_resources()

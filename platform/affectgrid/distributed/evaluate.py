@@ -1,4 +1,4 @@
-"""Models on a split of a data set: encoded as each needs it, predicted, weighted and scored."""
+"""Evaluate models on a split: encode it as each model needs it, predict, weight and score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import DataOptions
 from affectgrid.distributed.prepare import Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.storage import Storage, fetched
 from affectgrid.training.inference.ensemble import Ensemble, combine, fit_weights
+from affectgrid.training.inference.package import ModelPackage
 from affectgrid.training.inference.predict import Predictions, Scores, evaluate
 from affectgrid.training.inference.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
 
@@ -23,9 +25,9 @@ class Evaluation:
 
     Args:
         ensemble: the models, with the weights that were used.
-        split: the labels that the scores are against.
-        predictions: of all models together.
-        scores: of those.
+        split: the split with its labels.
+        predictions: of the ensemble.
+        scores: of the predictions.
         member_p: P of each model alone, where there are several.
         curve: P on validation over the half-width of the filter, where that was chosen.
     """
@@ -50,9 +52,8 @@ def evaluate_models(
 ) -> Evaluation:
     """Score one model, or several together. Needs a Ray connection.
 
-    What is chosen is chosen on the validation split, whatever `split` is scored: with `fit` the weights, with
-    `half_widths` the smoothing of a single model, which is then kept in its package. Raises ConfigError (CFG-SMOOTH)
-    for half-widths and several models.
+    Weights (`fit`) and the smoothing of a single model (`half_widths`, kept in its package) are always chosen on the
+    validation split, whichever `split` is scored. Raises ConfigError (CFG-SMOOTH) for half-widths and several models.
     """
     encoded: dict[str, Encoded] = {}
 
@@ -87,8 +88,18 @@ def _choose_smoothing(
     ensemble: Ensemble, validation: Split, half_widths: Sequence[int]
 ) -> tuple[Ensemble, SmoothingCurve]:
     if len(ensemble.members) > 1:
-        found, hint = f"{len(ensemble.members)} models", "choose for each model by itself, then evaluate them together"
+        found, hint = f"{len(ensemble.members)} models", "choose it for each model, then evaluate all together"
         raise ConfigError(Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected="one model", hint=hint))
-    curve = smoothing_curve(ensemble.members[0], validation, half_widths)
-    package = keep_choice(ensemble.folders[0], ensemble.members[0], curve)
+    package, curve = choose_smoothing(ensemble.places[0], ensemble.members[0], validation, half_widths)
     return dataclasses.replace(ensemble, members=(package,)), curve
+
+
+def choose_smoothing(
+    place: Storage, package: ModelPackage, validation: Split, half_widths: Sequence[int]
+) -> tuple[ModelPackage, SmoothingCurve]:
+    """The half-width with the best P on validation, which is kept in the package at `place`."""
+    curve = smoothing_curve(package, validation, half_widths)
+    folder = fetched(place)
+    package = keep_choice(folder, package, curve)
+    place.upload(folder, "")
+    return package, curve

@@ -1,4 +1,4 @@
-"""From model packages and any videos to predictions on disk."""
+"""Predict any videos with model packages, and write the predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import DataOptions
 from affectgrid.errors import CatalogError, Problem
-from affectgrid.storage import Storage
+from affectgrid.storage import Storage, results
 from affectgrid.training.inference.ensemble import Ensemble, combine
 
 _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
@@ -28,12 +28,12 @@ _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 
 @dataclasses.dataclass(frozen=True)
 class PredictReport:
-    """What was written where, and what could not be read."""
+    """What was written, where, and which tracks could not be read."""
 
-    folder: Path
+    place: Storage
     tracks: int
     frames: int
-    submission: Path | None
+    submission: str
     encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
 
@@ -68,10 +68,12 @@ def predict(
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
-    folder = workspace.predictions.folder
-    submission = _write(folder, splits[0], predictions.va.numpy(), template)
+    place = workspace.predictions
+    with results(place) as folder:
+        submission = _write(folder, splits[0], predictions.va.numpy(), template)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
-    return PredictReport(folder, len(tracks), len(predictions.va), submission, models, tuple(lost.values()))
+    written = place.show(submission.name) if submission else ""
+    return PredictReport(place, len(tracks), len(predictions.va), written, models, tuple(lost.values()))
 
 
 def _encoding(
@@ -90,7 +92,7 @@ def open_videos(videos: Path | str) -> Catalog:
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
-    # Labels are not for a prediction: without them a track has the rows of its video.
+    # Predictions need no labels, and without them a track has a row for every frame of its video.
     tracks = [dataclasses.replace(track, annotation=None) for track in catalog.tracks if track.id not in lost]
     if not tracks:
         reasons = "; ".join(f"{failure.track}: {failure.reason}" for failure in list(lost.values())[:3])
@@ -100,7 +102,7 @@ def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
                 where=str(catalog.root),
                 found=reasons or "no video",
                 expected="a video that can be read",
-                hint="see the reasons",
+                hint="repair one of them, or give other videos",
             )
         )
     return tracks

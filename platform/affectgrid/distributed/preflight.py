@@ -1,6 +1,6 @@
-"""Before any work: does every node see the place for results, and can a node that announces a GPU use it?
+"""Checks before any work: every node can reach the place for results, and can use the GPU that it announces.
 
-Nodes that join later are checked by what they do first: see `require_place` and `device`.
+Nodes that join later are checked by their first task: see `require_place` and `device`.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def device() -> str:
 
 
 def node_name() -> str:
-    """This node's address and host name, as an engineer looks for it."""
+    """This node's address and host name, as an engineer would look for it."""
     import platform
 
     return f"{ray.util.get_node_ip_address()} ({platform.node()})"
 
 
 def _answers(nodes: Sequence[dict[str, Any]], nonce: Path | None, reads: Sequence[Path]) -> list[tuple[str, list[str]]]:
-    """The name of each node that answered, and what is wrong there."""
+    """The name of each node that answered, and its faults."""
     remote = ray.remote(num_cpus=0, max_retries=0)(_look)
     asked = {}
     for node in nodes:
@@ -81,7 +81,7 @@ def _answers(nodes: Sequence[dict[str, Any]], nonce: Path | None, reads: Sequenc
         asked[remote.options(scheduling_strategy=strategy).remote(nonce, list(reads), gpu)] = node
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_WITHIN_S)
     for each in late:
-        _log.warning("node %s has not answered within %.0f s", asked[each]["NodeManagerAddress"], _ANSWER_WITHIN_S)
+        _log.warning("node %s did not answer within %.0f s", asked[each]["NodeManagerAddress"], _ANSWER_WITHIN_S)
     answers = []
     for each in ready:
         try:
@@ -92,7 +92,7 @@ def _answers(nodes: Sequence[dict[str, Any]], nonce: Path | None, reads: Sequenc
 
 
 def _look(nonce: Path | None, reads: list[Path], gpu: bool) -> tuple[str, list[str]]:
-    """On a node: what of it cannot be seen, and ``cuda`` where there should be a GPU."""
+    """On a node: the folders that it cannot see, and ``cuda`` where a GPU was announced that torch cannot use."""
     wrong = [str(path.parent if path == nonce else path) for path in filter(None, [nonce, *reads]) if not path.exists()]
     if gpu:
         import torch

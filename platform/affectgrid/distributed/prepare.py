@@ -1,4 +1,4 @@
-"""From the name of a data set to resident splits: render, encode and load, each only where it is not done yet."""
+"""From the name of a data set to loaded splits: render, encode and load, each only where it is not done yet."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Encoded:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the labels, the videos and everything that changes a feature."""
+        """Digest that changes with the labels, the videos and everything that changes a feature."""
         facts = json.dumps([self.catalog.digest(), sorted(self.report.fingerprints.items())])
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
@@ -96,15 +96,14 @@ def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
 def prepare(
     options: DataOptions,
     workspace: Workspace,
-    *,
     prompt_files: Iterable[str],
     prompt_modes: Iterable[PromptMode] = ("ensemble",),
 ) -> PreparedData:
-    """Everything that training or a search reads. The test split is never among it.
+    """Everything that training or a search reads; never the test split.
 
     With `context` among the modes the frozen text tower is part of it: 150 MB for ViT-B-32, once for all prompt files.
     """
-    # the prompts first: what is wrong with them shows before the data are encoded, which may take hours
+    # the prompts first: a mistake in them shows before the data are encoded, which may take hours
     visual = load_visual(options.encode.visual.model)
     prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
     del visual

@@ -16,7 +16,7 @@ EXPERIMENT = "affectgrid"
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A workspace that can be written, and a log that answers, before any work."""
+    """A writable workspace, and an experiment log that answers, before any work."""
 
     workspace: Workspace
     tracker: Tracker

@@ -1,4 +1,4 @@
-"""What lies before an encode run and what it did, for a person."""
+"""The plan and the report of an encode run, for a person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affectgrid.reporting.tables import Table
 
 
 def print_plan(plan: EncodePlan, *, console: Console | None = None) -> None:
-    """How much is there, done, to do and in quarantine; how large it gets, and how long it takes."""
+    """Print how much is done, to do and in quarantine; how large it gets, and how long it takes."""
     console = console or Console()
     console.print(Table.of("Plan", _plan_rows(plan.streams)).rich())
     for line in _plan_lines(plan):
@@ -50,7 +50,7 @@ def _plan_lines(plan: EncodePlan) -> Iterator[str]:
 
 
 def print_encode_report(report: EncodeReport, store: FeatureStore, *, console: Console | None = None) -> None:
-    """Where the features are, what was done, and what failed with its reason."""
+    """Print where the features are, what was done, and what failed, with reasons."""
     console = console or Console()
     for stream, fingerprint in report.fingerprints.items():
         line = f"{stream:<7} {report.models[stream]:<24} {store.folder(stream, fingerprint)}"
@@ -65,7 +65,7 @@ def print_encode_report(report: EncodeReport, store: FeatureStore, *, console: C
 
 
 def print_quarantine(lost: Sequence[Quarantined], *, console: Console | None = None) -> None:
-    """What could not be encoded, with its reason and the way out."""
+    """Print what could not be encoded, with reasons and a hint."""
     if not lost:
         return
     rows = [{"track": item.track, "stream": item.stream, "reason": item.reason} for item in lost]

@@ -67,7 +67,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def picture(figure: Figure, path: Path, words: str) -> Picture:
-    """Save a figure for a page, with words that both stand for it and stand below it."""
+    """Save a figure for a page, with text that serves as its alternative and its caption."""
     return Picture(save(figure, path), words, words)
 
 
@@ -152,7 +152,7 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
 
 
 def blank(width_in: float, height_in: float) -> Figure:
-    """An empty figure of this size."""
+    """A new figure of this size."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: it would keep every figure alive
     return figure

@@ -30,7 +30,7 @@ code { overflow-wrap: anywhere }
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A PNG or SVG file with the words that stand for it (`alt`) and below it (`caption`)."""
+    """A PNG or SVG file with its alternative text (`alt`) and its `caption`."""
 
     path: Path
     alt: str
@@ -60,7 +60,7 @@ def render(title: str, sections: Sequence[Section], *, caveat: str = "") -> str:
 
 
 def write(path: Path, title: str, sections: Sequence[Section], *, caveat: str = "") -> Path:
-    """Write the page to `path`, whole or not at all."""
+    """Write the page to `path` atomically."""
     return storage.write_atomic(path, render(title, sections, caveat=caveat))
 
 

@@ -1,4 +1,4 @@
-"""A search while it runs: a bar and its trials on a terminal; anywhere else a line for each trial that ended."""
+"""A search while it runs: a bar and the trials on a terminal; anywhere else a line for each trial that ended."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ended:
 
 
 def opening_notes(space: SearchSpace, prior_trials: PriorTrials | None) -> list[str]:
-    """What is said before the first trial: what the sampler cannot model, and what it learns from before."""
+    """Lines before the first trial: what the sampler cannot model, and what it learns from an older study."""
     alone = not_modelled(space)
     said = [f"{space.sampler} does not model {', '.join(alone)}: drawn at random"] if alone else []
     return [*said, *([_describe(prior_trials)] if prior_trials else [])]
@@ -58,20 +58,20 @@ def _describe(prior: PriorTrials) -> str:
     reasons = "; ".join(f"{reason}: {count}" for reason, count in prior.incompatible.items())
     line = f"warm start from {prior.study}: {len(prior.trials)} of {len(prior.trials) + left_out} trials are compatible"
     line += f"; {left_out} are not ({reasons})" if left_out else ""
-    return line + (f". Not the same there: {', '.join(prior.differs)}" if prior.differs else "")
+    return line + (f". Different there: {', '.join(prior.differs)}" if prior.differs else "")
 
 
 class SearchDisplay:
-    """Shows what it is told. Use it as a context; `console` decides between the two ways.
+    """Shows the trials. Use it as a context manager; `console` decides between the bar and the lines.
 
     Args:
         title: of the study.
-        num_trials: that it has when it is done; None where only the time limits it.
+        num_trials: of the finished study; None where only the time limits it.
         ended: trials of earlier sessions.
-        time_left_s: tells what is left of a time budget.
+        time_left_s: returns what is left of a time budget.
         num_workers: of each trial; its time counts as often in the worker-hours.
         show_costs: whether a trial's costs are shown beside its score.
-        notes: lines that are said at the start.
+        notes: lines shown at the start.
         console: where it is shown.
     """
 
@@ -115,7 +115,7 @@ class SearchDisplay:
             self._live.stop()
 
     def started(self, number: int, label: str, num_epochs: int) -> None:
-        """A trial begins, or begins again."""
+        """A trial starts, or starts again."""
         self.running[number] = _Running(label, time.monotonic(), num_epochs=num_epochs)
 
     def progressed(self, number: int, epoch: int, best: float) -> None:
@@ -141,15 +141,15 @@ class SearchDisplay:
 
     @property
     def worker_hours(self) -> float:
-        """What the trials have cost, over all sessions: their time, times the workers of each."""
+        """The cost of all trials of all sessions: the time of each times its workers."""
         now = time.monotonic()
         ended_s = sum(trial.duration_s for trial in self.ended)
         return self.num_workers * (ended_s + sum(now - trial.began for trial in self.running.values())) / 3600
 
     def remaining_s(self) -> float | None:
-        """Time to the end at the rate of this session; None before the first trial has ended.
+        """Time to the end at the rate of this session, at most what is left of the time budget.
 
-        A time budget that ends sooner says how long other trials may begin.
+        None before the first trial has ended, unless there is a time budget.
         """
         limit = self.time_left_s() if self.time_left_s is not None else None
         done = len(self.ended) - self._num_before
@@ -181,7 +181,7 @@ class SearchDisplay:
         return "" if left is None else f"{clock(left)} left"
 
     def _status(self) -> str:
-        """What runs, for a log: trials of hours end seldom."""
+        """The running trials, for a log: trials of hours seldom end."""
         epochs = ", ".join(f"{number} at epoch {one.epoch}/{one.num_epochs}" for number, one in self.running.items())
         return ", ".join(filter(None, [f"[{self._count()}] running: {epochs}", self._left(), self._cost()]))
 

@@ -60,7 +60,7 @@ class _Lines:
 
 
 def clock(duration_s: float) -> str:
-    """A duration as hours, minutes and seconds."""
+    """A duration as hours:minutes:seconds."""
     return str(datetime.timedelta(seconds=round(duration_s)))
 
 

@@ -1,4 +1,4 @@
-"""The state of the feature store, for a person."""
+"""Printed reports on the feature store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from affectgrid.reporting.tables import Table
 
 
 def print_damage(problems: Sequence[Problem], store: FeatureStore, *, removed: bool) -> None:
-    """Every damaged file, and what makes it whole."""
+    """Print every damaged file, and how to repair the store."""
     console = Console()
     for problem in problems:
         console.print(str(problem), style="red", highlight=False, markup=False, soft_wrap=True)
@@ -25,7 +25,7 @@ def print_damage(problems: Sequence[Problem], store: FeatureStore, *, removed: b
 
 
 def print_unused(found: Sequence[Unused], store: FeatureStore, *, removed: bool) -> None:
-    """Every fingerprint that nothing refers to, with its size."""
+    """Print every fingerprint that nothing refers to, with its size."""
     console = Console()
     if not found:
         console.print(f"{store.address}: every fingerprint is referred to", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""One table, three ways to show it: on a terminal, in Markdown, in HTML."""
+"""A table that is shown in three ways: on a terminal, in Markdown, in HTML."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Table:
     Args:
         title: above it.
         headings: of the columns.
-        rows: as many texts in each as there are headings.
-        note: what a reader must know to read it right; below it.
+        rows: a text for each heading.
+        note: below it; what a reader needs to understand it.
     """
 
     title: str
@@ -34,12 +34,12 @@ class Table:
         return cls(title, headings, tuple(tuple(row.get(heading, "") for heading in headings) for row in rows), note)
 
     def is_numeric(self, column: int) -> bool:
-        """Whether the column lines up on the right: every cell begins like a number, or is a dash."""
+        """Whether the column is aligned right: every cell begins like a number, or is a dash."""
         cells = [row[column] for row in self.rows if row[column] not in {"", "–"}]
         return bool(cells) and all(_starts_with_number(cell) for cell in cells)
 
     def rich(self) -> rich.table.Table:
-        """For a terminal. Cells are text, never markup."""
+        """Print it on a terminal. Cells are text, never markup."""
         shown = rich.table.Table(
             title=self.title,
             caption=self.note or None,
@@ -55,7 +55,7 @@ class Table:
         return shown
 
     def markdown(self) -> str:
-        """For a README; a bar inside a cell is escaped."""
+        """As Markdown; a bar inside a cell is escaped."""
 
         def line(cells: Sequence[str]) -> str:
             return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"

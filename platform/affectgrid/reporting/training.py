@@ -15,9 +15,9 @@ from affectgrid.training.manifest import collect
 
 
 def print_training(
-    package: Path, best: Mapping[str, float], open_command: str, note: str, *, console: Console | None = None
+    package: str, best: Mapping[str, float], open_command: str, note: str, *, console: Console | None = None
 ) -> None:
-    """The kept epoch's scores, where the model is, and what to do with it."""
+    """Print the kept epoch's scores, where the model is, and what to do with it."""
     console = console or Console()
     row = {
         "epoch": f"{best['epoch']:.0f}",
@@ -35,7 +35,7 @@ def print_training(
 
 
 def print_scale(report: ScaleReport, folder: Path, *, console: Console | None = None) -> None:
-    """A table on the terminal, and ``scale.json`` beside the corpus with the same figures and where they were taken."""
+    """Print a table, and write ``scale.json`` beside the corpus with the same figures and the machine's."""
     console = console or Console()
     best = report.best
     frames = sum(report.num_frames.values())

@@ -1,4 +1,4 @@
-"""The experiment log. Nothing else imports mlflow, and this only when a run is logged."""
+"""The experiment log. No other package imports mlflow, and this one only when a run is logged."""
 
 from affectgrid.tracking.run_log import Point, RunLog, Status
 from affectgrid.tracking.tracker import Tracker, open_tracker

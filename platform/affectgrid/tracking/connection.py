@@ -17,7 +17,7 @@ from affectgrid.errors import Problem, TrackingError
 
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its default keeps a training waiting for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with its default a training waits for minutes
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -47,7 +47,7 @@ def is_outage(error: Exception) -> bool:
 
 
 def is_server(uri: str) -> bool:
-    """Whether it is a server's address; else it is a database's."""
+    """Whether the address is a server's; else it is a database's."""
     return urlsplit(uri).scheme in {"http", "https"}
 
 
@@ -87,19 +87,19 @@ def unreachable(uri: str, found: str) -> TrackingError:
         else "give the path of a database that can be written, as sqlite:////absolute/path/mlflow.db"
     )
     return TrackingError(
-        Problem("TRK-UNREACHABLE", where=uri, found=found, expected="an MLflow store that answers", hint=hint)
+        Problem("TRK-UNREACHABLE", where=uri, found=found, expected="an MLflow store that responds", hint=hint)
     )
 
 
 def absolute(uri: str) -> str:
-    """A relative database would be another one in each worker's folder."""
+    """Make the path of a database absolute: a relative one would be another database in each worker's folder."""
     prefix = "sqlite:///"
     return prefix + str(Path(uri.removeprefix(prefix)).resolve()) if uri.startswith(prefix) else uri
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the kernel lets go of when the process dies."""
+    """Hold a lock that the kernel releases when the process dies."""
     lock = path.with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:

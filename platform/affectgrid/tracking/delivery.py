@@ -25,7 +25,7 @@ _down_until: dict[str, float] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """What one run is told, in order. Every record carries its time, so that delivering it twice leaves one.
+    """The records of one run, in order. Every record carries its time, so that delivering it twice leaves one.
 
     Args:
         uri: of the MLflow store.
@@ -80,14 +80,14 @@ class Delivery:
         if not self.kept.exists():
             return
         for line in self.kept.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # a kill may leave half a last line
+            with contextlib.suppress(json.JSONDecodeError):  # a kill may leave half of the last line
                 _apply(self, json.loads(line))
         self.kept.unlink()
         shutil.rmtree(self.spool / self.run_id, ignore_errors=True)
 
 
 def deliver_all(uri: str, spool: Path) -> None:
-    """Deliver what runs of earlier processes left in `spool`; what cannot be delivered stays, with a warning."""
+    """Deliver the records that earlier processes left in `spool`; those that still cannot be stay, with a warning."""
     for file in spool.glob("*.jsonl"):
         try:
             Delivery(uri, file.stem, spool).deliver_kept()

@@ -1,4 +1,4 @@
-"""The log of one MLflow run: what may be said of it, each as a record that is delivered now or later."""
+"""The log of one MLflow run: its calls are records that are delivered now or later."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class RunLog:
     def params(self, values: Mapping[str, object], *, first: bool = False) -> None:
         """Log parameters.
 
-        One that already has another value keeps it: MLflow's parameters never change; the new one is a tag.
-        `first`: the run has none yet, and need not be asked.
+        A parameter that already has another value keeps it (MLflow's never change), and the new value becomes a tag.
+        `first`: the run has no parameters yet, and need not be asked.
         """
         texts = {name: str(value)[:_MAX_PARAM_LENGTH] for name, value in values.items()}
         self._log({"op": "params", "values": texts, "first": first})
@@ -61,7 +61,7 @@ class RunLog:
         self.points([Point(step, values)])
 
     def points(self, points: Iterable[Point]) -> None:
-        """Log metrics of several steps at once: a request has a price of its own, whatever it carries."""
+        """Log metrics of several steps at once: a request has a cost of its own, whatever it carries."""
         self.write(points, {})
 
     def tags(self, values: Mapping[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""An experiment of an MLflow store: opened once, in the driver; it hands out the logs of runs."""
+"""An experiment of an MLflow store: opened once, in the driver; it opens the logs of runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARENT = "mlflow.parentRunId"
 
 @dataclasses.dataclass(frozen=True)
 class Tracker:
-    """One experiment of an MLflow store that is known to answer."""
+    """One experiment of an MLflow store that has answered."""
 
     uri: str
     experiment: str
@@ -31,7 +31,7 @@ class Tracker:
 
     @property
     def open_command(self) -> str:
-        """What shows the log in a browser."""
+        """The command that shows the log in a browser."""
         return f"open {self.uri}" if is_server(self.uri) else f"mlflow ui --backend-store-uri {self.uri}"
 
     def study(self, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> RunLog:
@@ -55,7 +55,7 @@ class Tracker:
     ) -> RunLog:
         """The child of `parent` under `key`, reopened where it exists: a trial that is tried again has one run.
 
-        `new`: the caller knows that there is none, and spares the search for it.
+        `new`: the caller knows that there is none, which saves the search for it.
         """
         run = self._run(name, f"{parent.run_id}:{key}", {_PARENT: parent.run_id}, tags or {}, new=new)
         if params:
@@ -66,7 +66,7 @@ class Tracker:
         self, name: str, key: str, links: Mapping[str, str], tags: Mapping[str, object], *, new: bool = False
     ) -> RunLog:
         mlflow = client(self.uri)
-        key = hashlib.sha256(key.encode()).hexdigest()  # any name is safe in a filter
+        key = hashlib.sha256(key.encode()).hexdigest()  # any name is safe in the filter
         found = [] if new else self._search(f"tags.`{_KEY}` = '{key}'")
         if found:
             mlflow.update_run(found[0], status="RUNNING")
@@ -85,7 +85,7 @@ class Tracker:
 def open_tracker(uri: str | None = None, experiment: str = "affectgrid", *, artifacts: Path | None = None) -> Tracker:
     """Make the experiment, and its database where that is a file, before any worker logs to it.
 
-    Call it in the driver, once: eight clients that meet an empty database break it. `uri` falls back on
+    Call it once, in the driver: several clients that initialise an empty database at once break it. `uri` falls back on
     ``MLFLOW_TRACKING_URI`` and then on ``mlflow.db`` in the current folder. `artifacts` is where files go, beside the
     database by default; a server decides that itself. Raises TrackingError within 30 s when nothing answers.
     """

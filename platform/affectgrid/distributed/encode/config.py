@@ -1,4 +1,4 @@
-"""What an encode run is told. Light to import: a job looks at its options before torch and Ray."""
+"""Configuration of an encode run. Light to import: a job checks its options before it loads torch and Ray."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class EncodeConfig(Settings):
         4, gt=0, description="most memory to decode 16 frames, or the sound of a chunk, in GiB"
     )
     tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
-    on_error: Literal["skip", "stop"] = Field("skip", description="go on without a track that fails, or stop")
-    retry_quarantined: bool = Field(False, description="try tracks that failed before, though their files are the same")
+    on_error: Literal["skip", "stop"] = Field("skip", description="continue without a track that fails, or stop")
+    retry_quarantined: bool = Field(False, description="retry tracks that failed before, although unchanged")
 
     @property
     def limits(self) -> Limits:

@@ -56,7 +56,7 @@ def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
 
 
 def _frames(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
-    """Frames in pieces: each is resized before the next is read, so that few large pictures lie in memory."""
+    """Frames in pieces: each is resized before the next is read, so that few large pictures are in memory."""
     job = jobs["visual"]
     assert isinstance(job.stream, VisualStream)
     assert job.preprocess is not None

@@ -84,8 +84,8 @@ class EncodeChunks:
 class WholeChunks(EncodeChunks):
     """Both stages in one actor, for machines without an accelerator.
 
-    There the encoder is the bottleneck whatever the plan, and a pool of one thread per core, each of which decodes what
-    it encodes, keeps every core busy without a picture crossing the object store.
+    There the encoder is always the bottleneck, and a pool of one thread per core, each of which decodes what it
+    encodes, keeps every core busy without a picture crossing the object store.
     """
 
     def __init__(self, store: str, jobs: dict[str, StreamJob], limits: Limits, *, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Takes a plan's chunks through Ray Data, survives lost encoders, and makes a track's file of its last chunk.
+"""Run a plan's chunks through Ray Data, survive lost encoders, and write a track's file after its last chunk.
 
 It decides neither what is encoded (`plan`) nor what becomes of a failure (`failures`).
 """
@@ -49,14 +49,14 @@ class Executor:
         self._plan, self._jobs, self._store = plan, jobs, store
         self._config, self._limits, self._failed = config, limits, failed
         self._missing = {key: set(track.missing) for key, track in plan.tracks.items()}
-        self._seen_from: set[str] = set()  # nodes whose parts the driver sees
+        self._seen_from: set[str] = set()  # nodes whose parts the driver can read
 
     def run(self) -> tuple[int, int]:
         """Encode; returns the numbers of finished pairs of track and stream, and of frames and hops.
 
         Raises ModelError (ENC-LOST) when encoders keep dying, and what `failed` raises.
         """
-        # A kill can fall between the last part and the track's file: nothing is missing, yet it is not finished.
+        # A kill can come between the last part and the track's file: every chunk is there, yet the track is unfinished.
         complete = [key for key, numbers in self._missing.items() if not numbers]
         for key in complete:
             self._finalize(key)
@@ -69,10 +69,10 @@ class Executor:
         return finished, frames
 
     def _surviving(self, todo: Sequence[Chunk]) -> Iterator[Row]:
-        """Every chunk's row once. When an encoder dies, the chunks that it took along are given to others.
+        """Yield every chunk's row once. When an encoder dies, the chunks that it held are given to others.
 
-        Ray Data could restart its actors itself, but without end, and it cannot tell an actor that was killed from one
-        that its chunk kills. What is bounded here is the number of losses without a chunk between them.
+        Ray Data could restart its actors itself, but without a limit, and it cannot tell an actor that was killed from
+        one that its chunk kills. The limit here is on consecutive losses without a finished chunk between them.
         """
         seen: set[tuple[str, str, int]] = set()
         losses = 0
@@ -88,7 +88,7 @@ class Executor:
                 if isinstance(own, AffectGridError):
                     raise own from error
                 losses = 1 if len(seen) > before else losses + 1
-                log.warning("an encoder was lost (%s); resuming with the chunks that are left", last_line(error))
+                log.warning("an encoder was lost (%s); resuming with the remaining chunks", last_line(error))
                 if losses >= self._config.tries:
                     raise _lost(losses, left, error) from error
 
@@ -113,7 +113,7 @@ class Executor:
             functools.partial(decode, jobs=self._jobs, limits=self._limits),
             compute=TaskPoolStrategy(size=placement.cpus),
             num_cpus=1,
-            ray_remote_args_fn=lambda: {"max_retries": self._config.tries},  # Ray Data's default is without end
+            ray_remote_args_fn=lambda: {"max_retries": self._config.tries},  # Ray Data's default is unlimited
         )
         pool = ActorPoolStrategy(min_size=1, max_size=placement.encoders, max_tasks_in_flight_per_actor=IN_FLIGHT)
         return decoded.map_batches(

@@ -1,4 +1,4 @@
-"""What an encode run has to do: the catalog held against the store, the quarantine and the files as they are now."""
+"""What an encode run has to do: the catalog compared with the store, the quarantine and the files as they are now."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Failed = Callable[[str, str, str], None]  # track id, stream, reason
 
 @dataclasses.dataclass
 class Survey:
-    """Where every track and stream stands. Nothing in the store has been changed yet: `settle` does that.
+    """The state of every track and stream. Nothing in the store has been changed yet: `settle` does that.
 
     Args:
         done: stored, from the files as they are now.
         todo: to be encoded.
         held: in quarantine from an earlier run, with the reason.
         parts: of what is to be encoded, the finished chunks of a killed run: by number, the positions.
-        stale: have features or chunks in the store that other files were the source of.
+        stale: have features or chunks in the store that were made from other files.
         sources: what the tracks' files hold; where only labelled frames are encoded its digest counts the labels, too.
     """
 
@@ -45,7 +45,7 @@ class Survey:
     new_records: set[str] = dataclasses.field(default_factory=set)  # streams whose records changed
 
     def settle(self, store: FeatureStore, fingerprints: Mapping[str, str]) -> None:
-        """Forget what is stale, and only then note the new files: a kill in between loses nothing but time."""
+        """Forget what is stale, and only then record the new files: a kill in between loses nothing but time."""
         for track, kind in sorted(self.stale):
             store.remove(kind, fingerprints[kind], track)
         for kind in self.new_records:
@@ -123,7 +123,7 @@ def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) ->
             except (MediaError, ray.exceptions.RayError) as error:
                 cause = getattr(error, "cause", None)
                 if isinstance(cause, StoreError):
-                    raise cause from error  # the bucket does not answer: no fault of the track's
+                    raise cause from error  # the bucket does not answer: not the track's fault
                 failed(track.id, WHOLE, last_line(error))
             advance(1)
     return dict(sorted(sources.items(), key=lambda item: item[0].id))

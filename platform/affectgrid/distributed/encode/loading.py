@@ -1,4 +1,4 @@
-"""The streams of a run: their encoders with the precision settled, on the run's own pictures and sounds."""
+"""The streams of a run: their encoders, with the precision chosen on the run's own pictures and sounds."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def stream_jobs(
 ) -> dict[str, StreamJob]:
     """Load both encoders, and round their weights where that pays and is harmless. Raises ModelError.
 
-    What `store` has features of stays as it was settled then.
+    A stream that `store` already has features of keeps its precision.
 
-    A cluster with GPUs settles on their bf16 even where this process has no GPU; ask for fp16 on those older than
-    Ampere. Real samples are read only where there is something to settle.
+    A cluster with GPUs uses their bf16 even where this process has no GPU; ask for fp16 on GPUs older than Ampere.
+    Real samples are read only where there is a choice to make.
     """
     half: Resolved | None = "bf16" if cluster.num_gpus() else None
     images = load_visual(

@@ -20,7 +20,7 @@ from affectgrid.media.faces import Person
 
 Key = tuple[str, str]  # track id, stream
 CALIBRATE_FROM = 20_000  # frames and hops: a minute or so of ViT-B/32 on a few cores
-IN_FLIGHT = 2  # chunks that an encoder is given where decoding is apart: one to work on, one in hand
+IN_FLIGHT = 2  # chunks that an encoder is given where decoding is separate: one to work on, one waiting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Chunk:
 def cut_chunks(
     stream: str, track: str, total: int, size: int, *, keyframes: Sequence[int] = (), **read_from: Any
 ) -> list[Chunk]:
-    """Cut `total` frames or hops into chunks of about `size`, nearly equal, so that no worker idles on a stub.
+    """Cut `total` frames or hops into nearly equal chunks of about `size`, so that no worker idles after a short one.
 
     An edge moves to the nearest of the `keyframes` (ascending) within half a chunk: decoding can begin only there, and
     a worker would decode what comes before its chunk for nothing. `read_from`: the other fields of `Chunk`.
@@ -188,7 +188,7 @@ class Placement:
     def max_waiting_chunks(self) -> int:
         """Back-pressure where decoding and encoding are apart: decoded chunks that may lie in the object store.
 
-        One that each decoder is making, and for each encoder what it works on, what it has in hand and one more.
+        One that each decoder is making, and for each encoder those that it was given and one more.
         """
         return self.cpus + (IN_FLIGHT + 1) * self.encoders
 
@@ -216,5 +216,5 @@ def expected_seconds(units: Mapping[str, int], costs: Mapping[str, Cost], placem
 
 
 def worth_calibrating(units: Mapping[str, int]) -> bool:
-    """Whether a run is long enough that its time is worth the seconds of measuring it."""
+    """Whether a run is long enough that an estimate of its time is worth the seconds of calibration."""
     return sum(units.values()) >= CALIBRATE_FROM

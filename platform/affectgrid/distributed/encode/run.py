@@ -74,9 +74,9 @@ def encode(
 def plan_encode(
     catalog: Catalog, store_root: Path | str, config: EncodeConfig, *, calibrated: bool = True
 ) -> tuple[EncodePlan, list[Quarantined]]:
-    """What `encode` would do, and what it would leave out; the store is only read. Needs a Ray connection.
+    """What `encode` would do, and which tracks it would leave out; the store is only read. Needs a Ray connection.
 
-    The time is left out without `calibrated`: measuring it takes some seconds.
+    Without `calibrated` there is no estimate of the time: measuring it takes some seconds.
     """
     work = _prepare(catalog, FeatureStore(store_root), config, dry=True)
     return _summary(work, config, calibrated=calibrated), list(work.failures.found.values())
@@ -98,7 +98,7 @@ class _Work:
 
 
 def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry: bool) -> _Work:
-    """Settle the encoders, look at the files and the store, and cut what is missing into chunks."""
+    """Choose the encoders' precision, compare the files with the store, and cut what is missing into chunks."""
     limits, quarantine = config.limits, Quarantine(store)
     jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}

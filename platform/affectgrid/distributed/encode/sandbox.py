@@ -15,18 +15,18 @@ from affectgrid.storage import staged
 
 _TRANSIENT = frozenset({"MED-CRASH", "MED-TIMEOUT", "MED-MEMORY"})
 
-# Files that this worker has given up, by run, function and path.
+# Files that this worker has given up on, by run, function and path.
 _given_up: dict[tuple[str, str, object], MediaError] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one chunk may cost before its video goes to quarantine.
+    """What one chunk may cost before its video goes into quarantine.
 
     Args:
         time_s, memory_bytes: for one call.
         tries: calls that may crash, hang or run out of memory on one file, in each worker and run.
-        run: names the run; another one tries again what this one has given up.
+        run: names the run; another run tries again what this one has given up on.
     """
 
     time_s: float
@@ -44,7 +44,7 @@ def _guard(limits: Limits) -> GuardedProcess:
 def guarded(limits: Limits, function: Any, *arguments: Any, **options: Any) -> Any:
     """Call a function of ``affectgrid.media`` in the decoding process; MediaError after ``limits.tries`` failures.
 
-    A file that was given up is refused at once from then on: a two-hour film that hangs its decoder costs a few time
+    A file that was given up on is refused at once from then on: a two-hour film that hangs its decoder costs a few time
     limits, not one for each of its chunks.
     """
     name = f"{function.__module__}:{function.__qualname__}"

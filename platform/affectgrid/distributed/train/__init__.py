@@ -1,1 +1,1 @@
-"""One training run on Ray Train."""
+"""One training run on Ray Train: `run.train` is the entry point."""

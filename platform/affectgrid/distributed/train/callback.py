@@ -1,4 +1,4 @@
-"""What Train's controller does with the epochs that its workers report."""
+"""Callbacks of Ray Train's controller for the epochs that its workers report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from affectgrid.tracking import RunLog
 
 
 class EpochLog(UserCallback):  # type: ignore[misc]
-    """Runs in Train's controller: hands on what rank 0 reports, each epoch once, also when a worker died in between."""
+    """Runs in Train's controller: passes on what rank 0 reports, each epoch once, even if a worker died in between."""
 
     def __init__(self, run: RunLog | None, on_epoch: Callable[[Metrics], None] | None) -> None:
         self.run, self.on_epoch = run, on_epoch
@@ -35,7 +35,7 @@ class EpochLog(UserCallback):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def shown_progress(num_epochs: int) -> Iterator[Callable[[Metrics], None]]:
-    """A bar of this process, and what Train's controller, which is another process, calls after each epoch."""
+    """A progress bar in this process, and what Train's controller, another process, calls after each epoch."""
     queue = Queue(actor_options={"num_cpus": 0})
     with bar("train", num_epochs, "epochs") as advance:
 

@@ -1,4 +1,4 @@
-"""One training run on Ray Train: any number of workers, and the same command resumes a broken one."""
+"""One training run on Ray Train, on any number of workers; the same command resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -36,12 +36,14 @@ class TrainResult:
     """What a finished run leaves in its folder.
 
     Args:
-        folder: ``<storage>/<name>``.
-        package: the model package, with the weights of the best epoch.
+        place: ``<storage>/<name>``.
+        folder: the same on this node, where what was read or written is.
+        package: the model package in it, with the weights of the best epoch.
         best: metrics of that epoch.
         history: metrics of every epoch.
     """
 
+    place: Storage
     folder: Path
     package: Path
     best: Metrics
@@ -63,8 +65,8 @@ def train(
 ) -> TrainResult:
     """Train on the cluster that this process is connected to; the same name and storage resume, or return what is done.
 
-    The global batch is the same whatever the number of workers is. (fewest, most) workers are elastic: the run goes on
-    with what is left when nodes go, and looks every `resize_interval_s` whether it can grow back; that costs the steps
+    The global batch is the same for any number of workers. (fewest, most) workers are elastic: the run continues with
+    what is left when nodes go, and checks every `resize_interval_s` whether it can grow back; that costs the steps
     since its newest checkpoint. `use_gpu` None: where every worker (elastic: the fewest) can have one. `max_failures`:
     how often workers may die; -1: any number. When a node is about to be taken away the run saves itself in the middle
     of its epoch. `storage` must be a folder that every node sees, or a bucket. `on_epoch` is called in Ray's controller
@@ -80,7 +82,7 @@ def train(
     done = _finished(files)
     if done is not None:
         return done
-    _fresh_model(config, data.train, prompts)  # what cannot be built fails here once, not on every worker again
+    _fresh_model(config, data.train, prompts)  # a model that cannot be built fails here once, not on every worker
     fewest = num_workers if isinstance(num_workers, int) else num_workers[0]
     gpu = num_gpus() >= fewest if use_gpu is None else use_gpu
     scaling = ScalingConfig(num_workers=num_workers, use_gpu=gpu, elastic_resize_monitor_interval_s=resize_interval_s)
@@ -108,7 +110,7 @@ def train(
 
 
 def _log_result(run: RunLog, result: TrainResult) -> None:
-    """The best epoch and the model; before them what a kill in the moment after a checkpoint kept from the log."""
+    """Log the best epoch and the model; first the epochs that a kill right after a checkpoint kept from the log."""
     known = run.steps("epoch")
     missing = [metrics for metrics in result.history if known is not None and int(metrics["epoch"]) not in known]
     run.points([Point(int(metrics["epoch"]), metrics) for metrics in missing])
@@ -127,8 +129,8 @@ def _claim(files: WorkingCopy, identity: str) -> None:
             files.put(write_json(note, {"identity": identity}))
             found = identity
     except OSError as error:
-        hint = "choose another storage, or make room there"
-        expected = "a folder that can be written"
+        hint = "choose another storage, or free some space there"
+        expected = "a writable folder"
         raise TrainingError(
             Problem("TRAIN-STORAGE", where=files.place.address, found=str(error), expected=expected, hint=hint)
         ) from error
@@ -159,7 +161,7 @@ def _finish(
     save_package(package, model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest)
     files.put(package)
     files.put(write_json(files.folder / "result.json", {"best": best, "history": state.history}))
-    return TrainResult(files.folder, package, best, tuple(state.history))
+    return TrainResult(files.place, files.folder, package, best, tuple(state.history))
 
 
 def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> FusionModel:
@@ -168,11 +170,11 @@ def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> 
 
 
 def _finished(files: WorkingCopy) -> TrainResult | None:
-    """None also where somebody took the model away: the last checkpoint makes it again."""
+    """None also where somebody removed the model: it is made again from the last checkpoint."""
     with contextlib.suppress(OSError, ValueError):
         result = json.loads(files.fetch(files.folder / "result.json", again=True).read_text())
         package = files.fetch(files.folder / "model")
-        return TrainResult(files.folder, package, result["best"], tuple(result["history"]))
+        return TrainResult(files.place, files.folder, package, result["best"], tuple(result["history"]))
     return None
 
 

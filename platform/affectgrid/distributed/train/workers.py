@@ -24,7 +24,7 @@ from affectgrid.training.config import TrainConfig
 from affectgrid.training.loop import fit
 from affectgrid.training.workers import SINGLE, process_group
 
-_STEPS_BETWEEN_LOOKS = 8  # a look for a preemption is a barrier of all workers: a few milliseconds
+_STEPS_BETWEEN_LOOKS = 8  # a check for a preemption is a barrier of all workers: a few milliseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Job:
 
 
 class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
-    """Leaves Ctrl-C to the job, which then says how to go on: Ray's own handler would end the process with status 1."""
+    """Leaves Ctrl-C to the job, which then says how to resume: Ray's handler would end the process with status 1."""
 
     def _register_sigint_handler(self, controller: Any) -> None:
         pass
@@ -51,9 +51,9 @@ def run_workers(
 ) -> TrainingState:
     """Let Ray Train run `_work` on every worker, and return where the run stood at its end.
 
-    `max_failures` bounds the deaths of the worker group, each of which resumes from the newest checkpoint: a fault of
-    our own comes again every time and would be tried for ever. A node that is taken away is no fault of ours, and a
-    run on spot machines may lose any number of them. Barriers wait for all workers also then
+    `max_failures` limits how often the worker group may die and resume from the newest checkpoint: a bug of our own
+    would fail every time and be tried for ever. A node that is taken away is not a failure in this sense, and a run
+    on spot machines may lose any number of them. Even then barriers wait for all workers
     (`relax_collectives_on_preemption` stays off): a step and a checkpoint of a few megabytes take far less than the
     half minute or more of warning that a cloud gives. Raises TrainingError.
     """
@@ -85,12 +85,12 @@ def run_workers(
 def _work(settings: dict[str, Any]) -> AffectGridError | None:
     """One worker.
 
-    An error that every worker meets alike is returned: Ray would try it again, and it would come again.
+    An error that every worker meets is returned, not raised: Ray would try again, and it would fail again.
     """
     job: Job = settings["job"]
     device = ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.set_num_threads(1)  # several workers share a machine, and sums in one order are the same sums
+        torch.set_num_threads(1)  # several workers share a machine, and a fixed order of summation gives the same sums
     context = ray.train.get_context()
     workers = process_group(device) if context.get_world_size() > 1 else SINGLE
     train_split, validation_split = ray.get(job.splits)
@@ -149,7 +149,7 @@ class PreemptionWatch:
 def _newest_first(newest: Checkpoint) -> Iterator[Path]:
     """The checkpoint that Ray registered last, and the ones before it that are still beside it; copies of a bucket's.
 
-    Nothing newer: a killed run may have left one that is half copied, and all workers must start from the same.
+    Nothing newer: a killed run may have left one half copied, and all workers must start from the same checkpoint.
     """
     parent, name = posixpath.split(newest.path)
     infos = newest.filesystem.get_file_info(FileSelector(parent))
@@ -161,7 +161,7 @@ def _newest_first(newest: Checkpoint) -> Iterator[Path]:
 
 
 def _own_error(error: Exception, where: str) -> AffectGridError:
-    """Our own error where a worker raised one, else one that says what Ray said."""
+    """Our own error where a worker raised one, else one with Ray's message."""
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
         cause: BaseException | None = failure
@@ -171,4 +171,4 @@ def _own_error(error: Exception, where: str) -> AffectGridError:
             cause = cause.__cause__
     found = str(failures[0] if failures else error).strip().splitlines()[-1]
     hint = "look for the cause in Ray's logs, then give the same command: it resumes from the last checkpoint"
-    return TrainingError(Problem("TRAIN-FAILED", where=where, found=found, expected="workers that live", hint=hint))
+    return TrainingError(Problem("TRAIN-FAILED", where=where, found=found, expected="live workers", hint=hint))

@@ -1,1 +1,1 @@
-"""A study on Ray Tune."""
+"""A study on Ray Tune: `run.tune` is the entry point."""

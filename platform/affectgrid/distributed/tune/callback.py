@@ -1,4 +1,4 @@
-"""Between Tune and all who want to know how trials go and how they end: the ledger, MLflow and the display."""
+"""Tune's callback: tells the ledger, MLflow and the display how trials progress and end."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from affectgrid.search.study.assignment import Assignment, assignment
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import SeedRecord, State, TrialRecord
 
-NUM_RETRIES = 2  # of a trial whose process died; an error of its own is not tried again
+NUM_RETRIES = 2  # of a trial whose process died; an exception raised by the trial is not retried
 
 
 class Recorder(ray_tune.Callback):  # type: ignore[misc]
-    """Tells the ledger, MLflow and the display how trials go and how they end."""
+    """Tells the ledger, MLflow and the display how trials progress and how they end."""
 
     def __init__(self, ledger: Ledger, log: StudyLog, display: SearchDisplay) -> None:
         self.ledger, self.log, self.display = ledger, log, display
         self.running: dict[int, _Running] = {}
 
     def __reduce__(self) -> tuple[type[ray_tune.Callback], tuple[()]]:
-        return ray_tune.Callback, ()  # Tune pickles its callbacks for a restore that is never asked for
+        return ray_tune.Callback, ()  # Tune pickles its callbacks for a restore that never happens
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = trial.config["number"]
@@ -50,14 +50,14 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         number = trial.config["number"]
         for seed, metrics in result["rows"]:
             epochs = self.running[number].histories.setdefault(seed, {})
-            if metrics["epoch"] not in epochs:  # what several workers train is told as it comes, and as a whole
+            if metrics["epoch"] not in epochs:  # several workers report epoch by epoch, and once more as a whole
                 epochs[metrics["epoch"]] = metrics
                 self.log.progressed(number, seed, metrics)
         self.display.progressed(number, result["epochs"], result[OBJECTIVE])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         result = trial.last_result or {}
-        if "refused" in result:  # by its node, which would refuse the others too: it is left as interrupted
+        if "refused" in result:  # refused by its node, which would refuse the others too: it stays interrupted
             raise ConfigError(*(Problem(**problem) for problem in result["refused"]))
         if "failure" in result:
             self._end(trial, "failed", reason=result["failure"])
@@ -90,7 +90,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
 
 class _Running:
-    """A trial that has begun and not ended."""
+    """A trial that has started and not ended."""
 
     def __init__(self, assigned: Assignment) -> None:
         self.assigned = assigned
@@ -100,7 +100,7 @@ class _Running:
         self.histories: dict[int, dict[float, Metrics]] = {}
 
     def record(self, state: State, objective: float | None, reason: str | None, duration_s: float) -> TrialRecord:
-        """What the ledger keeps."""
+        """The record that the ledger keeps."""
         return TrialRecord(
             number=self.assigned.number,
             label=self.assigned.label,
@@ -121,7 +121,7 @@ def _in_order(epochs: dict[float, Metrics]) -> tuple[Metrics, ...]:
 
 
 def ended(record: TrialRecord) -> Ended:
-    """What the display shows of a trial that ended."""
+    """What the display shows for a trial that ended."""
     score = None if record.state == "failed" else record.objective
     return Ended(record.number, record.label, record.state, score, record.duration_s, record.reason, record.costs)
 

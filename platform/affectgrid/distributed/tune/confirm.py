@@ -1,7 +1,7 @@
 """Train the winner of a search and the default again with fresh seeds, side by side on the cluster.
 
-Every run is a task of its own. It writes its result as one file, whole or not at all, and what has its file is not run
-again: the same command goes on after any kill.
+Every run is a task of its own. It writes its result as one file, atomically, and a run that has its file is not run
+again: the same command resumes after any kill.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from affectgrid.training.loop import run_identity
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """One candidate with one seed, and the file that holds how it ended."""
+    """One candidate with one seed, and the file for its result."""
 
     candidate: Candidate
     config: TrainConfig
@@ -70,7 +70,7 @@ def confirm(
     Args:
         bundle: what one run takes, as Ray counts it.
 
-    With `num_seeds` 0 nothing is run, and what earlier sessions ran is read. None where there is nothing to confirm.
+    With `num_seeds` 0 nothing is run, and results of earlier sessions are read. None where there is nothing to confirm.
     """
     files = log.ledger.files
     for entry in () if files.place.is_local else files.place.list_files("confirm", recursive=True):
@@ -108,7 +108,7 @@ def _planned(
 def _run_all(
     missing: Sequence[_Run], num_runs: int, data: PreparedData, bundle: Mapping[str, float], files: WorkingCopy
 ) -> None:
-    """All of them are handed to Ray at once: as many run at a time as the cluster holds, also while it grows."""
+    """All of them are given to Ray at once: as many run at a time as the cluster holds, even while it grows."""
     console = Console()
     console.print(f"confirm: {len(missing)} of {num_runs} runs with fresh seeds", highlight=False)
     shared, began = ray.put(data), time.monotonic()
@@ -129,7 +129,7 @@ def _outcome(ready: Any, run: _Run, files: WorkingCopy) -> str:
     try:
         ended: ConfirmRun = ray.get(ready)
         files.fetch(run.file)
-    except ray.exceptions.RayError as error:  # its process died, again and again
+    except ray.exceptions.RayError as error:  # its process died in every try
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]} (tried {NUM_RETRIES + 1} times)"
         ended = ConfirmRun(seed=run.config.seed, identity=run.identity, reason=reason)
         files.put(write_json(run.file, ended.model_dump(mode="json")))
@@ -140,9 +140,9 @@ def _outcome(ready: Any, run: _Run, files: WorkingCopy) -> str:
 def _confirm(
     data: PreparedData, config: TrainConfig, identity: str, files: WorkingCopy, path: Path, num_threads: int
 ) -> ConfirmRun:
-    """One run. An error of its own is its result: it would come again."""
+    """One run. An exception that it raises is its result: it would be raised again."""
     began = time.monotonic()
-    path = files.folder / path.relative_to(path.parents[2])  # a cache may lie elsewhere on this node
+    path = files.folder / path.relative_to(path.parents[2])  # this node's cache may be elsewhere
     with contextlib.suppress(FileNotFoundError):
         files.fetch(path, again=True)
     done = read_run(path, identity)
@@ -165,7 +165,7 @@ def _confirm(
 
 
 def _log_runs(log: StudyLog, runs: Sequence[_Run]) -> None:
-    """A child of the study for each candidate, a grandchild for each seed; what is logged already is left alone."""
+    """A child run of the study for each candidate, a grandchild for each seed; those already logged are left alone."""
     for key in dict.fromkeys(run.candidate.key for run in runs):
         mine = [run for run in runs if run.candidate.key == key]
         ended = [(run, read_run(run.file, run.identity)) for run in mine if not _marker(run).exists()]

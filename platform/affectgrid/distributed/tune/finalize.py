@@ -1,4 +1,4 @@
-"""What a study leaves when it has ended: its summary, what its numbers say, its figures and its report."""
+"""Finalize a study that has ended: its summary, the analysis of its numbers, its figures and its report."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def confirmed_before(ledger: Ledger) -> list[Table]:
 
 
 def differences(summary: StudySummary, ledger: Ledger, data: PreparedData) -> dict[str, Difference]:
-    """Of the arms; none where a model was made by another version of the code, before a kill."""
+    """Comparisons of the arms; none where a model was made by another version of the code, before a kill."""
     arms = summary.arms
     folders = {
         trial.number: package_folder(ledger.folder_of(trial.number), trial.seeds[0].seed)
@@ -85,7 +85,7 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
             drawn = _draw(summary, summary.best, ledger, data, log)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
-            _log.warning("the best model cannot be drawn: %s", error)
+            _log.warning("the figures of the best model cannot be drawn: %s", error)
     searched = _draw_search(summary, ledger, log)
     report = write_report(summary, drawn, searched)
     for path in (report, ledger.folder / "best", ledger.folder / "search"):
@@ -122,7 +122,7 @@ def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> Search
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
     seed = max(best.seeds, key=lambda record: record.best["val/p"])
     package = ledger.files.fetch(package_folder(ledger.folder_of(best.number), seed.seed))
-    # A copy under a name that stays: what evaluate and predict are told to use.
+    # A copy under a fixed name, for evaluate and predict.
     with replace_directory(ledger.folder / "best") as draft:
         shutil.copytree(package, draft / "model")
     drawn = draw_best(

@@ -1,6 +1,6 @@
 """A study in MLflow: a run for the study, a child for each trial, a grandchild for each seed where there are several.
 
-The driver alone logs. A thread does the writing, so that no worker waits for a database.
+Only the driver logs. A background thread writes, so that no worker waits for a database.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.manifest import Manifest
 
 _log = logging.getLogger(__name__)
-_FLUSH_EVERY_S = 15.0  # how old a running trial's curve may be
-_BEHIND_S = 0.2  # how long what is told may lie: meanwhile the worker that told it has its next trial
+_FLUSH_EVERY_S = 15.0  # maximum age of a running trial's curve
+_BEHIND_S = 0.2  # how long records may wait: meanwhile the worker that reported them gets its next trial
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
 class StudyLog:
-    """Writes what it is told, in order, behind the caller's back. `close` waits for it."""
+    """Writes records in order on a background thread. `close` waits for it."""
 
     def __init__(self, tracker: Tracker, ledger: Ledger, manifest: Manifest) -> None:
         self.tracker, self.ledger, self.space = tracker, ledger, ledger.space
@@ -69,12 +69,12 @@ class StudyLog:
         self._queue.put(lambda: self._keep(files, folder, trial))
 
     def summary(self, metrics: Mapping[str, float], tags: Mapping[str, object]) -> None:
-        """What the study found."""
+        """The results of the study."""
         self._queue.put(lambda: self.run.metrics(metrics, 0))
         self._queue.put(lambda: self.run.tags(tags))
 
     def later(self, task: Callable[[], None]) -> None:
-        """Write something else, after all that was told before."""
+        """Write something else, after everything queued before it."""
         self._queue.put(task)
 
     def close(self, status: str) -> None:
@@ -94,7 +94,7 @@ class StudyLog:
                 _log.exception("could not write to MLflow at %s", self.tracker.uri)
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for a task, and, after a pause, a moment longer: what begins with a trial's end is a worker's wait."""
+        """Wait for a task, and, after a pause, a moment longer: right after a trial's end a worker needs the driver."""
         try:
             return self._queue.get_nowait()
         except queue.Empty:
@@ -104,7 +104,7 @@ class StudyLog:
             return task
 
     def _catch_up(self) -> None:
-        """Trials that ended just before a kill, and were not written."""
+        """Trials that ended just before a kill and were not logged."""
         for record in self.ledger.records.values():
             if not self._marker(record.number).exists():
                 self.started(_assignment(self.space, record))
@@ -183,5 +183,5 @@ def _assignment(space: SearchSpace, record: TrialRecord) -> Assignment:
 
 
 def epoch_point(metrics: Metrics) -> Point:
-    """An epoch's metrics; its number is where they stand, not one of them."""
+    """An epoch's metrics; the epoch number is their step, not one of them."""
     return Point(int(metrics["epoch"]), {name: value for name, value in metrics.items() if name != "epoch"})

@@ -1,4 +1,4 @@
-"""What a trial takes of a cluster, and how many trials the cluster holds."""
+"""The resources that a trial takes, and how many trials the cluster holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_TRIALS_PER_GPU = 4
 class TrialResources(Settings):
     """What one trial takes. `gpus` None: a share of a GPU where the cluster has one, else none.
 
-    With several `workers` a trial is trained by Ray Train: each worker takes `cpus`, and a whole GPU where there are.
+    With several `workers` a trial is trained by Ray Train: each takes `cpus`, and a whole GPU where there are GPUs.
     """
 
     cpus: float = 1.0
@@ -27,7 +27,7 @@ class TrialResources(Settings):
 
 
 def bundle(resources: TrialResources) -> dict[str, float]:
-    """What a trial takes, as Ray counts it; of a GPU a share as its share of the cores, at least a quarter."""
+    """What a trial takes, as Ray counts it; its share of a GPU is its share of the cores, at least a quarter."""
     gpus = resources.gpus
     if gpus is None:
         share = cluster.num_gpus() * resources.cpus / cluster.num_cpus()
@@ -36,7 +36,7 @@ def bundle(resources: TrialResources) -> dict[str, float]:
 
 
 def coordinator() -> dict[str, float]:
-    """What a trial itself takes whose workers are Ray Train's: next to nothing, and no share of a core of theirs."""
+    """What the trial's own actor takes where Ray Train runs its workers: almost nothing; they get the cores."""
     return {"CPU": 0, "memory": 64 * 2**20}
 
 
@@ -48,7 +48,7 @@ def max_concurrent_trials(resources: TrialResources, asked: int | None) -> Calla
 
 
 def max_pending(trial: Mapping[str, float]) -> int:
-    """How many trials, each of which takes `trial`, may wait on the cluster as it is now and as it may become."""
+    """How many trials, each of which takes `trial`, may be pending on the cluster as it is and as it may become."""
     now = _num_slots(trial)
     return max_pending_trials(now, _num_slots(trial, cluster.full_size()) - now)
 
@@ -60,7 +60,7 @@ def _num_nested(resources: TrialResources) -> int:
 
 
 def _num_slots(bundle: Mapping[str, float], there: Mapping[str, float] | None = None) -> int:
-    """How many times the cluster holds this now, or `there` does; at least once."""
+    """How many such bundles fit into the cluster as it is now, or into `there`; at least one."""
     there = ray.cluster_resources() if there is None else there
     fits = [math.floor(float(there.get(name, 0)) / share + 1e-6) for name, share in bundle.items() if share]
     return max(1, min(fits))

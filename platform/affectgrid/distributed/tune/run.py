@@ -1,4 +1,4 @@
-"""A study on Ray Tune: as many trials at a time as the cluster holds. The same call goes on after any kill."""
+"""A study on Ray Tune: as many trials at a time as the cluster holds. The same call resumes after any kill."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
 
 _ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints its boxes whatever `verbose` says
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints its boxes even with `verbose=0`
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files of each trial: the ledger has it all
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once: nothing that is finished can be lost
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots that no one reads
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the driver at once: finished work cannot be lost
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # snapshots that nobody reads
 }
 _MAX_PENDING_VARIABLE = "TUNE_MAX_PENDING_TRIALS_PG"
 
@@ -59,17 +59,17 @@ def tune(
     max_concurrent: int | None = None,
     resources: TrialResources | None = None,
     extend: int = 0,
-    warm_start: Path | None = None,
+    warm_start: Storage | Path | None = None,
     num_confirm: int = 0,
 ) -> StudySummary:
-    """Run the study, or what is left of it, and write its summary, figures and report into ``storage/<name>``.
+    """Run the study, or the rest of it, and write its summary, figures and report into ``storage/<name>``.
 
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
     `read_prior_trials` raise.
 
     Args:
         extend: trials that are added to a study that is done.
-        warm_start: folder of an older study that the sampler learns from.
+        warm_start: place of an older study that the sampler learns from.
         num_confirm: fresh seeds with which the winner and the default are trained again and compared.
     """
     began = time.monotonic()
@@ -113,7 +113,7 @@ def _search(
     said: Sequence[str] = (),
 ) -> None:
     space = ledger.space
-    ledger.files.remove(ledger.folder / "tune")  # of the session before: the ledger is what counts
+    ledger.files.remove(ledger.folder / "tune")  # left by the session before: the ledger is what counts
     before = tuple(ended(record) for record in ledger.records.values())
     nested = resources.workers > 1
     clock = None if space.time_budget_s is None else lambda: ledger.time_left_s or 0.0
@@ -142,7 +142,7 @@ def _search(
             tune_config=ray_tune.TuneConfig(
                 metric=OBJECTIVE,
                 mode="max",
-                num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: as long as it proposes
+                num_samples=-1 if ledger.num_left is None else ledger.num_left,  # -1: until it stops proposing
                 search_alg=GuardedOptunaSearch(ledger, max_concurrent_trials(resources, max_concurrent)),
                 scheduler=_scheduler(space),
                 reuse_actors=True,
@@ -168,8 +168,8 @@ def _scheduler(space: SearchSpace) -> TrialScheduler:
     most = max(dimension.extremes()) if dimension else space.resolve({}, seed=0).optim.epochs
     longest = int(most) * len(space.seeds) + 1  # the last report says that the trial is finished
     grace = max(1, longest // 9)
-    if space.pruner == "median":  # a trial ends where its best so far is below the median of the others' running means
-        never = math.inf  # or it would pause trials, and one without a checkpoint would begin again
+    if space.pruner == "median":  # stops a trial whose best so far is below the median of the others' running means
+        never = math.inf  # else it would pause trials, and one without a checkpoint would start again
         return MedianStoppingRule(time_attr="training_iteration", grace_period=grace, min_time_slice=never)
     return ASHAScheduler(max_t=longest, grace_period=grace, reduction_factor=3)
 

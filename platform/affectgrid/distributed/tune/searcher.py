@@ -1,4 +1,4 @@
-"""OptunaSearch, guarded: what Optuna's journal already knows is neither asked for nor told a second time."""
+"""Ray's OptunaSearch with the ledger as its state: Optuna's journal is asked and told everything once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from affectgrid.search.study.sampling import make_sampler, proposer
 
 
 class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typed
-    """Proposes what a study still lacks.
+    """Proposes the trials that a study still lacks.
 
-    Ray's own keeps a copy of its state in Tune's snapshots, which are some seconds behind the journal: after a kill it
-    tells trials again that have ended (Optuna refuses) and leaves others RUNNING. Here the ledger is the only state.
-    Proposals whose trial was interrupted come first, as themselves. Trials are told by whoever ends them in the ledger,
-    because only there is it known whether they ran to their end, were ended early, or failed, and why.
+    Ray's OptunaSearch keeps a copy of its state in Tune's snapshots, which are some seconds behind the journal: after
+    a kill it reports trials again that have ended (Optuna refuses) and leaves others RUNNING. Here the ledger is the
+    only state. Interrupted trials come first, with their old proposals. Whoever ends a trial in the ledger also tells
+    Optuna: only there is it known whether the trial ran to its end, was stopped early, or failed, and why.
     """
 
     def __init__(self, ledger: Ledger, max_concurrent_trials: Callable[[], float] = lambda: math.inf) -> None:
@@ -65,10 +65,10 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
         return {"number": number, "proposal": proposal}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note the objective after so many epochs, for the dashboard; a trial that is tried again notes each once.
+        """Record the objective after so many epochs, for the dashboard; each epoch once, even if a trial is retried.
 
-        One value for each report of a worker but the last, which ends the trial and is noted by the ledger. Of several
-        objectives Optuna knows no values but those of the whole trial.
+        One value for each report of a worker but the last, which ends the trial and is recorded by the ledger. With
+        several objectives Optuna has only the values of the whole trial.
         """
         if len(self._ledger.space.objective) > 1:
             return
@@ -78,18 +78,18 @@ class GuardedOptunaSearch(OptunaSearch):  # type: ignore[misc]  # Ray is not typ
             trial.report(result[OBJECTIVE], step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Make room for another. Optuna is told elsewhere: see the class."""
+        """Free the trial's slot. Optuna is told elsewhere: see the class."""
         self._under_way.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing is kept here."""
+        """Write only a pointer: the state is elsewhere."""
         Path(checkpoint_path).write_text("the state of the search is in study.journal and trials/\n")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing is kept here."""
+        """Do nothing: the state is elsewhere."""
 
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-        return Searcher, ()  # Tune pickles its search algorithm for a restore that is never asked for
+        return Searcher, ()  # Tune pickles its search algorithm for a restore that never happens
 
 
 def _steps(trial: Any) -> list[int]:

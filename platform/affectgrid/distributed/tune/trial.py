@@ -1,4 +1,4 @@
-"""A trial, as a worker runs it: every seed in turn, in this process, on features that it shares with its neighbours."""
+"""A trial, as a worker runs it: every seed in turn, in this process, on features shared with the node's others."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.loop import FitResult, fit
 
 OBJECTIVE = "objective"  # what every report holds
-WORST = -1.0  # P of a trial without one: the objective must be there in every report
-_SAVE_EVERY_S = 60.0  # what a kill may cost a long trial; a short one is not slowed down
-_REPORT_EVERY_S = 2.0  # a worker stands still while the driver takes a report: only a pruner needs every epoch
+WORST = -1.0  # P before the first epoch: every report must have the objective
+_SAVE_EVERY_S = 60.0  # at most this much of a long trial is lost to a kill; a short one is not slowed down
+_REPORT_EVERY_S = 2.0  # a worker waits while the driver takes a report, and only a pruner needs every epoch
 
 
 def run_trial(
@@ -49,16 +49,16 @@ def run_trial(
     num_workers: int = 1,
     use_gpu: bool = False,
 ) -> None:
-    """Tune's trainable. It reports epochs as they come, and at the end ``finished`` or the ``failure``.
+    """Tune's trainable. It reports epochs as they finish, and at the end ``finished`` or the ``failure``.
 
-    An error of the trial's own is reported, not raised: it would happen again, and the process with its imports and its
-    features goes on to the next trial.
+    An exception of the trial is reported, not raised: it would be raised again, and this process, which has imported
+    torch and loaded the features, can take the next trial.
     """
     began_at, began = time.time(), time.monotonic()
     torch.set_num_threads(num_threads)
     assigned = assignment(space, config["number"], config["proposal"])
     folder = trial_folder(study.folder, assigned.number)
-    study.forget(folder)  # of another study under this name: in a bucket the bucket alone is the truth
+    study.forget(folder)  # left by another study of this name: with a bucket, only the bucket counts
     reporter = _Reporter(0.0 if space.pruner != "none" else _REPORT_EVERY_S)
     try:
         require_place(IDENTITY, study.place)
@@ -84,7 +84,7 @@ def run_trial(
 
 
 def _costs(model: FusionModel, config: TrainConfig, space: SearchSpace, data: PreparedData) -> dict[str, float]:
-    """What a model of this shape costs, as far as the study asks."""
+    """The costs of a model of this shape that the study asks for."""
     device = preflight.device()
     latency = any(goal.metric == LATENCY_MS for goal in space.objective)
     return model_costs(model.to(device), data.validation, config.window, device=device, latency=latency)
@@ -100,7 +100,7 @@ def train_in_process(
 ) -> FitResult:
     """One run in this process, from its newest checkpoint where a kill left one; its model is kept as `package`.
 
-    Model and checkpoints lie under `files`, and are at its place before this returns: this node may be gone tomorrow.
+    Model and checkpoints are under `files`, and are uploaded before this returns: the node may go away at any time.
     """
     prompts, saved = data.prompts[config.prompt.file], time.monotonic()
     checkpoints = CheckpointFolder(package.with_name(f"{package.name}-checkpoints"), files)
@@ -115,7 +115,7 @@ def train_in_process(
     device = preflight.device()
     resume = checkpoints.load()
     for metrics in resume.history if resume else ():
-        on_epoch(metrics)  # whoever listens is new too
+        on_epoch(metrics)  # the listener is new too
     result = fit(config, data.train, data.validation, prompts, report=report, resume=resume, device=device)
     encoders = dict(data.train.encoders)
     files.put(save_package(package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best))
@@ -133,7 +133,7 @@ def train_distributed(
     use_gpu: bool,
     reporter: _Reporter,
 ) -> FusionModel:
-    """One run on several workers of Ray Train, by the same `fit`; it too goes on from its newest checkpoint."""
+    """One run on several workers of Ray Train, by the same `fit`; it too resumes from its newest checkpoint."""
     from affectgrid.distributed.train.run import train  # Ray Train takes seconds to import, and few trials need it
 
     storage = package.with_name(f"{package.name}-workers")
@@ -156,7 +156,7 @@ def train_distributed(
 
 @dataclasses.dataclass(frozen=True)
 class _Relay:
-    """Takes an epoch from Ray Train's controller, which is another process, to this trial's session."""
+    """Carries epochs from Ray Train's controller, which is another process, to this trial's session."""
 
     queue: Any
     seed: int
@@ -170,7 +170,7 @@ class _Relay:
 
 
 class _Reporter:
-    """Gathers epochs and hands them to Tune, not more often than `every_s`; 0: each by itself."""
+    """Collects epochs and reports them to Tune, at most once in `every_s`; 0: each by itself."""
 
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
@@ -181,7 +181,7 @@ class _Reporter:
 
     @property
     def objective(self) -> float:
-        """The mean of the finished seeds' best P and of this one's so far."""
+        """The mean over the finished seeds' best P and this seed's best so far."""
         return statistics.fmean(self._best.values())
 
     def of(self, seed: int) -> Callable[[Metrics], None]:
@@ -204,7 +204,7 @@ class _Reporter:
         return _Relay(queue, seed, tuple(self._best.values()), self._num_epochs)
 
     def take(self, seed: int, history: Sequence[Metrics]) -> None:
-        """All epochs of a seed that another process trained; those that were relayed are known by their numbers."""
+        """All epochs of a seed that another process trained; those already relayed are recognised by their numbers."""
         self._best[seed] = history[-1]["val/p_best"]
         self._rows += [(seed, metrics) for metrics in history]
         self._num_epochs += len(history)

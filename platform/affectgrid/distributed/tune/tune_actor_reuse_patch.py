@@ -2,8 +2,8 @@
 
 When a trial ends, Tune (2.60) gives its actor to the trial that waits and *aborts* the actor that was starting for that
 one. Where trials are shorter than an actor's start (imports: 4 s and more), no second actor ever comes up: the search
-runs on one worker, however many the cluster holds. Here the free actor goes to another waiting trial instead. Warm
-processes are no way out: Ray gives an actor a new process, never one that has run tasks.
+runs on one worker, however many the cluster holds. Here the free actor goes to another waiting trial instead. Warming
+up processes does not help: Ray gives an actor a new process, never one that has run tasks.
 
 How many trials may wait is a number that Tune takes once, at its start. Here it follows the cluster.
 
@@ -30,9 +30,9 @@ _UPDATE_EVERY_S = 1.0
 def max_pending_trials(num_slots: int, num_more: int = 0) -> int:
     """How many trials may wait or start: one for the actor that starts, one for the actor that becomes free.
 
-    Tune's own number is 1, so that a large cluster fills one start after the other. Each proposal that waits was made
-    knowing less, so there are no more of them than half of what runs, or than what the cluster may still add: an
-    autoscaler adds nodes for trials that wait, and for nothing else.
+    Tune's own number is 1, so that a large cluster fills up one start after the other. A proposal that waits was made
+    with less knowledge, so at most half as many wait as run, or as many as the cluster may still add: an autoscaler
+    adds nodes only for trials that wait.
 
     Args:
         num_slots: how many trials the cluster holds now.
@@ -43,7 +43,7 @@ def max_pending_trials(num_slots: int, num_more: int = 0) -> int:
 
 @contextlib.contextmanager
 def reuse_free_actors_only(max_pending: Callable[[], int]) -> Iterator[None]:
-    """While this lasts, Tune's controller aborts no actor that has its resources and is starting.
+    """Within this context Tune's controller never aborts an actor that has its resources and is starting.
 
     Args:
         max_pending: how many trials may wait or start, asked again as the search goes on.
@@ -51,7 +51,9 @@ def reuse_free_actors_only(max_pending: Callable[[], int]) -> Iterator[None]:
     if ray.__version__.rpartition(".")[0] not in _TESTED_RELEASES:
         tested = ", ".join(_TESTED_RELEASES)
         _log.warning(
-            "Ray %s is not %s: without the patch short trials may use one worker alone", ray.__version__, tested
+            "Ray %s is not %s: running without the patch, short trials may all run on one worker",
+            ray.__version__,
+            tested,
         )
         yield
         return

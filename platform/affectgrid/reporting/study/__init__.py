@@ -1,1 +1,1 @@
-"""What is shown of a study: tables, what its confirmation says, figures and the HTML report."""
+"""The pages of a study: its tables, its confirmation, its figures and its HTML report."""

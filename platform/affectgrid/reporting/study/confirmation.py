@@ -9,7 +9,7 @@ from affectgrid.analysis.confirmation import Confirmation, Confirmed
 from affectgrid.reporting.study.tables import spread
 from affectgrid.reporting.tables import Table
 
-_FEW_TRACKS = 20  # a percentile interval over fewer is rough, above all far out in its tails
+_FEW_TRACKS = 20  # a percentile interval over fewer is rough, above all in its tails
 _FRESH_NOTE = "P as mean ± standard deviation over fresh seeds; seen: in the search; optimism: seen minus confirmed"
 _DIFFERENCE_NOTE = (
     "paired bootstrap over validation tracks, of the mean over the seeds of the pooled P; 'for n tried': Šidák's "
@@ -42,7 +42,7 @@ def confirmation_sentences(found: Confirmation | None) -> list[str]:
     if found.winner is None:
         return [*said, "The default itself won: there is nothing to compare it with."]
     if found.over_tracks is None:
-        return [*said, "No seed came to an end with both: they cannot be compared."]
+        return [*said, "No seed was finished by both: they cannot be compared."]
     return [*said, *_verdict(found.over_tracks, found.over_tracks_and_seeds)]
 
 
@@ -60,9 +60,9 @@ def _row(one: Confirmed) -> dict[str, str]:
 def _verdict(over_tracks: Difference, over_seeds: Difference | None) -> list[str]:
     strict = over_seeds or over_tracks
     if strict.low_corrected > 0:
-        verdict = "better than the default, also when all that was tried is allowed for"
+        verdict = "better than the default, even allowing for all that was tried"
     elif over_tracks.low > 0:
-        verdict = "better than the default only as if nothing else had been tried: not shown"
+        verdict = "better than the default only if nothing else had been tried: not shown"
     else:
         verdict = "not shown to be better than the default"
     said = [f"The winner is {verdict}."]

@@ -1,4 +1,4 @@
-"""Figures of a search: its course, its Pareto front, and what the searched parameters did."""
+"""Figures of a search: its course, its Pareto front, and the effect of the searched parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from affectgrid.analysis.slices import Effect, SigmaByGrid
 from affectgrid.reporting.figures import ACCENT, BLUE, GREY, SHADES, STYLE, Array, blank
 
 _COLUMNS = 4
-_MIN_NEAR = 2.0  # points, by their weight, that a shaded place must rest on
+_MIN_NEAR = 2.0  # effective number of trials that a shaded place needs
 _MAX_SHOWN = 12  # parameters
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a study: its best model on the validation split, the front, and what the search shows."""
+"""The pictures of a study: its best model on the validation split, the front, and the search's findings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BestModel:
 
 @dataclasses.dataclass(frozen=True)
 class SearchFigures:
-    """What the search shows beside its best model; `words` say what is not drawn, and why."""
+    """The search's findings beside its best model; `words` say what is not drawn, and why."""
 
     pictures: tuple[Picture, ...] = ()
     words: tuple[str, ...] = ()
@@ -55,11 +55,11 @@ def draw_best(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     course: Mapping[int, float],
 ) -> BestModel:
-    """Predict the validation split with the best model, and draw what it did and how the search went.
+    """Predict the validation split with the best model, and draw its predictions and the course of the search.
 
     Args:
         package: the best trial's model.
-        validation: what it is drawn on.
+        validation: the split that it predicts.
         folder: where the PNG files go.
         histories: the metrics of every epoch of the best trial, by the name of the run.
         course: the objective of every trial that has one, by its number.
@@ -93,7 +93,7 @@ def add_front(
     """Draw the Pareto front, once for each cost.
 
     Args:
-        best: what is drawn already.
+        best: what is already drawn.
         folder: where the PNG files go.
         points: metric of a cost -> trial -> its cost and its score.
         front: numbers of the trials that no other beats.
@@ -102,7 +102,7 @@ def add_front(
     for metric, places in points.items():
         cost, costs = HEADINGS[metric], [place[0] for place in places.values()]
         figure = figures.pareto(places, front, labels=(cost, "validation P"), log=max(costs) > 10 * min(costs))
-        words = f"Validation P of each trial over its {cost}; no other trial beats those that are joined"
+        words = f"Validation P of each trial over its {cost}; no other trial beats those on the line"
         pictures.append(picture(figure, folder / f"pareto-{cost.replace(' ', '-')}.png", words))
     return dataclasses.replace(best, pictures=(*best.pictures, *pictures))
 

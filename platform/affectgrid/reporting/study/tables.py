@@ -27,7 +27,7 @@ def headline(study: StudySummary) -> str:
 
 
 def study_caveat(study: StudySummary) -> str:
-    """What a reader of the scores must know; empty where there is nothing."""
+    """What a reader of the scores must know; may be empty."""
     return caveat(study.encoders.values(), rendered=study.rendered)
 
 
@@ -61,7 +61,7 @@ def leaderboard(study: StudySummary, top: int = 10) -> list[Row]:
 
 
 def pareto_rows(study: StudySummary) -> list[Row]:
-    """What each trial of the front reached in every objective, and its settings."""
+    """Every objective of each trial of the front, and its settings."""
     records = {trial.number: trial for trial in study.trials}
     names = _varied([records[point.trial] for point in study.pareto])
     return [
