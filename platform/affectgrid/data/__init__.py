@@ -1,1 +1,1 @@
-"""Annotations, catalogs, the feature store and the rendered corpus."""
+"""A data set on disk: annotations, catalogs and their validation, the feature store, and splits for training."""
