@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo results test test-long mutants golden media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
+.PHONY: help install install-runtime demo results test test-long mutants golden schema media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -55,6 +55,9 @@ mutants: $(READY) ## make three dozen mistakes in a copy of the package; every o
 
 golden: $(READY) ## train the golden run again, say how far arithmetic moves it, and write its scores
 	$(BIN)/python tests/golden/regenerate.py
+
+schema: $(READY) ## write search_spaces/schema.json anew, with which editors complete search spaces
+	$(BIN)/python -c 'from affectgrid.search.space import schema_text; print(schema_text(), end="")' > search_spaces/schema.json
 
 media: $(READY) ## fetch the real videos and weights that tests use (kept outside the repository)
 	@$(BIN)/python tests/fetch_media.py || echo "real media could not be fetched: the tests that need it will be skipped"

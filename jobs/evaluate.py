@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import StoreOption
+from affectgrid.distributed.options import ModelOption, StoreOption
 
 
-class Evaluate(JobOptions, StoreOption):
+class Evaluate(JobOptions, ModelOption, StoreOption):
     """Score models; their own stream settings say how the data are encoded. Several are scored as their mean."""
 
-    model: tuple[Path, ...] = Field(
-        min_length=1, description="model packages (the folders that train or tune wrote), or one ensemble.json"
-    )
     data: str = Field("rendered", description="folder or URI in Aff-Wild2's layout, or 'rendered'")
     split: str = Field("validation", description="train, validation or test")
     fit_weights: bool = Field(False, description="weigh the models as is best on the validation split")
@@ -31,9 +26,11 @@ def main(options: Evaluate) -> int:
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.caveat import caveat
     from affectgrid.reporting.scores import ensemble_lines, print_scores, smoothing_lines, write_scores
+    from affectgrid.storage import results
     from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 
     ensemble = load_ensemble(options.model)
+    several = len(ensemble.members) > 1
     with connected(options.out, options.address) as workspace:
         done = evaluate_models(
             ensemble,
@@ -44,18 +41,18 @@ def main(options: Evaluate) -> int:
             fit=options.fit_weights,
             half_widths=options.choose_smoothing,
         )
-    several = len(ensemble.members) > 1
-    name = options.name or ("ensemble" if several else ensemble.folders[0].resolve().parent.name)
-    folder = workspace.evaluations.folder / f"{name}-{options.split}"
-    first = ensemble.members[0]
-    note = caveat({name for used in ensemble.encoders for name in used.values()}, rendered=options.data == "rendered")
-    write_scores(folder, done.scores, done.predictions, done.split, first.grid, note)
-    print_scores(done.scores, note, folder)
-    for line in [*ensemble_lines(done.ensemble, done.member_p), *(smoothing_lines(done.curve) if done.curve else ())]:
+    name = options.name or ("ensemble" if several else ensemble.places[0].split()[0].split()[1])
+    place = workspace.evaluations / f"{name}-{options.split}"
+    used = {name for encoders in ensemble.encoders for name in encoders.values()}
+    note = caveat(used, rendered=options.data == "rendered")
+    with results(place) as folder:
+        write_scores(folder, done.scores, done.predictions, done.split, ensemble.members[0].grid, note)
+    print_scores(done.scores, note, place.address)
+    for line in [*ensemble_lines(done.ensemble, done.member_p), *smoothing_lines(done.curve)]:
         print(line)
     if several:
-        saved = save_ensemble(folder / "ensemble.json", done.ensemble)
-        print(f"predict  python jobs/predict.py --model {saved} --videos ...")
+        saved = save_ensemble(place / "ensemble.json", done.ensemble)
+        print(f"predict  python jobs/predict.py --model {saved.address} --videos ...")
     return 0
 
 

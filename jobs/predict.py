@@ -8,15 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import StoreOption
+from affectgrid.distributed.options import ModelOption, StoreOption
 
 
-class Predict(JobOptions, StoreOption):
+class Predict(JobOptions, ModelOption, StoreOption):
     """Encode the videos as the models' training data were, predict, and write a CSV file per track."""
 
-    model: tuple[Path, ...] = Field(
-        min_length=1, description="model packages (the folders that train or tune wrote), or one ensemble.json"
-    )
     videos: str = Field(description="a video, a folder of videos, or a folder in Aff-Wild2's layout; or its URI")
     crop: Literal["crops", "detect", "frame"] | None = Field(
         None, description="where faces come from; by default the crops that are there, else a detector"
@@ -39,7 +36,7 @@ def main(options: Predict) -> int:
         )
     lost = {failure.track: failure.reason for failure in report.quarantined}
     counts, note = (report.tracks, report.frames), caveat(report.encoders)
-    print(*prediction_lines(report.folder, *counts, report.submission, note, lost), sep="\n")
+    print(*prediction_lines(report.place.address, *counts, report.submission, note, lost), sep="\n")
     return 1 if report.quarantined else 0
 
 

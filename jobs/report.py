@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from affectgrid.cli import run
@@ -13,15 +11,16 @@ from affectgrid.settings import Settings
 class Report(Settings):
     """Print what a study found, and the command and commit that made it."""
 
-    study: Path = Field(description="folder of the study, e.g. outputs/studies/arms")
+    study: str = Field(description="folder or address of the study, e.g. outputs/studies/arms")
 
 
 def main(options: Report) -> int:
     # here, not above: matplotlib and torch take seconds, and --help needs neither
     from affectgrid.analysis.summary import StudySummary
     from affectgrid.reporting.study.tables import headline, study_tables
+    from affectgrid.storage import WorkingCopy
 
-    summary = StudySummary.read(options.study)
+    summary = StudySummary.read(WorkingCopy(options.study))
     print(f"**{headline(summary)}**\n")
     for table in study_tables(summary):
         print(table.markdown())

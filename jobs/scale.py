@@ -30,7 +30,7 @@ def main(options: Scale) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.reporting.progress import bar
     from affectgrid.reporting.training import print_scale
-    from affectgrid.storage import Storage
+    from affectgrid.storage import Storage, results
 
     torch.set_num_threads(options.threads)
     workspace = Workspace.open(Storage(options.out) / "scale")
@@ -40,7 +40,8 @@ def main(options: Scale) -> int:
         corpus = write_corpus(root, FeatureStore(workspace.features), settings, advance)
     with bar("Training", options.config.optim.epochs, "epochs") as advance:
         report = run_scale(corpus, options.config, options.feed, workspace.mapped, lambda metrics: advance(1))
-    print_scale(report, workspace.root.folder)
+    with results(workspace.root) as folder:
+        print_scale(report, folder)
     return 0
 
 

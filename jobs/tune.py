@@ -6,26 +6,20 @@ from pathlib import Path
 
 from pydantic import Field
 
-from affectgrid.cli import JobOptions, run
+from affectgrid.cli import CHECKOUT, JobOptions, run
 from affectgrid.distributed.options import DataOptions
-
-SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
 
 
 class Tune(JobOptions, DataOptions):
-    """Run a search space. The same command goes on after a kill. Exit status 0: all trials finished; 1: some failed."""
+    """Run a search space. The same command resumes after a kill. Exit status 0: all trials finished; 1: some failed."""
 
-    space: Path = Field(SPACES / "smoke.yaml", description="the search space")
+    space: Path = Field(CHECKOUT / "search_spaces" / "smoke.yaml", description="the search space")
     name: str | None = Field(None, description="name of the study; by default the space's own")
     trials: int | None = Field(None, gt=0, description="number of trials, instead of the space's own")
     time_budget: str | None = Field(None, description="no trial begins after it, e.g. 2h or 90min; running ones end")
     extend: int = Field(0, ge=0, description="add so many trials to a study that is done")
-    warm_start: str | None = Field(
-        None,
-        description="name or folder of an older study; its compatible trials teach the sampler and do not count",
-    )
+    warm_start: str | None = Field(None, description="older study (name, folder or URI) that teaches the sampler")
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
-    print_schema: bool = Field(False, description="print the JSON schema of search-space files, and do nothing else")
     workers_per_trial: int = Field(1, gt=0, description="processes that train one trial together, by Ray Train")
     confirm: int = Field(0, ge=0, description="fresh seeds with which the winner and the default are trained again")
 
@@ -37,32 +31,25 @@ def main(options: Tune) -> int:
     from affectgrid.distributed.tune.resources import TrialResources
     from affectgrid.distributed.tune.run import tune
     from affectgrid.reporting.study.report import print_study
-    from affectgrid.search.space.json_schema import schema_text
-    from affectgrid.search.space.reading import load_space
+    from affectgrid.search.space import load_space
     from affectgrid.search.study.warm_start import find_study
 
-    if options.print_schema:
-        print(schema_text(), end="")
-        return 0
-    given = {"name": options.name, "trials": options.trials, "time_budget": options.time_budget}
-    space = load_space(options.space, **given)
+    space = load_space(options.space, name=options.name, trials=options.trials, time_budget=options.time_budget)
     with tracked(options.out, options.address) as session:
-        workspace, tracker = session.workspace, session.tracker
-        older = find_study(options.warm_start, workspace.studies.folder) if options.warm_start else None
-        modes = space.values_of("prompt.mode")
-        prepared = prepare(options, workspace, prompt_files=space.prompt_files(), prompt_modes=modes)
+        older = find_study(options.warm_start, session.workspace.studies)
+        prepared = prepare(options, session.workspace, space.prompt_files(), space.values_of("prompt.mode"))
         summary = tune(
             space,
             prepared,
-            storage=workspace.studies.folder,
-            tracker=tracker,
+            storage=session.workspace.studies,
+            tracker=session.tracker,
             max_concurrent=options.max_concurrent,
             extend=options.extend,
             warm_start=older,
             resources=TrialResources(workers=options.workers_per_trial),
             num_confirm=options.confirm,
         )
-    print_study(summary, tracker.open_command, workspace.root.folder)
+    print_study(summary, session.tracker.open_command, session.workspace.root)
     return 1 if summary.num_failed else 0
 
 

@@ -20,12 +20,14 @@ def main(options: Validate) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.prepare import open_catalog
     from affectgrid.reporting.problems import print_problems, write_problems
+    from affectgrid.storage import results
 
     workspace = Workspace.open(options.out)
     catalog = open_catalog(options.data, workspace)
     problems = validate(catalog, tolerance_frames=options.tolerance_frames)
-    print_problems(problems, len(catalog.tracks))
-    write_problems(problems, len(catalog.tracks), workspace.root.folder)
+    with results(workspace.root) as folder:
+        write_problems(problems, len(catalog.tracks), folder)
+    print_problems(problems, len(catalog.tracks), workspace.root.show("problems.html"))
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 
 

@@ -29,11 +29,11 @@ from affectgrid.storage import without_credentials
 Options = TypeVar("Options", bound=BaseModel)
 
 _INTERRUPTED = 130
-_CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def _default_out() -> str:
-    return os.environ.get("AFFECTGRID_OUT") or str(_CHECKOUT / "outputs")
+    return os.environ.get("AFFECTGRID_OUT") or str(CHECKOUT / "outputs")
 
 
 class OutOption(Settings):
@@ -83,7 +83,7 @@ def _use_the_scripts_checkout() -> None:
     ``--working-dir .``, would otherwise run the code of the first.
     """
     own = Path(sys.argv[0]).resolve().parents[1] / "platform"
-    if (own / "affectgrid").is_dir() and own != _CHECKOUT / "platform":
+    if (own / "affectgrid").is_dir() and own != CHECKOUT / "platform":
         path = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONPATH": path})  # noqa: S606
 

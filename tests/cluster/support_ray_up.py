@@ -101,7 +101,7 @@ def main() -> None:
     facts["worker_s"] = wait(lambda: ssh(WORKER, "pgrep -x raylet"), 120, "a raylet on the worker")
     wait(lambda: "2 local.cluster.node" in on_head("ray status"), 60, "two nodes in ray status")
 
-    facts["literal"] = "schema" in on_head("ray job submit -- python jobs/tune.py --print-schema")
+    facts["literal"] = "--warm-start" in on_head("ray job submit -- python jobs/tune.py --help")
     probed = on_head("ray job submit -- python jobs/probe.py")
     facts["probe"] = json.loads(next(line for line in probed.splitlines() if "PROBE" in line).partition("PROBE ")[2])
     facts["without_token"] = ssh(HEAD, "curl -s -o /dev/null -w '%{http_code}' -X POST 127.0.0.1:8265/api/jobs/")

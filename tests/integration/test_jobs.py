@@ -17,6 +17,7 @@ import torch
 from affectgrid.data.workspace import Workspace
 from affectgrid.errors import ConfigError
 from affectgrid.reporting.scores import ensemble_lines
+from affectgrid.storage import Storage
 from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
 from support.processes import family, wait_until
@@ -184,7 +185,7 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
     done = evaluate_models(ensemble, str(rendered), workspace, split="train", store=store, fit=True)
     assert done.split.name == "train"
     assert done.ensemble.weights == on_validation.ensemble.weights  # whatever is scored
-    path = save_ensemble(tmp_path / "ensemble.json", done.ensemble)
+    path = save_ensemble(Storage(tmp_path / "ensemble.json"), done.ensemble)
     report = predict(load_ensemble([path]), rendered, workspace, store=store)
     assert report.tracks >= len(list((rendered / "VA_Estimation_Challenge").glob("*/*.txt")))
     assert "tiny" in report.encoders

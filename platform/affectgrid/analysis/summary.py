@@ -15,9 +15,11 @@ from affectgrid.analysis.confirmation import Confirmation
 from affectgrid.analysis.importance import Importance
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.search.space.objective import SCORE
-from affectgrid.search.study.records import ParetoPoint, TrialRecord
+from affectgrid.search.study.records import ParetoPoint, TrialRecord, read_records
 from affectgrid.settings import Settings
+from affectgrid.storage import WorkingCopy
 
+SUMMARY = "summary.json"
 # Each trial's own file has its history, and each confirming run's its history and moments.
 _RUNS = {"runs": {"__all__": {"history", "moments"}}}
 _HISTORIES: Any = {
@@ -101,20 +103,20 @@ class StudySummary(Settings):
         return {name: [trial for trial in self.trials if trial.arm == name and trial.seeds] for name in names}
 
     @classmethod
-    def read(cls, folder: Path) -> StudySummary:
-        """The summary of the study in `folder`, wherever it lies now. Raises ConfigError (STUDY-READ)."""
+    def read(cls, study: WorkingCopy | Path) -> StudySummary:
+        """The summary of a study, wherever it is now. Raises ConfigError (STUDY-READ)."""
+        files = study if isinstance(study, WorkingCopy) else WorkingCopy(study)
         try:
-            content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-            records = sorted(folder.glob("trials/*/trial.json"))  # with the histories, which the summary leaves out
-            trials = [json.loads(record.read_text(encoding="utf-8")) for record in records]
-            return cls.model_validate({**content, "folder": folder, "trials": trials})
+            content = json.loads(files.fetch(files.folder / SUMMARY, again=True).read_text(encoding="utf-8"))
+            trials = read_records(files)  # with the histories, which the summary leaves out
+            return cls.model_validate({**content, "folder": files.folder, "trials": trials})
         except (OSError, ValueError) as error:
-            hint = "give a folder under OUT/studies whose search has ended once"
+            hint = "give a place under OUT/studies whose search has ended once"
             problem = Problem(
                 "STUDY-READ",
-                where=str(folder),
+                where=files.place.address,
                 found=str(error).splitlines()[0],
-                expected="the folder of a study",
+                expected="the place of a study",
                 hint=hint,
             )
             raise ConfigError(problem) from error
@@ -122,7 +124,7 @@ class StudySummary(Settings):
     def write(self) -> Path:
         """Write ``summary.json`` into the study's folder, whole or not at all."""
         content = self.model_dump_json(indent=1, exclude=_HISTORIES)
-        return storage.write_atomic(self.folder / "summary.json", content)
+        return storage.write_atomic(self.folder / SUMMARY, content)
 
     def cost_points(self) -> dict[str, dict[int, tuple[float, float]]]:
         """Each cost by its metric -> trial -> the cost and P, of the complete trials of a study with a front."""

@@ -12,7 +12,9 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import DataOptions
 from affectgrid.distributed.prepare import Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
+from affectgrid.storage import Storage, fetched
 from affectgrid.training.inference.ensemble import Ensemble, combine, fit_weights
+from affectgrid.training.inference.package import ModelPackage
 from affectgrid.training.inference.predict import Predictions, Scores, evaluate
 from affectgrid.training.inference.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
 
@@ -88,6 +90,16 @@ def _choose_smoothing(
     if len(ensemble.members) > 1:
         found, hint = f"{len(ensemble.members)} models", "choose it for each model, then evaluate all together"
         raise ConfigError(Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected="one model", hint=hint))
-    curve = smoothing_curve(ensemble.members[0], validation, half_widths)
-    package = keep_choice(ensemble.folders[0], ensemble.members[0], curve)
+    package, curve = choose_smoothing(ensemble.places[0], ensemble.members[0], validation, half_widths)
     return dataclasses.replace(ensemble, members=(package,)), curve
+
+
+def choose_smoothing(
+    place: Storage, package: ModelPackage, validation: Split, half_widths: Sequence[int]
+) -> tuple[ModelPackage, SmoothingCurve]:
+    """The half-width with the best P on validation, which is kept in the package at `place`."""
+    curve = smoothing_curve(package, validation, half_widths)
+    folder = fetched(place)
+    package = keep_choice(folder, package, curve)
+    place.upload(folder, "")
+    return package, curve

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.feed import FeedOptions
@@ -18,6 +20,35 @@ class StoreOption(Settings):
     store: str | None = Field(
         None, description="feature store: a folder or a URI such as s3://bucket/features; default: OUT/features"
     )
+
+
+class ModelOption(Settings):
+    """Which models."""
+
+    model: tuple[str, ...] = Field(
+        min_length=1, description="model packages (what train or tune wrote, here or in a bucket), or one ensemble.json"
+    )
+
+
+class WorkersOption(Settings):
+    """How many processes train one run."""
+
+    workers: int = Field(1, gt=0, description="training processes; the batch is shared among them")
+    min_workers: int | None = Field(
+        None, gt=0, description="elastic: continue with as few as this when nodes go, and grow back to --workers"
+    )
+    max_failures: int = Field(3, ge=-1, description="how often workers may die before the run gives up; -1: never")
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is above workers {self.workers}; swap them")
+        return self
+
+    @property
+    def num_workers(self) -> int | tuple[int, int]:
+        """A number, or (fewest, most) of an elastic run."""
+        return (self.min_workers, self.workers) if self.min_workers else self.workers
 
 
 class DataOptions(StoreOption):

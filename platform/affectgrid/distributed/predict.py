@@ -20,7 +20,7 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import DataOptions
 from affectgrid.errors import CatalogError, Problem
-from affectgrid.storage import Storage
+from affectgrid.storage import Storage, results
 from affectgrid.training.inference.ensemble import Ensemble, combine
 
 _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
@@ -30,10 +30,10 @@ _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 class PredictReport:
     """What was written, where, and which tracks could not be read."""
 
-    folder: Path
+    place: Storage
     tracks: int
     frames: int
-    submission: Path | None
+    submission: str
     encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
 
@@ -68,10 +68,12 @@ def predict(
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
-    folder = workspace.predictions.folder
-    submission = _write(folder, splits[0], predictions.va.numpy(), template)
+    place = workspace.predictions
+    with results(place) as folder:
+        submission = _write(folder, splits[0], predictions.va.numpy(), template)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
-    return PredictReport(folder, len(tracks), len(predictions.va), submission, models, tuple(lost.values()))
+    written = place.show(submission.name) if submission else ""
+    return PredictReport(place, len(tracks), len(predictions.va), written, models, tuple(lost.values()))
 
 
 def _encoding(

@@ -96,7 +96,6 @@ def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
 def prepare(
     options: DataOptions,
     workspace: Workspace,
-    *,
     prompt_files: Iterable[str],
     prompt_modes: Iterable[PromptMode] = ("ensemble",),
 ) -> PreparedData:

@@ -26,13 +26,16 @@ def verdict(problems: Sequence[Problem], num_tracks: int) -> str:
     return f"{num_tracks} tracks: {errors} errors, {len(problems) - errors} warnings"
 
 
-def print_problems(problems: Sequence[Problem], num_tracks: int, *, console: Console | None = None) -> None:
-    """Print the table of problems, if any, then the verdict."""
+def print_problems(
+    problems: Sequence[Problem], num_tracks: int, report: str, *, console: Console | None = None
+) -> None:
+    """Print the table of problems, if any, the verdict, and the address of the page."""
     console = console or Console()
     if problems:  # two columns: eight would be a word wide on a terminal
         rows = [{"": problem.severity, "problem": str(problem)} for problem in problems]
         console.print(Table.of("Problems", rows).rich())
     console.print(verdict(problems, num_tracks), highlight=False)
+    console.print(f"report   {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def write_problems(problems: Sequence[Problem], num_tracks: int, folder: Path) -> None:

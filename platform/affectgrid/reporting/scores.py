@@ -47,22 +47,24 @@ def region_table(scores: Scores) -> Table:
 def ensemble_lines(ensemble: Ensemble, member_p: Sequence[float]) -> Iterator[str]:
     """The weight of each model and its P alone (`member_p`); nothing for a single model, which has none."""
     how = "fitted on validation" if ensemble.fitted else "even"
-    for folder, weight, p in zip(ensemble.folders, ensemble.weights, member_p, strict=False):
-        yield f"weight {weight:.3f} ({how}), P {p:.3f} alone: {folder}"
+    for place, weight, p in zip(ensemble.places, ensemble.weights, member_p, strict=False):
+        yield f"weight {weight:.3f} ({how}), P {p:.3f} alone: {place.address}"
 
 
-def smoothing_lines(curve: SmoothingCurve) -> Iterator[str]:
-    """P at every half-width, and which was chosen."""
+def smoothing_lines(curve: SmoothingCurve | None) -> Iterator[str]:
+    """P at every half-width, and which was chosen; nothing where none was."""
+    if curve is None:
+        return
     yield "half-width of smoothing: P on validation"
     for width, p in zip(curve.half_widths, curve.p, strict=True):
         yield f"  {width:5d}: {p:.4f}{'  chosen, kept in the package' if width == curve.chosen else ''}"
 
 
 def prediction_lines(
-    folder: Path, num_tracks: int, num_frames: int, submission: Path | None, note: str, lost: Mapping[str, str]
+    address: str, num_tracks: int, num_frames: int, submission: str, note: str, lost: Mapping[str, str]
 ) -> Iterator[str]:
     """What was predicted and where it is; `lost` gives the reason for each missing track."""
-    yield f"{num_tracks} tracks, {num_frames} frames: {folder}/<track>.csv (frame, time_s, valence, arousal)"
+    yield f"{num_tracks} tracks, {num_frames} frames: {address}/<track>.csv (frame, time_s, valence, arousal)"
     if submission:
         yield f"the challenge's file: {submission}"
     if note:
@@ -70,12 +72,12 @@ def prediction_lines(
     yield from (f"not predicted: {track}: {reason}" for track, reason in lost.items())
 
 
-def print_scores(scores: Scores, note: str, folder: Path, *, console: Console | None = None) -> None:
+def print_scores(scores: Scores, note: str, address: str, *, console: Console | None = None) -> None:
     """Both tables, and where the files are."""
     console = console or Console()
     console.print(score_table(scores, note).rich())
     console.print(region_table(scores).rich())
-    console.print(f"report   {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report   {address}/report.html", highlight=False, markup=False, soft_wrap=True)
 
 
 def write_scores(

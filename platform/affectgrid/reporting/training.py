@@ -15,7 +15,7 @@ from affectgrid.training.manifest import collect
 
 
 def print_training(
-    package: Path, best: Mapping[str, float], open_command: str, note: str, *, console: Console | None = None
+    package: str, best: Mapping[str, float], open_command: str, note: str, *, console: Console | None = None
 ) -> None:
     """Print the kept epoch's scores, where the model is, and what to do with it."""
     console = console or Console()

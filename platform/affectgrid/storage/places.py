@@ -25,7 +25,7 @@ from affectgrid.errors import Problem, StoreError
 from affectgrid.storage.files import replace_directory, to_json, write_atomic
 
 _BLOCK_BYTES = 8 << 20  # one request each: small ones wait for the network more than they read
-_NUM_TRANSFERS = 16  # objects at a time: each waits for the network, not for a core
+NUM_TRANSFERS = 16  # objects at a time: each waits for the network, not for a core
 
 
 def cache_folder() -> Path:
@@ -202,7 +202,7 @@ class Storage:
             else:
                 files = [path for path in source.rglob("*") if path.is_file()]
                 names = [posixpath.join(name, path.relative_to(source).as_posix()) for path in files]
-                with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
+                with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
                     list(
                         pool.map(lambda pair: self.write(pair[1], pair[0].read_bytes()), zip(files, names, strict=True))
                     )
@@ -217,7 +217,7 @@ class Storage:
         entries = self.list_files(folder, recursive=True)
         for parent in {(target / entry.name).parent for entry in entries}:
             parent.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(_NUM_TRANSFERS) as pool:
+        with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
             list(pool.map(lambda e: self.download(posixpath.join(folder, e.name), target / e.name), entries))
 
     def fetch(self, name: str, cache: Path) -> Path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from affectgrid.storage.places import Storage, cache_folder
+from affectgrid.storage.places import NUM_TRANSFERS, Storage, cache_folder
 
 
 class WorkingCopy:
@@ -38,6 +42,14 @@ class WorkingCopy:
             raise FileNotFoundError(path)
         return path
 
+    def fetch_named(self, folder: Path, names: tuple[str, ...]) -> None:
+        """Every file of one of these names in the folders of `folder`, several at a time; those that are here stay."""
+        if not self.place.is_local:
+            found = self.place.list_files(self._name(folder), recursive=True)
+            wanted = [folder / entry.name for entry in found if Path(entry.name).name in names]
+            with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
+                list(pool.map(self.fetch, wanted))
+
     def place_of(self, path: Path) -> Storage:
         """The place of a folder under `folder`."""
         return self.place / self._name(path)
@@ -59,3 +71,23 @@ class WorkingCopy:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+def fetched(place: Storage) -> Path:
+    """A file or folder on this node: the place itself, or a new copy in the cache. Raises FileNotFoundError."""
+    if place.path is not None:
+        return place.path
+    above, name = place.split()
+    copy = WorkingCopy(above)
+    return copy.fetch(copy.folder / name, again=True)
+
+
+@contextlib.contextmanager
+def results(place: Storage) -> Iterator[Path]:
+    """A folder to write results into, which are at `place` afterwards. Raises StoreError."""
+    if place.path is not None:
+        yield place.path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        place.upload(Path(folder), "")

@@ -84,8 +84,8 @@ def test_the_caveat_stands_under_the_scores(tmp_path: Path):
     assert study_tables(study(tmp_path, trial(0, 0.5)))[0].note == ""
 
 
-def test_the_lines_of_a_prediction_say_what_is_missing_and_why(tmp_path: Path):
-    lines = list(prediction_lines(tmp_path, 2, 80, tmp_path / "s.txt", "mind", {"a": "no video"}))
-    assert lines[0].startswith(f"2 tracks, 80 frames: {tmp_path}/<track>.csv")
-    assert lines[1:] == [f"the challenge's file: {tmp_path / 's.txt'}", "mind", "not predicted: a: no video"]
-    assert len(list(prediction_lines(tmp_path, 2, 80, None, "", {}))) == 1
+def test_the_lines_of_a_prediction_say_what_is_missing_and_why():
+    lines = list(prediction_lines("s3://b/x", 2, 80, "s3://b/x/s.txt", "mind", {"a": "no video"}))
+    assert lines[0].startswith("2 tracks, 80 frames: s3://b/x/<track>.csv")
+    assert lines[1:] == ["the challenge's file: s3://b/x/s.txt", "mind", "not predicted: a: no video"]
+    assert len(list(prediction_lines("/p", 2, 80, "", "", {}))) == 1

@@ -27,7 +27,7 @@ def validator() -> Any:
 
 def test_the_file_is_what_the_code_says(repository: Path):
     written = (repository / "search_spaces" / "schema.json").read_text()
-    assert written == schema_text(), "python jobs/tune.py --print-schema > search_spaces/schema.json"
+    assert written == schema_text(), "make schema"
 
 
 def test_every_space_passes(repository: Path, validator: Any):

@@ -17,6 +17,7 @@ from affectgrid.search.study.ledger import open_ledger
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.search.study.sampling import propose
 from affectgrid.search.study.warm_start import WARM_START, find_study, read_prior_trials
+from affectgrid.storage import Storage
 
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}
 MODE = {"prompt.mode": {"choice": ["ensemble", "none"]}}
@@ -114,12 +115,13 @@ def test_what_cannot_learn_says_so(tmp_path: Path, space: SearchSpace):
 
 
 def test_a_study_is_found_by_name_and_by_path(tmp_path: Path):
-    old = make_old(tmp_path / "studies", [{"optim.lr": 1e-3}])
-    assert find_study("old", tmp_path / "studies") == find_study(str(old), tmp_path) == old
+    old, studies = make_old(tmp_path / "studies", [{"optim.lr": 1e-3}]), Storage(tmp_path / "studies")
+    assert find_study("old", studies) == find_study(str(old), Storage(tmp_path)) == Storage(old)
+    assert find_study(None, studies) is None
     with pytest.raises(ConfigError, match=r"WARM-FIND .*did you mean 'old'"):
-        find_study("odl", tmp_path / "studies")
+        find_study("odl", studies)
     with pytest.raises(ConfigError, match="no study is there yet"):
-        find_study("old", tmp_path / "none")
+        find_study("old", Storage(tmp_path / "none"))
 
 
 def test_a_damaged_record_is_named(tmp_path: Path):

@@ -11,6 +11,7 @@ import torch
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.metrics import CccAccumulator
 from affectgrid.reporting.scores import smoothing_lines
+from affectgrid.storage import Storage
 from affectgrid.training.build import build_model
 from affectgrid.training.inference.ensemble import combine, fit_weights, load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
@@ -81,17 +82,17 @@ def test_models_of_other_encoders_get_features_of_their_own(folders, split, tmp_
 
 def test_an_ensemble_file_brings_back_models_and_weights_also_elsewhere(folders, tmp_path):
     ensemble = dataclasses.replace(load_ensemble(folders), weights=(0.5, 0.0, 0.5), fitted=True)
-    path = save_ensemble(tmp_path / "deep" / "ensemble.json", ensemble)
+    path = save_ensemble(Storage(tmp_path / "deep" / "ensemble.json"), ensemble)
     loaded = load_ensemble([path])
     assert (loaded.weights, loaded.fitted) == ((0.5, 0.0, 0.5), True)
-    assert [folder.resolve() for folder in loaded.folders] == [folder.resolve() for folder in folders]
+    assert [place.folder.resolve() for place in loaded.places] == [folder.resolve() for folder in folders]
     assert [member.config.seed for member in loaded.members] == [0, 1, 2]
-    assert not any(place["model"].startswith("/") for place in json.loads(path.read_text())["members"])
+    assert not any(place["model"].startswith("/") for place in json.loads(path.folder.read_text())["members"])
 
 
 def test_an_ensemble_of_a_model_that_has_changed_is_refused(tmp_path):
     folder = package(tmp_path / "model")
-    path = save_ensemble(tmp_path / "ensemble.json", load_ensemble([folder, folder]))
+    path = save_ensemble(Storage(tmp_path / "ensemble.json"), load_ensemble([folder, folder]))
     package(folder, seed=5)
     with pytest.raises(ModelError, match="ENS-CHANGED"):
         load_ensemble([path])

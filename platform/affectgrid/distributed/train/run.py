@@ -36,12 +36,14 @@ class TrainResult:
     """What a finished run leaves in its folder.
 
     Args:
-        folder: ``<storage>/<name>``.
-        package: the model package, with the weights of the best epoch.
+        place: ``<storage>/<name>``.
+        folder: the same on this node, where what was read or written is.
+        package: the model package in it, with the weights of the best epoch.
         best: metrics of that epoch.
         history: metrics of every epoch.
     """
 
+    place: Storage
     folder: Path
     package: Path
     best: Metrics
@@ -159,7 +161,7 @@ def _finish(
     save_package(package, model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest)
     files.put(package)
     files.put(write_json(files.folder / "result.json", {"best": best, "history": state.history}))
-    return TrainResult(files.folder, package, best, tuple(state.history))
+    return TrainResult(files.place, files.folder, package, best, tuple(state.history))
 
 
 def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> FusionModel:
@@ -172,7 +174,7 @@ def _finished(files: WorkingCopy) -> TrainResult | None:
     with contextlib.suppress(OSError, ValueError):
         result = json.loads(files.fetch(files.folder / "result.json", again=True).read_text())
         package = files.fetch(files.folder / "model")
-        return TrainResult(files.folder, package, result["best"], tuple(result["history"]))
+        return TrainResult(files.place, files.folder, package, result["best"], tuple(result["history"]))
     return None
 
 

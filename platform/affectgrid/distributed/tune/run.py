@@ -59,7 +59,7 @@ def tune(
     max_concurrent: int | None = None,
     resources: TrialResources | None = None,
     extend: int = 0,
-    warm_start: Path | None = None,
+    warm_start: Storage | Path | None = None,
     num_confirm: int = 0,
 ) -> StudySummary:
     """Run the study, or the rest of it, and write its summary, figures and report into ``storage/<name>``.
@@ -69,7 +69,7 @@ def tune(
 
     Args:
         extend: trials that are added to a study that is done.
-        warm_start: folder of an older study that the sampler learns from.
+        warm_start: place of an older study that the sampler learns from.
         num_confirm: fresh seeds with which the winner and the default are trained again and compared.
     """
     began = time.monotonic()

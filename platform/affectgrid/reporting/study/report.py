@@ -13,13 +13,14 @@ from affectgrid.reporting.study.confirmation import confirmation_sentences, conf
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures
 from affectgrid.reporting.study.tables import headline, importance_note, importance_rows, study_caveat, study_tables
 from affectgrid.reporting.tables import Table
+from affectgrid.storage import Storage
 
 _LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their own
 _OPTIMISM = "The search picked this model on the same tracks, so these scores flatter it."
 
 
-def print_study(study: StudySummary, open_command: str, root: Path, *, console: Console | None = None) -> None:
-    """Print the headline, the tables, and where everything is; `open_command` shows the experiment log."""
+def print_study(study: StudySummary, open_command: str, root: Storage, *, console: Console | None = None) -> None:
+    """Print the headline, the tables, and where everything is under `root`; `open_command` shows the experiment log."""
     console = console or Console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
@@ -28,10 +29,8 @@ def print_study(study: StudySummary, open_command: str, root: Path, *, console: 
         console.print(table.rich())
     for sentence in confirmation_sentences(study.confirmation):
         console.print(sentence, highlight=False, markup=False)
-    report = study.folder / "report.html"
-    lines = [f"report   {report}"] if report.exists() else []
-    lines += [f"files    {root}", f"MLflow   {open_command}"]
-    for line in lines:
+    report = root.show("studies", study.name, "report.html")
+    for line in (f"report   {report}", f"files    {root.address}", f"MLflow   {open_command}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -34,7 +34,7 @@ from affectgrid.search.space.objective import SCORE
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import IDENTITY, trial_folder
 from affectgrid.search.study.journal import STATES, create_study, intermediate_values, open_journal
-from affectgrid.search.study.records import TrialRecord
+from affectgrid.search.study.records import RECORD, TrialRecord, read_records
 from affectgrid.search.study.warm_start import WARM_START, PriorTrials
 from affectgrid.settings import flatten
 from affectgrid.storage import Storage, write_json
@@ -42,7 +42,7 @@ from affectgrid.storage.lease import LeaseTakenError, exclusive
 from affectgrid.storage.working_copy import WorkingCopy
 
 JOURNAL = "study.journal"
-_RECORD, _PROPOSAL = "trial.json", "proposal.json"
+_PROPOSAL = "proposal.json"
 LOGGED = "logged"  # the name of a file beside a record that says that the experiment log has it
 
 
@@ -52,7 +52,7 @@ class Ledger:
     def __init__(self, files: WorkingCopy, space: SearchSpace) -> None:
         self.files, self.folder, self.space = files, files.folder, space
         self.study = optuna.load_study(study_name=space.name, storage=open_journal(self.folder / JOURNAL))
-        self.records = {record.number: record for record in _read_records(self.folder)}
+        self.records = {record.number: record for record in read_records(files)}
         self._progress = _read_progress(self.folder)
         self._worked_before_s: float = max(
             self._progress["spent_s"],
@@ -178,7 +178,7 @@ class Ledger:
             if not math.isfinite(_number(value)):  # Optuna would refuse it and leave the trial RUNNING
                 reason = f"{'the objective' if goal.metric == SCORE else goal.metric} is {value}"
                 record = record.model_copy(update={"state": "failed", "objective": None, "reason": reason})
-        self.files.put(write_json(self.folder_of(record.number) / _RECORD, record.model_dump(mode="json")))
+        self.files.put(write_json(self.folder_of(record.number) / RECORD, record.model_dump(mode="json")))
         self.records[record.number] = record
         self._tell(record)
         return record
@@ -257,13 +257,11 @@ def _prepare_journal(files: WorkingCopy, space: SearchSpace) -> None:
         path.unlink(missing_ok=True)
         for name in ("trials", "progress.json"):
             files.forget(files.folder / name)
-        for entry in files.place.list_files("trials", recursive=True):
-            if entry.name.endswith((f"/{_RECORD}", f"/{_PROPOSAL}", f"/{LOGGED}")):
-                files.fetch(files.folder / "trials" / entry.name)
+        files.fetch_named(files.folder / "trials", (RECORD, _PROPOSAL, LOGGED))
         with contextlib.suppress(FileNotFoundError):
             files.fetch(files.folder / "progress.json")
         (files.folder / "trials").mkdir(parents=True, exist_ok=True)
-        records = {record.number: record for record in _read_records(files.folder)}
+        records = {record.number: record for record in read_records(files)}
         for proposal in sorted((files.folder / "trials").glob(f"*/{_PROPOSAL}")):
             number = int(proposal.parent.name)
             trials[number] = json.loads(proposal.read_text()), records.get(number)
@@ -293,11 +291,6 @@ def _check_identity(files: WorkingCopy, identity: Mapping[str, Any]) -> None:
         raise ConfigError(
             *(Problem("STUDY-CHANGED", where=where, found=each, expected=expected, hint=hint) for each in changes)
         )
-
-
-def _read_records(folder: Path) -> Iterator[TrialRecord]:
-    for path in sorted((folder / "trials").glob("*/trial.json")):
-        yield TrialRecord.model_validate_json(path.read_text())
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from pydantic import Field, JsonValue
 from affectgrid.metrics import Metrics
 from affectgrid.search.space.objective import SCORE, Goal, pareto_front
 from affectgrid.settings import Settings
+from affectgrid.storage import WorkingCopy
 
+RECORD = "trial.json"  # the name of a record in its trial's folder
 State = Literal["complete", "pruned", "failed"]
 
 
@@ -92,3 +94,10 @@ def text(value: Any) -> str:
 def _short_name(name: str, names: Sequence[str]) -> str:
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
+
+
+def read_records(study: WorkingCopy) -> tuple[TrialRecord, ...]:
+    """Every record of a study, by number; from a bucket those that are not here yet. Raises OSError, ValueError."""
+    study.fetch_named(study.folder / "trials", (RECORD,))
+    paths = sorted((study.folder / "trials").glob(f"*/{RECORD}"))
+    return tuple(TrialRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths)

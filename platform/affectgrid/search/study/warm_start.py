@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from pydantic import ValidationError
 from affectgrid.errors import ConfigError, Problem, nearest
 from affectgrid.search.space.compatibility import LEARNING
 from affectgrid.search.space.schema import SearchSpace, Values, setting_names
-from affectgrid.search.study.records import TrialRecord
+from affectgrid.search.study.assignment import IDENTITY
+from affectgrid.search.study.records import TrialRecord, read_records
 from affectgrid.search.study.sampling import distribution, encoded
 from affectgrid.settings import get, unflatten
+from affectgrid.storage import Storage, WorkingCopy, is_uri
 from affectgrid.training.config import TrainConfig
 
 WARM_START = "warm_start"  # user attribute of a prior trial: the study and the number that it comes from
@@ -40,26 +41,29 @@ class PriorTrials:
     differs: Sequence[str]
 
 
-def find_study(name_or_path: str, studies: Path) -> Path:
-    """The folder of a study: a path, or the name of one under `studies`. Raises ConfigError (WARM-FIND)."""
-    for folder in (Path(name_or_path).expanduser(), studies / name_or_path):
-        if (folder / "space.json").exists():
-            return folder.resolve()
-    known = [path.parent.name for path in studies.glob("*/space.json")]
-    hint = nearest(name_or_path, known) if known else "no study is there yet"
+def find_study(name_or_place: str | None, studies: Storage) -> Storage | None:
+    """The place of a study: a folder, a URI, or the name of one under `studies`. Raises ConfigError (WARM-FIND)."""
+    if name_or_place is None:
+        return None
+    given = Storage(name_or_place)
+    for place in (given,) if is_uri(name_or_place) else (given, studies / name_or_place):
+        if place.exists(IDENTITY):
+            return place
+    known = [name for name in studies.list_folders() if (studies / name).exists(IDENTITY)]
+    hint = nearest(name_or_place, known) if known else "no study is there yet"
     raise ConfigError(
         Problem(
             "WARM-FIND",
-            where=str(studies),
-            found=f"no study {name_or_path!r}",
+            where=studies.address,
+            found=f"no study {name_or_place!r}",
             expected="the name or folder of one",
             hint=hint,
         )
     )
 
 
-def read_prior_trials(folder: Path, space: SearchSpace, *, data: str) -> PriorTrials:
-    """The complete trials of the study in `folder`, each with its values in the terms of `space`, if it can have them.
+def read_prior_trials(study: Storage | Path, space: SearchSpace, *, data: str) -> PriorTrials:
+    """The complete trials of the study at a place, each with its values in the terms of `space`, if it can have them.
 
     A setting that was fixed there and is searched here counts with the value that it had. Raises ConfigError
     (WARM-FIT) for a sampler that learns nothing.
@@ -76,14 +80,15 @@ def read_prior_trials(folder: Path, space: SearchSpace, *, data: str) -> PriorTr
                 hint="drop --warm-start",
             )
         )
+    place = Storage(study)
+    name = place.split()[1]
     try:
-        identity = json.loads((folder / "space.json").read_text(encoding="utf-8"))
-        paths = sorted((folder / "trials").glob("*/trial.json"))
-        records = [TrialRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
+        identity = place.read_json(IDENTITY)
+        records = read_records(WorkingCopy(place))
     except (OSError, ValueError) as error:
-        found = str(error).splitlines()[0]
+        found, hint = str(error).splitlines()[0], "name another study"
         raise ConfigError(
-            Problem("WARM-READ", where=str(folder), found=found, expected="a study's folder", hint="name another study")
+            Problem("WARM-READ", where=place.address, found=found, expected="a study's place", hint=hint)
         ) from error
     trials: list[Any] = []
     incompatible: collections.Counter[str] = collections.Counter()
@@ -94,8 +99,8 @@ def read_prior_trials(folder: Path, space: SearchSpace, *, data: str) -> PriorTr
             if isinstance(values, str):
                 incompatible[values] += 1
             else:
-                trials.append(_prior_trial(record, values, space, folder.name))
-    return PriorTrials(folder.name, trials, dict(incompatible), _differences(identity, constants, space, data))
+                trials.append(_prior_trial(record, values, space, name))
+    return PriorTrials(name, trials, dict(incompatible), _differences(identity, constants, space, data))
 
 
 def _compatible_values(record: TrialRecord, constants: Mapping[str, Any], space: SearchSpace) -> Values | str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ModelError, Problem
+from affectgrid.storage import Storage, fetched, is_uri, without_credentials
 from affectgrid.training.inference.package import ModelPackage, load_package
 from affectgrid.training.inference.predict import Predictions, predict_split
 
@@ -30,13 +30,13 @@ class Ensemble:
     """One or more models; they may have been trained on features of different encoders.
 
     Args:
-        folders: of the model packages.
+        places: of the model packages.
         members: the packages.
         weights: of each; not negative, their sum is 1.
         fitted: whether the weights were fitted on validation, or are all the same.
     """
 
-    folders: tuple[Path, ...]
+    places: tuple[Storage, ...]
     members: tuple[ModelPackage, ...]
     weights: tuple[float, ...]
     fitted: bool = False
@@ -65,40 +65,38 @@ class Ensemble:
         ordered = [predictions[number] for number in range(len(self.members))]
         for number, own in enumerate(ordered):
             if own.track_ids != ordered[0].track_ids or not torch.equal(own.offsets, ordered[0].offsets):
+                where, found = self.places[number].address, "other frames"
                 hint = "see which tracks encode put in quarantine, or leave this model out"
-                expected = f"the tracks and frames of {self.folders[0]}"
-                raise ModelError(
-                    Problem(
-                        "ENS-ROWS", where=str(self.folders[number]), found="other frames", expected=expected, hint=hint
-                    )
-                )
+                expected = f"the tracks and frames of {self.places[0].address}"
+                raise ModelError(Problem("ENS-ROWS", where=where, found=found, expected=expected, hint=hint))
         return ordered
 
 
-def load_ensemble(paths: Sequence[Path]) -> Ensemble:
-    """The models at `paths`: packages, which share the weight evenly, or one file that `save_ensemble` wrote.
+def load_ensemble(places: Sequence[Storage | Path | str]) -> Ensemble:
+    """The models at `places`: packages, which share the weight evenly, or one file that `save_ensemble` wrote.
 
     Raises ModelError: what `load_package` raises, ENS-READ for a file that is none of ours, ENS-CHANGED where a model
     is not the one whose weight the file holds.
     """
-    if len(paths) == 1 and paths[0].is_file():
-        return _read(paths[0])
-    members = tuple(load_package(path) for path in paths)
-    return Ensemble(tuple(paths), members, (1 / len(members),) * len(members))
+    found = tuple(Storage(place) for place in places)
+    if len(found) == 1 and found[0].split()[1].endswith(".json"):
+        return _read(found[0])
+    members = tuple(_load(place) for place in found)
+    return Ensemble(found, members, (1 / len(members),) * len(members))
 
 
-def save_ensemble(path: Path, ensemble: Ensemble) -> Path:
-    """Write the members' places, relative to the file's folder, their weights, and digests of what they hold."""
+def save_ensemble(place: Storage, ensemble: Ensemble) -> Storage:
+    """Write the members' places, their weights, and digests of what they hold, into a JSON file.
+
+    Places on the file's own disk are relative to its folder, so that all of it can be moved.
+    """
+    folder, name = place.split()
     members = [
-        {"model": os.path.relpath(folder.resolve(), path.parent.resolve()), "weight": weight, "sha256": _digest(folder)}
-        for folder, weight in zip(ensemble.folders, ensemble.weights, strict=True)
+        {"model": _relative(member, folder), "weight": weight, "sha256": _digest(fetched(member))}
+        for member, weight in zip(ensemble.places, ensemble.weights, strict=True)
     ]
-    content = {"version": _VERSION, "fitted": ensemble.fitted, "members": members}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
-    return path
+    folder.write_json(name, {"version": _VERSION, "fitted": ensemble.fitted, "members": members})
+    return place
 
 
 def combine(predictions: Sequence[Predictions], weights: Sequence[float]) -> Predictions:
@@ -143,27 +141,54 @@ def fit_weights(
     return tuple(float(weight) for weight in best)
 
 
-def _read(path: Path) -> Ensemble:
+def _relative(member: Storage, folder: Storage) -> str:
+    if member.path is None or folder.path is None:
+        return without_credentials(member.uri)
+    return os.path.relpath(member.path.resolve(), folder.path.resolve())
+
+
+def _load(place: Storage) -> ModelPackage:
     try:
-        content = json.loads(path.read_text())
+        return load_package(fetched(place))
+    except FileNotFoundError as error:
+        hint = "give the folder that train or tune wrote"
+        raise ModelError(
+            Problem("PKG-READ", where=place.address, found="nothing there", expected="a model package", hint=hint)
+        ) from error
+
+
+def _read(place: Storage) -> Ensemble:
+    above, name = place.split()
+    try:
+        content = above.read_json(name)
         listed = [
-            (path.parent / entry["model"], float(entry["weight"]), entry["sha256"]) for entry in content["members"]
+            (_resolve(entry["model"], above), float(entry["weight"]), entry["sha256"]) for entry in content["members"]
         ]
         fitted = bool(content["fitted"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         hint = "give a model package's folder, or a file that evaluate wrote"
         raise ModelError(
-            Problem("ENS-READ", where=str(path), found=str(error), expected="an ensemble file", hint=hint)
+            Problem("ENS-READ", where=place.address, found=str(error), expected="an ensemble file", hint=hint)
         ) from error
     members = []
-    for folder, _, digest in listed:
-        members.append(load_package(folder))
-        if _digest(folder) != digest:
+    for member, _, digest in listed:
+        members.append(_load(member))
+        if _digest(fetched(member)) != digest:
             found, hint = "another model than the one that was weighted", "evaluate the models together again"
             raise ModelError(
-                Problem("ENS-CHANGED", where=str(folder), found=found, expected=f"the model of {path}", hint=hint)
+                Problem(
+                    "ENS-CHANGED",
+                    where=member.address,
+                    found=found,
+                    expected=f"the model of {place.address}",
+                    hint=hint,
+                )
             )
     return Ensemble(tuple(f for f, _, _ in listed), tuple(members), tuple(w for _, w, _ in listed), fitted)
+
+
+def _resolve(model: str, folder: Storage) -> Storage:
+    return Storage(model if is_uri(model) or folder.path is None else folder.path / model)
 
 
 def _digest(folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from affectgrid.errors import ModelError, Problem
 from affectgrid.model.fusion import CONTEXT, FusionModel
 from affectgrid.regions import RegionGrid
+from affectgrid.storage import replace_directory, write_json
 from affectgrid.training.build import blank_model
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.manifest import Manifest
@@ -59,18 +59,14 @@ def save_package(
     text encoder.
     """
     model.eval()  # which brings those features up to date
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = {name: value for name, value in weights.items() if not name.startswith(CONTEXT)}
-    save_file(weights, partial / "model.safetensors")
-    _write(partial / "config.json", {"version": _VERSION, "config": config.model_dump(mode="json")})
-    _write(partial / "grid.json", dataclasses.asdict(grid))
     facts = {"encoders": encoders, "metrics": metrics, "manifest": manifest.as_dict() if manifest else None}
-    _write(partial / "manifest.json", facts)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replace_directory(folder) as draft:
+        save_file(weights, draft / "model.safetensors")
+        write_json(draft / "config.json", {"version": _VERSION, "config": config.model_dump(mode="json")})
+        write_json(draft / "grid.json", dataclasses.asdict(grid))
+        write_json(draft / "manifest.json", facts)
     return folder
 
 
@@ -121,7 +117,3 @@ def _shaped_like(weights: dict[str, Any], config: TrainConfig, grid: RegionGrid)
         grid=grid,
         prompt_dim=width("prompt_head.text_features"),
     )
-
-
-def _write(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.metrics import CccAccumulator
+from affectgrid.storage import write_json
 from affectgrid.training.inference.package import ModelPackage
 from affectgrid.training.inference.predict import Predictions, predict_split, smooth_tracks
 
@@ -65,8 +64,8 @@ def keep_choice(folder: Path, package: ModelPackage, curve: SmoothingCurve) -> M
     content["config"]["window"]["smooth_half_width"] = curve.chosen
     facts = json.loads((folder / "manifest.json").read_text())
     facts["smoothing"] = {"chosen": curve.chosen, "split": VALIDATION, **dataclasses.asdict(curve)}
-    _replace(folder / "manifest.json", facts)
-    _replace(folder / "config.json", content)
+    write_json(folder / "manifest.json", facts)
+    write_json(folder / "config.json", content)
     window = package.config.window.model_copy(update={"smooth_half_width": curve.chosen})
     return dataclasses.replace(package, config=package.config.model_copy(update={"window": window}))
 
@@ -76,9 +75,3 @@ def _p(merged: Predictions, split: Split, half_width: int) -> float:
     va = smooth_tracks(merged.va, merged.offsets, half_width)
     smoothed.update(va, torch.as_tensor(split.va), torch.as_tensor(split.labelled))
     return float(smoothed.compute().mean())
-
-
-def _replace(path: Path, value: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
