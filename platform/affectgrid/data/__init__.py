@@ -1,1 +1,4 @@
-"""A data set on disk: annotations, catalogs and their validation, the feature store, and splits for training."""
+"""A data set on disk: `annotations`, `catalog` and its `validation`, `features` (the store), `splits` for training.
+
+Public are the modules' functions and classes; nothing is imported here.
+"""

@@ -1,1 +1,1 @@
-"""Encoded features: the store, its fingerprints and references, sources, and the quarantine."""
+"""Encoded features: `store`, `streams` (fingerprints), `table`, `sources`, `references`, and the `quarantine`."""

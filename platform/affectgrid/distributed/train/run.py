@@ -140,7 +140,7 @@ def _claim(files: WorkingCopy, identity: str) -> None:
                 "TRAIN-CHANGED",
                 where=files.place.address,
                 found=f"a run of other settings or data ({found}, now {identity})",
-                expected="the configuration, prompts and data that the run began with",
+                expected="the configuration, prompts and data that the run started with",
                 hint="use another name, or remove the folder",
             )
         )

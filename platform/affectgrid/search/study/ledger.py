@@ -212,7 +212,7 @@ def open_ledger(place: Storage | Path, space: SearchSpace, *, data: str) -> Iter
     """Begin the study at `place`, or resume it.
 
     Raises ConfigError: STUDY-BUSY while another process runs it; STUDY-CHANGED, with each difference, where the space
-    or the data (its fingerprint) is not the one that it began with; STUDY-STORAGE where the folder cannot be written.
+    or the data (its fingerprint) is not the one that it started with; STUDY-STORAGE where the folder is not writable.
     StoreError where a bucket cannot be.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -287,7 +287,7 @@ def _check_identity(files: WorkingCopy, identity: Mapping[str, Any]) -> None:
     hint = f"use another name, or remove {files.place.address} to begin afresh"
     changes = differences(before, now)
     if changes:
-        where, expected = files.place.address, "what it began with"
+        where, expected = files.place.address, "what it started with"
         raise ConfigError(
             *(Problem("STUDY-CHANGED", where=where, found=each, expected=expected, hint=hint) for each in changes)
         )
