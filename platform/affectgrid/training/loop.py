@@ -27,7 +27,7 @@ from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_f
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
-__all__ = ["FitResult", "Report", "best_epoch", "fit", "run_identity"]
+__all__ = ["FitResult", "Report", "best_epoch", "fit"]
 _LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # in the order of ObjectiveTerms
 Report = Callable[[Metrics, Save], None]
 
@@ -119,13 +119,12 @@ class _Run:
         window = config.window
         self.windows = self.train.with_labels(WindowIndex.over(train.offsets.tolist(), window.length, window.stride))
         self.chances = None
+        labels = (self.train.va, self.train.labelled)
         if config.optim.region_balance:
-            labels = (self.train.va, self.train.labelled)
             self.chances = window_chances(*labels, self.windows, prompts.grid, exponent=config.optim.region_balance)
         if config.loss.label_smoothing_frames:
-            self.train.va = smooth_over_time(
-                self.train.va, self.train.labelled, torch.as_tensor(train.offsets), config.loss.label_smoothing_frames
-            )
+            offsets = torch.as_tensor(train.offsets)
+            self.train.va = smooth_over_time(*labels, offsets, config.loss.label_smoothing_frames)
         self.bounds = workers.share(torch.as_tensor(validation.offsets))
         sizes = {"visual_dim": train.visual.shape[1], "audio_dim": train.audio.shape[1]}
         self.model = build_model(config, prompts=prompts, **sizes).to(device)
@@ -295,9 +294,6 @@ class _Run:
         return FitResult(self.model.eval(), tuple(self.history), best_epoch(self.history))
 
     def _diverged(self, found: str) -> TrainingError:
-        hint = (
-            f"lower optim.lr ({self.config.optim.lr:g}) or optim.clip_norm, or look for infinite features with validate"
-        )
-        return TrainingError(
-            Problem("TRAIN-NAN", where=f"epoch {self.epoch + 1}", found=found, expected="a finite number", hint=hint)
-        )
+        where, rate = f"epoch {self.epoch + 1}", self.config.optim.lr
+        hint = f"lower optim.lr ({rate:g}) or optim.clip_norm, or look for infinite features with validate"
+        return TrainingError(Problem("TRAIN-NAN", where=where, found=found, expected="a finite number", hint=hint))

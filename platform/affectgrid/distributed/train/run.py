@@ -27,7 +27,8 @@ from affectgrid.training.checkpoint import TrainingState
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
-from affectgrid.training.loop import best_epoch, run_identity
+from affectgrid.training.loop import best_epoch
+from affectgrid.training.manifest import run_identity
 from affectgrid.training.manifest import Manifest, collect
 
 

@@ -1,16 +1,15 @@
 """The memory of a study: what was proposed, and how it ended. It survives a kill at any instruction.
 
 Optuna's journal holds every proposal; a file in the trial's folder holds how the trial ended. The file is written
-first and the journal is told afterwards, so a trial is finished exactly when its file exists, and what the journal
-missed is told to it when the study is opened again. A proposal without a file was being worked on: it is taken up
-again under its own number. So no trial is lost, none runs under two numbers, and none is left RUNNING. Snapshots that
-the scheduler takes of itself have no part in it: they are always some seconds behind the journal.
+first and the journal afterwards, so a trial is finished exactly when its file exists, and the journal catches up when
+the study is opened again. A proposal without a file was interrupted: it runs again under its own number. So no trial
+is lost, none runs under two numbers, and none is left RUNNING.
 
-Where results go to a bucket the files are objects, the proposals too, and the journal is this node's own: it is made
-again from them whenever the study is opened, so a study resumes on another head.
+In a bucket the files and the proposals are objects, and the journal is this node's own: it is made again from them
+whenever the study is opened, so a study resumes on another head.
 
-Trials of older studies that the sampler may learn from stand in a second study of the same journal: they have no part
-in the numbers, the count and the best trial of this one.
+Trials of older studies that the sampler may learn from are in a second study of the same journal: they do not change
+the numbers, the count or the best trial of this one.
 """
 
 from __future__ import annotations
@@ -116,14 +115,9 @@ class Ledger:
         limit = "its list of arms" if self.space.arms else "its grid" if self.space.sampler == "grid" else limit
         if limit:
             found, hint = f"the study ends with {limit}", "give a larger time budget, or another space and name"
+            expected = "one that ends with its trials"
             raise ConfigError(
-                Problem(
-                    "STUDY-EXTEND",
-                    where=str(self.folder),
-                    found=found,
-                    expected="one that ends with its trials",
-                    hint=hint,
-                )
+                Problem("STUDY-EXTEND", where=str(self.folder), found=found, expected=expected, hint=hint)
             )
         self._note_progress(trials=(self.num_planned or 0) + num_trials, extending=True)
 
