@@ -1,4 +1,4 @@
-"""Finding faces in whole frames, behind an interface small enough for any detector."""
+"""Finding faces in whole frames, behind an interface that any detector can implement."""
 
 from __future__ import annotations
 

@@ -242,11 +242,7 @@ def test_a_condition_that_cannot_be_read_says_what_can(text: str):
         ({"space": {"optim.epochs": {"int": [1, 5]}}, "sampler": "grid", "trials": 4}, "SPACE-FIT", "5 combinations"),
         ({"space": {"optim.epochs": {"int": [1, 20_000]}}, "sampler": "grid"}, "SPACE-FIT", "more than 10000"),
         ({"space": LR, "sampler": "cmaes"}, "SPACE-FIT", "cmaes with 1 numbers"),
-        (
-            {"space": {"prompt.mode": MODE, "prompt.file": {"choice": ["a", "b"]}}, "sampler": "cmaes"},
-            "SPACE-FIT",
-            "at least 2",
-        ),
+        ({"space": {"prompt.mode": MODE}, "sampler": "cmaes"}, "SPACE-FIT", "at least 2"),
         ({"space": {**LR, "prompt.mode": MODE, **WEIGHT}, "sampler": "cmaes"}, "SPACE-FIT", "prompt.weight, which not"),
         (
             {"space": {"prompt.weight": {"float": [0, 1], "when": "prompt.mode != none"}}, "sampler": "gp"}

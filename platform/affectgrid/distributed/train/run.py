@@ -28,8 +28,7 @@ from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
 from affectgrid.training.loop import best_epoch
-from affectgrid.training.manifest import run_identity
-from affectgrid.training.manifest import Manifest, collect
+from affectgrid.training.manifest import Manifest, collect, run_identity
 
 
 @dataclasses.dataclass(frozen=True)
