@@ -68,11 +68,11 @@ lint: $(READY) ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## mend what ruff can mend
+format: $(READY) ## fix and format what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## speed, as ratios against a rival or a limit in the same run
+bench: $(READY) ## speed, as ratios against a baseline or a limit in the same run
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark
 
 bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cores)

@@ -1,6 +1,6 @@
-"""Every job's way in: one pydantic model becomes the command line, and every way out has its exit status.
+"""The entry point of every job: a pydantic model becomes the command line, and an outcome becomes an exit status.
 
-0 done; 1 done, but part of the work failed; 2 bad input; 130 interrupted (the same command goes on from there).
+0 done; 1 done, but part of the work failed; 2 bad input; 130 interrupted (the same command resumes from there).
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def _default_out() -> str:
 
 
 class OutOption(Settings):
-    """Where a job keeps what it makes."""
+    """Where a job keeps its results."""
 
     out: str = Field(
         default_factory=_default_out,
-        description="folder, or URI such as s3://bucket/x, of all that is made: features, studies, models, reports; "
+        description="folder, or URI such as s3://bucket/x, for all results: features, studies, models, reports; "
         "default: AFFECTGRID_OUT, else outputs in this checkout",
     )
 
 
 class JobOptions(OutOption):
-    """What every job that works on Ray is told."""
+    """Options of every job that uses Ray."""
 
     address: str | None = Field(None, description="Ray cluster to join; by default RAY_ADDRESS, else a private one")
 
@@ -70,17 +70,17 @@ def run(main: Callable[[Options], int], options: type[Options]) -> None:
         errors.print(f"[red]{escape(str(error))}[/red]")
         status = 2
     except KeyboardInterrupt:
-        errors.print(f"interrupted; nothing finished is lost. Go on with:\n  {_command()}", markup=False)
+        errors.print(f"interrupted; nothing finished is lost. Resume with:\n  {_command()}", markup=False)
         status = _INTERRUPTED
     sys.stdout.flush()
     sys.exit(status)
 
 
 def _use_the_scripts_checkout() -> None:
-    """Start again with the package that lies beside the running script, where another one was imported.
+    """Restart with the package beside the running script, where another one was imported.
 
-    An editable install names one checkout. A job of another one, as Ray makes with ``--working-dir .``, would otherwise
-    run that one's code.
+    An editable install names one checkout. A job from another checkout, such as the copy that Ray makes for
+    ``--working-dir .``, would otherwise run the code of the first.
     """
     own = Path(sys.argv[0]).resolve().parents[1] / "platform"
     if (own / "affectgrid").is_dir() and own != CHECKOUT / "platform":
@@ -91,8 +91,8 @@ def _use_the_scripts_checkout() -> None:
 def _take_credentials_from_the_command_line() -> None:
     """Move the key and secret of an ``s3://key:secret@bucket`` into this process's environment.
 
-    The command line goes into files, tags and logs, so from here on it is without them. Raises ConfigError
-    (CFG-SECRET) for credentials of another kind, and where a cluster would have to be told them.
+    The command line goes into files, tags and logs, so it must not contain them. Raises ConfigError (CFG-SECRET) for
+    credentials of another kind, and where a cluster would need them.
     """
     for place, argument in enumerate(sys.argv):
         shown = without_credentials(argument)
@@ -113,7 +113,7 @@ def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:
 
 
 def _command() -> str:
-    """The command as it was typed, from the folder that it was typed in."""
+    """The command as it was typed, from the folder in which it was typed."""
     script = Path(sys.argv[0])
     relative = os.path.relpath(script, Path.cwd())
     return shlex.join(["python", relative, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The one family of errors that a user may meet: what, where, what was expected, how to mend it."""
+"""The errors that a user may meet: what was found, where, what was expected, and a hint."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Problem:
         where: ``path`` or ``path:line``, or the name of a setting.
         found: what is there.
         expected: what should be there.
-        mend: the next step that makes it right.
-        severity: a ``warning`` lets the work go on.
+        hint: the next step that fixes it.
+        severity: a ``warning`` lets the work continue.
     """
 
     code: str
@@ -42,11 +42,11 @@ class AffectGridError(Exception):
         self.problems = problems
 
     def __reduce__(self) -> tuple[type[AffectGridError], tuple[Problem, ...]]:
-        return (type(self), self.problems)  # the default would pass the message and break between processes
+        return (type(self), self.problems)  # the default would pass the message, and break when pickled
 
 
 class AnnotationError(AffectGridError):
-    """An annotation file does not say what it should."""
+    """An annotation file is missing or malformed."""
 
 
 class MediaError(AffectGridError):
@@ -54,7 +54,7 @@ class MediaError(AffectGridError):
 
 
 class CatalogError(AffectGridError):
-    """The folders of a data set do not fit together."""
+    """The folders of a data set do not match."""
 
 
 class ConfigError(AffectGridError):
@@ -70,7 +70,7 @@ class ModelError(AffectGridError):
 
 
 class TrainingError(AffectGridError):
-    """A run cannot go on: its loss is no number, or nothing is there to learn from."""
+    """A run cannot continue: its loss is NaN, or there is nothing to learn from."""
 
 
 class TrackingError(AffectGridError):

@@ -40,7 +40,7 @@ class ObjectiveTerms(NamedTuple):
 
 
 def identity(sums: Tensor) -> Tensor:
-    """What one worker has is the whole."""
+    """The sum over a single worker."""
     return sums
 
 
@@ -61,9 +61,9 @@ def soft_divergence(
 ) -> Float[Tensor, ""]:
     """Sum of KL(soft || softmax(logits)) over the frames where `mask` is true: cross entropy less the label's entropy.
 
-    For labels that learn. Cross entropy is linear in the label, so it is least at a corner, the one-hot of what the
-    head already says: a width that follows it would shrink to its bound whatever the data are. Less the entropy, the
-    label is drawn to the head's own distribution instead.
+    For labels that learn. Cross entropy is linear in the label, so its minimum is at a corner, the one-hot of the
+    head's own answer: a width trained on it would shrink to its bound whatever the data are. With the entropy
+    subtracted, the label is drawn towards the head's distribution instead.
     """
     shares = torch.where(mask.unsqueeze(-1), soft, 0)
     floor = torch.finfo(soft.dtype).tiny  # a share of 0 adds 0, and passes on a gradient of 0
@@ -88,11 +88,11 @@ def objective(
 
     Every term is a function of sums over frames, so workers exchange one vector of 13 numbers. `mask` marks the frames
     that count (in the window and labelled); values of `va` and `soft` elsewhere are never read. A batch without a valid
-    frame costs 0 and moves nothing. `va_weights` are those of valence and arousal in the total: they multiply each
+    frame costs 0, with no gradient. `va_weights` are those of valence and arousal in the total: they multiply each
     axis's 1 - CCC, whose sum counts, and its squared error, whose mean counts.
 
     `sum_over_workers` must be a *differentiable* sum whose backward also sums, as
-    `torch.distributed.nn.functional.all_reduce` does. Then no factor is missing: with n workers and L = f(S),
+    `torch.distributed.nn.functional.all_reduce` does. Then the factors agree: with n workers and L = f(S),
     S = sum_w S_w, every worker holds the same L, the backward of the sum hands worker w the gradient n f'(S) dS_w, and
     DDP's mean over workers gives sum_w f'(S) dS_w = dL: the gradient of one worker with the whole batch.
     """

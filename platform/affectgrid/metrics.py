@@ -2,7 +2,7 @@
 
 Lin's concordance correlation coefficient, with population moments:
 ``CCC(x, y) = 2 cov(x, y) / (var(x) + var(y) + (mean(x) - mean(y))^2)``.
-It is always taken over the frames of a whole split, so what travels between batches, workers and tracks is the moments.
+It is always computed over the frames of a whole split, so batches, workers and tracks exchange moments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Metrics = dict[str, float]  # name -> value: what an epoch, a run or a trial was measured to have
+Metrics = dict[str, float]  # name -> value, of an epoch, a run or a trial
 NUM_STATS = 6  # rows of a moments tensor: count, sum p, sum t, sum p^2, sum t^2, sum p t (p: prediction, t: target)
 
 # Below this share of the mean squares, the denominator is rounding noise of the raw sums: both series are one constant.
@@ -28,7 +28,7 @@ def batch_moments(
     """Raw sums over the frames where `mask` is true, in float64 and differentiable.
 
     Rows: count, sum p, sum t, sum p^2, sum t^2, sum p t. Sums of parts add up to the sums of the whole, so they
-    merge by addition or all-reduce; in float64 and for values near [-1, 1] the raw form loses nothing that matters.
+    merge by addition or all-reduce; in float64 and for values near [-1, 1] raw sums are accurate enough.
     Values under the mask are never read, NaN included.
     """
     keep = mask.unsqueeze(-1)
@@ -41,8 +41,8 @@ def batch_moments(
 def ccc_from_moments(moments: Float[Tensor, "*batch stat dim"]) -> Float[Tensor, "*batch dim"]:
     """CCC of every dimension; differentiable.
 
-    0 where the prediction or the target is constant, also where both are one and the same constant (0/0: a constant
-    shows no concordance). NaN where no frame was counted.
+    0 where the prediction or the target is constant, even where both are the same constant (0/0: a constant shows no
+    concordance). NaN where no frame was counted.
     """
     count, sum_p, sum_t, sum_pp, sum_tt, sum_pt = moments.unbind(-2)
     n = count.clamp(min=1)
@@ -87,7 +87,7 @@ class CccAccumulator:
         self._moments = self._moments.to(moments.device) + moments
 
     def merge(self, other: CccAccumulator) -> None:
-        """Take over what another accumulator counted."""
+        """Add the counts of another accumulator."""
         self._moments = self._moments + other._moments.to(self._moments.device)
 
     @property
@@ -113,7 +113,7 @@ class CccAccumulator:
 
 
 class Partition(Protocol):
-    """What `region_scores` needs of a grid; `regions.RegionGrid` has it."""
+    """What `region_scores` needs of a grid; `regions.RegionGrid` provides it."""
 
     @property
     def names(self) -> tuple[str, ...]: ...

@@ -21,7 +21,7 @@ AROUSAL_WORDS = {1: ("any",), 2: ("low", "high"), 3: ("low", "medium", "high")}
 
 @dataclasses.dataclass(frozen=True)
 class RegionGrid:
-    """Named centres on the plane; a region is what lies nearest to its centre.
+    """Named centres on the plane; a region is the set of points nearest to its centre.
 
     Order: row by row from high arousal to low, within a row from negative to positive valence. A polar grid lists its
     centre first, then its sectors counter-clockwise from positive valence. Hashable, so that it can key a cache.
@@ -39,7 +39,7 @@ class RegionGrid:
     def __post_init__(self) -> None:
         found = _fault(self.centres, self.names)
         if found:
-            expected = "two or more different centres in [-1, 1], each with a name of its own"
+            expected = "two or more different centres in [-1, 1], each with a unique name"
             raise ConfigError(
                 Problem(
                     "CFG-GRID", where="grid", found=found, expected=expected, hint="correct the grid's centres or names"
@@ -87,7 +87,7 @@ class RegionGrid:
 
     @property
     def spacing(self) -> float:
-        """Mean distance from a centre to its nearest neighbour: what sigma is measured against."""
+        """Mean distance from a centre to its nearest neighbour: the unit of sigma_ratio."""
         gaps = [
             min(math.dist(centre, other) for j, other in enumerate(self.centres) if j != k)
             for k, centre in enumerate(self.centres)
@@ -125,7 +125,7 @@ def soft_labels(
     Rows sum to 1. A small `sigma` approaches the one-hot of the nearest centre (ties share); a large one, uniform, and
     `inf` is uniform. Two of them are the kernel's widths along valence and along arousal: q_k is then proportional to
     exp(-dv_k^2 / (2 sigma_v^2) - da_k^2 / (2 sigma_a^2)), and an axis whose width is `inf` does not count. NaN in `va`
-    gives a row of NaN. Raises ValueError unless sigma > 0 (a tensor is trusted: a look would wait for the device).
+    gives a row of NaN. Raises ValueError unless sigma > 0 (a tensor is not checked: that would wait for the device).
     Source: SORD (Diaz and Marathe, CVPR 2019) with phi = d^2 / (2 sigma^2), here in two dimensions.
     """
     return log_soft_labels(va, grid, sigma=sigma).exp()
@@ -166,9 +166,9 @@ def _centres_like(grid: RegionGrid | Float[Tensor, "region 2"], other: Tensor) -
 
 
 def _widths(sigma: Sigma, va: Tensor) -> tuple[float | Tensor, Float[Tensor, " axis"] | None]:
-    """The narrower width, and by what to shrink each axis so that it is the width of both; None: by nothing."""
+    """The narrower width, and the factors that shrink each axis so that it is the width of both; None: no factor."""
     if isinstance(sigma, Tensor):
-        unit = sigma.detach().min()  # no label depends on the unit, so its gradient is 0 and need not be followed
+        unit = sigma.detach().min()  # no label depends on the unit, so its gradient is 0 and need not be tracked
         return unit.to(va), (unit / sigma).to(va)
     pair = (sigma, sigma) if isinstance(sigma, int | float) else sigma
     if not all(width > 0 for width in pair):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-# Of an encoder's weights. Here because the features' settings and the encoders may not import each other.
+# Of an encoder's weights. Defined here because the features' settings and the encoders may not import each other.
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 

@@ -1,4 +1,4 @@
-"""Cut tracks into windows, merge overlapping predictions, smooth over time: torch throughout, rows 0-based."""
+"""Cut tracks into windows, merge overlapping predictions, smooth over time. All in torch; rows are 0-based."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from affectgrid.errors import ConfigError, Problem
 def cut(num_frames: int, length: int, stride: int) -> list[tuple[int, int]]:
     """Half-open spans of `length` frames, `stride` apart, that cover every frame.
 
-    The last one ends at `num_frames`, so it may overlap its neighbour by more than the rest. A track shorter than
+    The last one ends at `num_frames`, so it may overlap its neighbour by more than the others do. A track shorter than
     `length` is one short span; an empty one has none.
     Raises ConfigError (CFG-WINDOW) unless 0 < stride <= length: a longer stride would skip frames.
     """
@@ -44,7 +44,7 @@ class WindowIndex:
     Args:
         start: first row.
         stop: row after the last; at most `length` after start.
-        track: number of the track that the window lies in; windows never cross tracks.
+        track: number of the window's track; windows never cross tracks.
         length: frames that a padded window holds.
     """
 
@@ -85,10 +85,10 @@ def merge_windows(
     spans: Int[Tensor, "window 2"] | Sequence[tuple[int, int]],
     num_frames: int,
 ) -> Float[Tensor, "frame dim"]:
-    """Weighted mean of overlapping windows, with less weight towards a window's ends, where it saw less context.
+    """Weighted mean of overlapping windows, with less weight towards a window's ends, where it has less context.
 
     The weight is a triangle, min(k + 1, n - k) for frame k of a window of n; it is never 0, so a frame that only one
-    window covers keeps that window's value. What lies past a window's span is padding and is never read.
+    window covers keeps that window's value. Rows past a window's span are padding and are never read.
     Rows may be those of one track or of a whole split. Raises ValueError where a frame has no window.
     """
     bounds = torch.as_tensor(spans, dtype=torch.int64, device=predictions.device).reshape(-1, 2)
@@ -101,7 +101,7 @@ def merge_windows(
     row = (bounds[:, :1] + offset)[real]
     total = torch.zeros(num_frames, dtype=torch.float64, device=predictions.device).index_add_(0, row, weight)
     if not bool((total > 0).all()):
-        raise ValueError(f"{int((total == 0).sum())} of {num_frames} frames lie in no window")
+        raise ValueError(f"{int((total == 0).sum())} of {num_frames} frames are in no window")
     merged = total.new_zeros(num_frames, predictions.shape[-1])
     merged.index_add_(0, row, predictions[real].double() * weight[:, None])
     return (merged / total[:, None]).to(predictions.dtype)
@@ -112,8 +112,8 @@ def smooth(
 ) -> Float[Tensor, "frame dim"]:
     """Centred moving mean over `half_width` frames on each side, of one track.
 
-    At the ends, and where `mask` is false, the mean is over the frames that are there; values under the mask are never
-    read into it. A frame with no valid frame in reach keeps its own value. Raises ValueError if half_width < 0.
+    At the ends, and where `mask` is false, the mean is over the remaining frames; values under the mask are never read
+    into it. A frame with no valid frame in reach keeps its own value. Raises ValueError if half_width < 0.
     """
     if half_width < 0:
         raise ValueError(f"half_width must be >= 0, got {half_width}")

@@ -1,6 +1,6 @@
 """What the benchmarks share: films drawn once, large random models, one line of output each.
 
-A benchmark compares with a rival or a limit in the same run, by the median of alternating repeats. It prints a ratio
+A benchmark compares with a baseline or a limit in the same run, by the median of alternating repeats. It prints a ratio
 and does not judge it: a shared machine is too noisy for a gate. It fails where the results that it compares are wrong.
 """
 

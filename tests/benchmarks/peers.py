@@ -1,4 +1,4 @@
-"""Rivals in a folder of their own, so that their pins touch nothing of ours."""
+"""Baselines in a folder of their own, so that their pins touch nothing of ours."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ REQUIREMENTS = (
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Variables for a process that sees our packages and the rivals'. Skips where they cannot be fetched."""
-    folder = cache / "rivals"
+    """Variables for a process that sees our packages and the baselines'. Skips where they cannot be fetched."""
+    folder = cache / "baselines"
     if not folder.is_dir():
-        draft = folder.with_name(f".rivals.{os.getpid()}")
+        draft = folder.with_name(f".baselines.{os.getpid()}")
         command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
         try:
             subprocess.run([*command, "--target", str(draft), *REQUIREMENTS], check=True, timeout=300)
         except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"the rivals cannot be fetched: {error}")
+            pytest.skip(f"the baselines cannot be fetched: {error}")
         draft.rename(folder)
     variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     return variables | {"PYTHONPATH": str(folder)}

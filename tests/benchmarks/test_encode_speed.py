@@ -1,4 +1,4 @@
-"""Frames a second, against the machine's limit and against rivals. See docs/benchmarks.md."""
+"""Frames a second, against the machine's limit and against baselines. See docs/benchmarks.md."""
 
 from __future__ import annotations
 

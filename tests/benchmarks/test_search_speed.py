@@ -31,16 +31,16 @@ def test_search_vs_optuna(say, short_tmp: Path) -> None:
 
     bare: list[float] = []
 
-    def rival() -> None:
+    def baseline() -> None:
         for threads, seconds in loops.items():
             seconds.append(search_work.researchers_loop(study, trials=NUM_RIVALS, threads=threads))
         bare.append(search_work.side_by_side(epochs, trials=NUM_RIVALS, processes=2))
 
-    rival()
+    baseline()
     started = time.perf_counter()
     summary = tune(study, search_work.data(), storage=short_tmp, tracker=tracker)
     ours_s = time.perf_counter() - started
-    rival()
+    baseline()
     assert len(summary.complete) == NUM_TRIALS
     theirs = {threads: statistics.fmean(seconds) * NUM_TRIALS / NUM_RIVALS for threads, seconds in loops.items()}
     assert summary.best is not None

@@ -1,4 +1,4 @@
-"""Feeding, precision, parts of the step, and workers: training against rivals and limits. See docs/benchmarks.md."""
+"""Feeding, precision, parts of the step, and workers: training against baselines and limits. See docs/benchmarks.md."""
 
 from __future__ import annotations
 

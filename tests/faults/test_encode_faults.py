@@ -1,4 +1,7 @@
-"""Decoders struck by signals, encoders and drivers killed, disks filled, bytes flipped: encoding loses nothing."""
+"""Decoders struck by signals, encoders and drivers killed, disks filled, bytes flipped: encoding loses nothing.
+
+Longer than 300 lines: the faults share one corpus and the driver that encodes it in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -334,8 +337,8 @@ def test_flipped_bytes_are_named_and_one_track_is_encoded_again(rendered: Path, 
             store, catalog.tracks, visual_fp=fingerprints["visual"], audio_fp=fingerprints["audio"], name="train"
         )
     path.unlink()  # what the message says
-    mended = encode(catalog, tmp_path, JOB_CONFIG)
-    assert (mended.encoded, mended.skipped) == (1, 3)
+    repaired = encode(catalog, tmp_path, JOB_CONFIG)
+    assert (repaired.encoded, repaired.skipped) == (1, 3)
     assert contents(tmp_path) == good
 
 

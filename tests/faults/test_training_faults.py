@@ -1,4 +1,4 @@
-"""Kill signals, torn files and a loss that is no number, on real runs."""
+"""Kill signals, torn files and a loss that is NaN, on real runs."""
 
 from __future__ import annotations
 

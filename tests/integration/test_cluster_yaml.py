@@ -184,7 +184,7 @@ def test_ec2_gets_a_profile_an_image_and_tags_on_every_node_and_one_open_port(pr
 
 
 def test_a_group_that_ray_makes_would_be_open_to_the_internet(prepared: dict[str, Any]) -> None:
-    """Why cluster.yaml names a group: when this fails, Ray has mended it, and provider.security_group will do."""
+    """Why cluster.yaml names a group: when this fails, Ray has fixed it, and provider.security_group will do."""
     rule = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": SSH_FROM}]}
     prepared["provider"]["security_group"] = {"GroupName": "by-ray", "IpPermissions": [rule]}
     for kind in prepared["available_node_types"].values():

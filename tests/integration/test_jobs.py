@@ -196,7 +196,7 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_an_interrupted_training_says_how_to_go_on(rendered: Path, trained: Path, number: signal.Signals) -> None:
-    """Status 130, the command to give, and nothing is left running. That it then goes on: tests/faults."""
+    """Status 130, the command to give, and nothing is left running. That it then resumes: tests/faults."""
     name = f"endless-{number.name}"
     arguments = ["--data", str(rendered), "--out", str(trained), "--name", name, *QUICK[2:]]
 
@@ -209,7 +209,7 @@ def test_an_interrupted_training_says_how_to_go_on(rendered: Path, trained: Path
         driver.send_signal(number)
         _, err = driver.communicate(timeout=60)
         assert driver.returncode == 130, err[-2000:]
-        assert "Go on with:" in err
+        assert "Resume with:" in err
         assert f"--name {name}" in err
         assert not processes.members("ray::")
         assert saved()

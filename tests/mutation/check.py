@@ -50,7 +50,7 @@ def first_failure(copy: Path, tests: Sequence[str]) -> str | None:
 
 
 def killer_of(mutant: Mutant, copy: Path) -> str | None:
-    """The test that notices the mistake; the copy is mended again."""
+    """The test that notices the mistake; the copy is restored afterwards."""
     path = copy / "platform" / "affectgrid" / mutant.file
     sound = path.read_text()
     if sound.count(mutant.source) != 1:

@@ -77,6 +77,6 @@ def small_config(**settings: object) -> TrainConfig:
         "optim": {"epochs": 3, "batch_size": 4, "lr": 5e-3},
     }
     for name, value in settings.items():
-        room, dots, field = name.partition("__")
-        values |= {room: values.get(room, {}) | {field: value}} if dots else {name: value}
+        section, dots, field = name.partition("__")
+        values |= {section: values.get(section, {}) | {field: value}} if dots else {name: value}
     return TrainConfig.model_validate(values)

@@ -1,1 +1,4 @@
-"""What is concluded from finished trials: intervals, arms, importance, slices, confirmation."""
+"""What is concluded from finished trials: `bootstrap`, `arms`, `importance`, `slices`, `confirmation`, `summary`.
+
+Public are the functions and classes of these modules; nothing is imported here, because some load Optuna or torch.
+"""

@@ -1,4 +1,4 @@
-"""What each arm of a study is worth beside the first one: differences of P with intervals over tracks and seeds."""
+"""Each arm of a study compared with the first one: differences of P with intervals over tracks and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The difference of two configurations with its interval: tracks are drawn anew, for both configurations alike."""
+"""The difference of two configurations with its interval: tracks are resampled, the same for both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from affectgrid.metrics import ccc_from_moments
 from affectgrid.settings import Settings
 
 _MIN_RESAMPLES, _MAX_RESAMPLES = 10_000, 200_000
-_IN_A_TAIL = 10  # resamples that should lie beyond each end of the widest interval
+_IN_A_TAIL = 10  # resamples beyond each end of the widest interval
 _BLOCK = 10_000
 
 
@@ -21,7 +21,7 @@ class Difference(Settings):
 
     Args:
         estimate: on the tracks as they are.
-        low, high: the interval at `confidence`, as if nothing but this pair had ever been looked at.
+        low, high: the interval at `confidence`, as if no other pair had been compared.
         low_corrected, high_corrected: at `corrected_confidence`, which allows for `num_comparisons`.
         num_tracks: that were drawn from; with few, every interval is rough.
     """
@@ -42,9 +42,9 @@ class Difference(Settings):
 def sidak(confidence: float, num_comparisons: int) -> float:
     """The confidence of each of `num_comparisons` intervals that leaves `confidence` for all of them together.
 
-    Šidák's 1 - alpha' = (1 - alpha)^(1 / m): exact for independent comparisons and on the safe side for ones that lean
-    the same way, as those of many configurations with one default on the same tracks do. Bonferroni's alpha / m is a
-    little wider.
+    Šidák's 1 - alpha' = (1 - alpha)^(1 / m): exact for independent comparisons, conservative for positively dependent
+    ones such as many configurations compared with one default on the same tracks. Bonferroni's alpha / m is a little
+    wider.
     """
     if num_comparisons < 1:
         raise ValueError(f"at least one comparison is made, got {num_comparisons}")

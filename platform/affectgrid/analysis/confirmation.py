@@ -59,12 +59,12 @@ class Confirmed(Settings):
 
     @property
     def scores(self) -> list[float]:
-        """P of every run that came to an end."""
+        """P of every finished run."""
         return [run.best["val/p"] for run in self.runs if run.best]
 
     @property
     def optimism(self) -> float | None:
-        """What the search saw minus what fresh seeds give."""
+        """The score in the search minus the mean over fresh seeds."""
         return None if self.seen is None or not self.scores else self.seen - statistics.fmean(self.scores)
 
     @property
@@ -180,7 +180,7 @@ def conclude(
 
 
 def _differences(winner: Confirmed, default: Confirmed, tried: int) -> tuple[Difference | None, Difference | None]:
-    """Over the seeds with which both came to an end."""
+    """Over the seeds that both have finished."""
     ours, theirs = ({run.seed: run for run in one.runs if run.moments} for one in (winner, default))
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:

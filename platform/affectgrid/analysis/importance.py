@@ -28,7 +28,7 @@ class ParameterImportance(Settings):
 
     @property
     def telling(self) -> bool:
-        """Whether it stands out of what chance shows."""
+        """Whether it exceeds what chance shows."""
         return self.value > self.chance
 
 

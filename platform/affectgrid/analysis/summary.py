@@ -29,7 +29,7 @@ _HISTORIES: Any = {
 
 
 class StudySummary(Settings):
-    """A study as it stands.
+    """A study in its current state.
 
     Args:
         space: identity of the search space.

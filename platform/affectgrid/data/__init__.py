@@ -1,1 +1,4 @@
-"""Annotations, catalogs, the feature store and the rendered corpus."""
+"""A data set on disk: `annotations`, `catalog` and its `validation`, `features` (the store), `splits` for training.
+
+Public are the modules' functions and classes; nothing is imported here.
+"""

@@ -44,8 +44,8 @@ def read_annotation(path: Path) -> Annotation:
     """Read and check one annotation file; CRLF and a UTF-8 byte order mark are accepted.
 
     Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE,
-    ANN-RANGE, ANN-HALF (one of the two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). A value is checked as it is
-    written: an error names the first line that is wrong.
+    ANN-RANGE, ANN-HALF (one of the two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so
+    that an error names the first wrong line.
     """
     lines = _text(path).split("\n")
     if lines and lines[-1] == "":
@@ -78,7 +78,14 @@ def _text(path: Path) -> str:
         with staged(path) as local:
             if local.stat().st_size > _MAX_BYTES:
                 found = f"{local.stat().st_size} bytes"
-                _refuse(path, "ANN-SIZE", found, f"at most {_MAX_BYTES} bytes", "check what this file is", line=None)
+                _refuse(
+                    path,
+                    "ANN-SIZE",
+                    found,
+                    f"at most {_MAX_BYTES} bytes",
+                    "check that this is an annotation file",
+                    line=None,
+                )
             data = local.read_bytes()
         # a NUL in UTF-8 is legal but means UTF-16 or a file of zeros after a crash
         if (zero := data.find(0)) >= 0:

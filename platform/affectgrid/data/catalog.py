@@ -1,4 +1,4 @@
-"""Which tracks a data set holds, and which files belong to each."""
+"""The tracks of a data set, and the files that belong to each."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Track:
 
     @property
     def person(self) -> Person:
-        """Which face of the raw video is meant, as far as the id tells."""
+        """Which face of the raw video is meant, where the id says so."""
         if self.video is None or self.video.stem == self.id:
             return "largest"
         return "left" if self.id.endswith("_left") else "right"
@@ -60,7 +60,7 @@ class Track:
 class Catalog:
     """Tracks under a root, sorted by id. Ids are unique within a split; ``validate`` reports one in two splits.
 
-    `root` is a folder, or an address as it may be shown.
+    `root` is a folder, or an address without credentials.
     """
 
     root: Path | str
@@ -71,7 +71,7 @@ class Catalog:
         return tuple(track for track in self.tracks if track.split == name)
 
     def digest(self) -> str:
-        """sha256 over ids, splits, the annotations' bytes and the videos' sizes; no folder and no date enters."""
+        """sha256 over ids, splits, the annotations' bytes and the videos' sizes; independent of folders and dates."""
         digest = hashlib.sha256()
         for track in self.tracks:
             size = file_size(track.video) if track.video else -1
@@ -88,9 +88,9 @@ def read_aff_wild2(place: Path | str | Storage) -> Catalog:
 
     Videos in ``videos/``, ``batch1/``, ``batch2/`` or the root; crops in ``cropped_aligned/<track>/`` or an archive
     ``<track>.tar`` or ``.zip``; labels in ``VA_Estimation_Challenge/{Train_Set,Validation_Set}`` or the older
-    ``annotations/VA_Set/...``. Crops or videos that no label names are the test split. What lies in a bucket, or in an
-    archive, has a path that `storage.staged` makes readable; only labels are fetched here. Raises CatalogError with
-    every finding at once: CAT-ROOT, CAT-EMPTY, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE; and StoreError.
+    ``annotations/VA_Set/...``. Crops or videos without labels are the test split. A file in a bucket or in an archive
+    has a path that `storage.staged` makes readable; only labels are fetched here. Raises CatalogError with all
+    problems at once: CAT-ROOT, CAT-EMPTY, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE; and StoreError.
     """
     problems: list[Problem] = []
     tree = Tree(_require_folder(place))
@@ -132,7 +132,7 @@ def _catalog(root: Path | str, tracks: Iterable[Track], problems: list[Problem])
     ordered = tuple(sorted(tracks, key=lambda track: (track.id, track.split)))
     folded: dict[str, set[str]] = defaultdict(set)
     for track in ordered:
-        # what a file system that ignores case, or another Unicode form, would take for one name
+        # names that a file system which ignores case or Unicode normalisation would take for one
         folded[unicodedata.normalize("NFC", track.id).casefold()].add(track.id)
         if fault := _name_fault(track.id):
             problems.append(
@@ -202,7 +202,7 @@ def _videos(tree: Tree, folders: Iterable[str]) -> list[Item]:
 
 
 def _label_folders(tree: Tree) -> list[tuple[str, SplitName]]:
-    """The newest layout that is there: a data set may ship both, and their files are the same."""
+    """The newest layout that is present: a data set may ship both, and their files are the same."""
     for name in _LABEL_FOLDERS:
         there = tree.folders(name)
         found = [(f"{name}/{sub}", split) for sub, split in _SPLIT_FOLDERS.items() if sub in there]

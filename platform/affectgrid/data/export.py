@@ -55,7 +55,7 @@ def write_submission(path: Path, template: Path, va: Mapping[str, Float[np.ndarr
             )
         if len(va[track]) < highest:
             found = f"track {track!r} has predictions for {len(va[track])} frames"
-            hint = "check that its video and crops are whole"
+            hint = "check that its video and crops are complete"
             raise CatalogError(
                 Problem("EXP-FRAMES", where=str(template), found=found, expected=f"{highest} frames", hint=hint)
             )

@@ -72,7 +72,7 @@ class PromptSet(Settings):
     """A grid and the texts of its regions.
 
     Args:
-        name: as the file says; what results are listed under.
+        name: from the file; results are listed under it.
         grid: centres, with the file's names, in ``RegionGrid``'s order.
         texts: at least one for every region, in the same order.
     """
@@ -83,9 +83,9 @@ class PromptSet(Settings):
 
 
 def prompt_folders() -> tuple[Path, ...]:
-    """Where prompt sets are looked up by name: AFFECTGRID_PROMPTS, then search_spaces/prompts of this repository."""
+    """Where prompt sets are looked up by name: AFFECTGRID_PROMPTS, else search_spaces/prompts of this repository."""
     repository = Path(__file__).resolve().parents[3] / "search_spaces" / "prompts"
-    here = Path.cwd() / "search_spaces" / "prompts"  # a Ray worker's package lies apart from the repository
+    here = Path.cwd() / "search_spaces" / "prompts"  # a Ray worker's package is outside the repository
     named = os.environ.get("AFFECTGRID_PROMPTS")
     return tuple(dict.fromkeys([*([Path(named)] if named else []), repository, here]))
 
@@ -98,7 +98,7 @@ def prompt_names() -> tuple[str, ...]:
 def load_prompt_set(name_or_path: str | Path) -> PromptSet:
     """Load a prompt set by name, or from a path that ends in .yaml.
 
-    Raises ConfigError: CFG-PROMPTS (not found), CFG-YAML (no safe YAML), CFG-UNKNOWN (a key), CFG-VALUE (a field),
+    Raises ConfigError: CFG-PROMPTS (not found), CFG-YAML (not safe YAML), CFG-UNKNOWN (a key), CFG-VALUE (a field),
     CFG-REGIONS (regions that do not fit the grid), CFG-GRID.
     """
     path = _find(str(name_or_path))
@@ -191,7 +191,7 @@ def _misfits(path: Path, grid: RegionGrid, regions: tuple[_Region, ...]) -> Iter
         if region.centre is not None and not all(
             math.isclose(told, true, abs_tol=_TOLERANCE) for told, true in zip(region.centre, centre, strict=True)
         ):
-            expected = f"[{centre[0]:.3f}, {centre[1]:.3f}], the grid's centre in this place"
+            expected = f"[{centre[0]:.3f}, {centre[1]:.3f}], the grid's centre at this position"
             yield Problem(
                 "CFG-REGIONS",
                 where=f"{path}: {region.name}",
@@ -205,6 +205,6 @@ def _misfits(path: Path, grid: RegionGrid, regions: tuple[_Region, ...]) -> Iter
             "CFG-REGIONS",
             where=str(path),
             found=f"two regions named {name!r}",
-            expected="a name of its own each",
+            expected="unique names",
             hint="rename one",
         )

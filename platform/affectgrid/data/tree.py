@@ -37,7 +37,7 @@ class Tree:
 
     @property
     def root(self) -> Path | str:
-        """As a catalog names it."""
+        """The root, as a catalog shows it."""
         return self.storage.path or self.storage.address
 
     def files(self, folder: str) -> list[Item]:
@@ -56,10 +56,10 @@ class Tree:
         return sorted(path.name for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
 
     def crops(self, folder: str) -> list[Item]:
-        """The tracks of a folder of crops: folders, and archives, which are staged wherever they lie."""
+        """The tracks of a folder of crops: folders, and archives, which are always staged."""
         plain = [f"{folder}/{name}" for name in self.folders(folder)]
         if self.storage.path is None:
-            with ThreadPoolExecutor(_NUM_REQUESTS) as pool:  # its version is that of all its files
+            with ThreadPoolExecutor(_NUM_REQUESTS) as pool:  # its version depends on all its files
                 listings = pool.map(self.storage.list_files, plain)
                 versions = [
                     Staged.of(self.storage, name, "folder", found) for name, found in zip(plain, listings, strict=True)
@@ -75,7 +75,7 @@ class Tree:
         return sorted([*found, *archives], key=lambda item: item.name)
 
     def outside(self, item: Item) -> Path | None:
-        """Where a link leads that leaves the root; None for everything else."""
+        """The target of a link that leaves the root; None for everything else."""
         if self.storage.path is None:
             return None
         target = (self.storage.path / item.name).resolve()

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, found at once and before any expensive work."""
+"""Find every problem of a data set at once, before any expensive work."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def validate(
     probe: Probe | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[Problem]:
-    """Check labels, videos, crops and how they fit; an empty list means that encoding and training can start.
+    """Check labels, videos and crops, and that they match; an empty list means that encoding and training can start.
 
     Args:
         tolerance_frames: how far the numbers of labels, frames and crops may differ; frames join by index anyway.
         probe: indexes a video; default: ``probe_video`` in a guarded process, 300 s and 4 GiB each.
-        progress: told 1 after every track.
+        progress: called with 1 after every track.
 
     Errors come first. Codes beside those of the annotation reader and the prober: VAL-LEAK (one video in two splits),
     VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-RATE, VAL-CONSTANT,
@@ -171,7 +171,7 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
     """One raw video, or one track id, in two splits: validation would be measured on what was trained on."""
     users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for track in catalog.tracks:
-        # without the file, the name still tells: _left and _right come from one video
+        # without the file, the name still says it: _left and _right come from one video
         source = track.video.stem if track.video else track.id.removesuffix("_left").removesuffix("_right")
         users[source][track.split].append(track.id)
     for source, splits in sorted(users.items()):

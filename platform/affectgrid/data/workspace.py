@@ -1,4 +1,4 @@
-"""Where a run keeps what it makes. One place holds everything, so that it can be copied, shared or thrown away."""
+"""Where a run keeps its results: one place for everything, so that it can be copied, shared or deleted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from affectgrid.storage import Storage, cache_folder
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """The places under one root (``--out``), a folder or an address. It pickles, and means the same on every node."""
+    """The places under one root (``--out``), a folder or an address. It pickles, and is the same on every node."""
 
     root: Storage
 
     @classmethod
     def open(cls, place: Path | str | Storage) -> Workspace:
-        """See that the root can be written, before any work. Raises ConfigError (CFG-STORAGE)."""
+        """Check that the root is writable, before any work. Raises ConfigError (CFG-STORAGE)."""
         root = Storage(place)
         root = root if root.path is None else Storage(root.path.resolve())
         if root.path is not None and any(part.startswith("_ray_pkg_") for part in root.path.parts):
@@ -41,7 +41,7 @@ class Workspace:
                     "CFG-STORAGE",
                     where=root.address,
                     found=found,
-                    expected="a folder that can be written, or an address such as s3://bucket/x",
+                    expected="a writable folder, or an address such as s3://bucket/x",
                     hint="name another with --out",
                 )
             ) from error
@@ -69,22 +69,22 @@ class Workspace:
 
     @property
     def predictions(self) -> Storage:
-        """A file per track."""
+        """Predictions, a file per track."""
         return self.root / "predictions"
 
     def corpus(self, name: str) -> Storage:
-        """A corpus that is rendered here."""
+        """The rendered corpus."""
         return self.root / "corpora" / name
 
     def node_folder(self, name: str) -> Path:
-        """A folder on this node's disk for what can be made again: under a root that is a folder, else in the cache."""
+        """A folder on this node's disk for files that can be made again: under a local root, else in the cache."""
         if self.root.path is not None:
             return self.root.path / name
         return cache_folder() / "workspaces" / hashlib.sha256(self.root.address.encode()).hexdigest()[:16] / name
 
     @property
     def mapped(self) -> Path:
-        """Splits as files that processes map; a cache, to be removed at will."""
+        """Memory-mapped splits; a cache that can be deleted."""
         return self.node_folder("mapped")
 
     @property
@@ -96,7 +96,7 @@ class Workspace:
     def tracking_uri(self) -> str:
         """``MLFLOW_TRACKING_URI`` where it is set, else a SQLite database here. Raises ConfigError (CFG-TRACKING).
 
-        A database cannot lie in a bucket, and on the driver's own disk it would be lost with the machine.
+        A database cannot be in a bucket, and on the driver's own disk it would be lost with the machine.
         """
         if uri := os.environ.get("MLFLOW_TRACKING_URI"):
             return uri
@@ -105,9 +105,9 @@ class Workspace:
                 Problem(
                     "CFG-TRACKING",
                     where=self.root.address,
-                    found="no MLFLOW_TRACKING_URI, and a place where no SQLite database can lie",
+                    found="no MLFLOW_TRACKING_URI, and a place that cannot hold a SQLite database",
                     expected="the address of an MLflow server",
-                    hint="start one as docs/cluster.md says, and set MLFLOW_TRACKING_URI",
+                    hint="start one as in docs/cluster.md, and set MLFLOW_TRACKING_URI",
                 )
             )
         return f"sqlite:///{self.root.path / 'mlflow.db'}"

@@ -1,4 +1,4 @@
-"""The type of an encoder's weights: which half type the hardware has, and whether a model bears it."""
+"""The type of an encoder's weights: which half type the hardware has, and whether a model tolerates it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def settle(
     half: Resolved | None = None,
     check: bool = True,
 ) -> Resolved:
-    """Round a model's weights in place, if that is asked for and does no harm. Returns what the weights are now.
+    """Round a model's weights in place, if that is asked for and harmless. Returns their precision.
 
     Args:
         precision: ``auto`` takes the device's half type for a large model, and goes back to float32 when the cosine is

@@ -1,4 +1,4 @@
-"""Loading without the libraries' running commentary: what they would warn of, the loaders here check and raise."""
+"""Loading without the libraries' log output: the loaders here check what they would warn about, and raise."""
 
 from __future__ import annotations
 

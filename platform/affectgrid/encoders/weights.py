@@ -1,4 +1,4 @@
-"""What every encoder's weights go through: a digest, a check of the file, and a conversion of pickled ones."""
+"""Weights of every encoder: their digest, the check of their file, and the conversion of pickled ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound by time range on the video's clock; a range read alone equals that range of the whole."""
+"""Sound by time range on the video's clock; a range read alone equals that range of the whole track."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding faces in whole frames, behind an interface small enough for any detector."""
+"""Finding faces in whole frames, behind an interface that any detector can implement."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class FaceTracker:
         self._next = 0
 
     def begin(self, number: int) -> int:
-        """The frame number to go on from so that frame `number` is found as in the whole: its own, if it comes next."""
+        """The frame number to start from so that frame `number` is found as in the whole: itself, if it comes next."""
         return number if number == self._next else number - number % self._every
 
     def find(self, number: int, rgb: NDArray[np.uint8]) -> FaceBox | None:

@@ -1,4 +1,4 @@
-"""A child process for decoders: a crash, a hang or a memory hog costs that call, not the worker."""
+"""A child process for decoders: a crash, a hang or excessive memory costs that call, not the worker."""
 
 from __future__ import annotations
 

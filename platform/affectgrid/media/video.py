@@ -152,7 +152,7 @@ def _scan(container: Any, video: Any, sound: Any) -> _Scan:
 
 
 def _scan_by_decoding(path: Path) -> list[_Frame]:
-    """The slow index, for codecs and containers whose packets do not tell; without times, frames are counted."""
+    """The slow index, for codecs and containers whose packets do not suffice; without times, frames are counted."""
     with open_media(path) as container:
         frames: list[_Frame] = [
             (frame.pts, None, bool(frame.key_frame)) for frame in container.decode(moving_pictures(path, container))

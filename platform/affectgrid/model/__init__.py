@@ -1,1 +1,1 @@
-"""The fusion model: pure torch."""
+"""The fusion model, in pure torch: `fusion.FusionModel`, shaped by `config.FusionConfig`; the rest are its parts."""

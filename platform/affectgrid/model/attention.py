@@ -1,4 +1,4 @@
-"""Cross-modal attention: each stream asks the other what it knows about the same stretch of time."""
+"""Cross-modal attention: each stream attends to the other over the same stretch of time."""
 
 from __future__ import annotations
 

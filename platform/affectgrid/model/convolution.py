@@ -1,4 +1,4 @@
-"""A temporal convolutional network for every stream: the field's other way to look along time."""
+"""A temporal convolutional network for every stream: the common alternative to recurrence."""
 
 from __future__ import annotations
 

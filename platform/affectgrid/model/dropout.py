@@ -1,4 +1,4 @@
-"""Dropout that is cheap on a CPU and stays put over time."""
+"""Dropout that is cheap on a CPU and constant over time."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ AttentionPair = tuple[Weights, Weights]
 
 
 class FusionOutput(NamedTuple):
-    """What the model says of every frame; where `frame_mask` is false it says nothing that means anything.
+    """The model's output for every frame; meaningless where `frame_mask` is false.
 
     Args:
         va: valence and arousal in (-1, 1).
@@ -197,7 +197,7 @@ class FusionModel(nn.Module):
 
 
 def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | None:
-    """What looks along time in every stream, before they meet."""
+    """The temporal module of every stream, before fusion."""
     num_streams, hidden = len(config.streams), config.hidden_dim
     if config.temporal == "none":
         return None

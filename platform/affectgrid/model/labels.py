@@ -1,4 +1,4 @@
-"""The width of the soft labels as something that training may move, within bounds."""
+"""The width of the soft labels as a learnable parameter, within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrence over time that steps over masked frames as if they were not there."""
+"""Recurrence over time that skips masked frames."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people look at: figures, tables, pages, and progress on a terminal. `study/` shows a study's results."""
+"""Everything that is shown: `figures`, `tables`, `html` pages, `progress` on a terminal; `study/` for a study."""

@@ -1,1 +1,1 @@
-"""Search spaces, Optuna and study summaries."""
+"""Searching: `space` is what may be tried (no Optuna), `study` what was tried."""

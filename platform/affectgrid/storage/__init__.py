@@ -1,4 +1,4 @@
-"""Everything that is written goes through here: atomic files on a disk, and places in an object store."""
+"""Every write goes through here: atomic files on a disk, and objects in an object store."""
 
 from affectgrid.storage.files import append, flush, replace_directory, to_json, write_atomic, write_json
 from affectgrid.storage.places import Entry, Storage, cache_folder, is_uri, without_credentials, write_errors

@@ -1,7 +1,7 @@
-"""The right of one process to write under a storage: a lock of the kernel in a folder, a lease in a bucket.
+"""One process at a time may write under a storage: a kernel lock in a folder, a lease in a bucket.
 
-A lease is an object that only one process can put: S3 takes a put on the condition that the object is absent, or still
-the one that was read. Its owner renews it, so that a dead owner's runs out. It holds who the owner is.
+A lease is an object that only one process can put: S3 accepts a put on the condition that the object is absent, or
+still the one that was read. Its owner renews it, so that a dead owner's lease expires. It names its owner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLOCK_SKEW_S = 5.0  # by which the clocks of two nodes may differ
 
 
 class LeaseTakenError(Exception):
-    """Another process, which is described, is the owner."""
+    """Another process, described in the message, is the owner."""
 
 
 @contextlib.contextmanager
@@ -39,8 +39,8 @@ def exclusive(
 ) -> Iterator[None]:
     """Be the only process that holds `name` under `storage` while the block runs.
 
-    In a folder the kernel lets go of the lock when the process dies. In a bucket a dead owner's lease runs out after
-    `ttl_s`; where one is found that has not been renewed, this waits for that moment. `on_lost` is called from another
+    In a folder the kernel releases the lock when the process dies. In a bucket a dead owner's lease expires after
+    `ttl_s`; if it finds one that is not being renewed, this waits until then. `on_lost` is called from a background
     thread when the lease could not be renewed in time. Raises LeaseTakenError, StoreError, OSError.
     """
     if storage.path is not None:
@@ -103,7 +103,7 @@ class _Lease:
                 if waited_for is not None and found.tag != waited_for.tag:
                     raise LeaseTakenError(found.describe())  # it was renewed: its owner lives
                 if waited_for is None:
-                    _log.warning("waiting for the lease of %s to run out, or to be renewed", found.describe())
+                    _log.warning("waiting for the lease of %s to expire, or to be renewed", found.describe())
                 waited_for = found
                 time.sleep(min(2.0, max(0.1, self._ttl_s / 20)))
                 found = self._objects.read()
@@ -120,7 +120,7 @@ class _Lease:
         self._released.set()
         self._renewer.join()
         if self._mine is not None:
-            with contextlib.suppress(Exception):  # it runs out by itself
+            with contextlib.suppress(Exception):  # it expires by itself
                 self._objects.delete(self._mine)
 
     def _content(self) -> dict[str, Any]:

@@ -29,17 +29,17 @@ NUM_TRANSFERS = 16  # objects at a time: each waits for the network, not for a c
 
 
 def cache_folder() -> Path:
-    """This node's cache, ``AFFECTGRID_CACHE`` or ``~/.cache/affectgrid``; whatever lies there can be thrown away."""
+    """This node's cache, ``AFFECTGRID_CACHE`` or ``~/.cache/affectgrid``; everything in it can be deleted."""
     return Path(os.environ.get("AFFECTGRID_CACHE") or Path.home() / ".cache" / "affectgrid")
 
 
 def is_uri(place: Path | str) -> bool:
-    """Whether a place is an address (``s3://bucket/x``) and no folder."""
+    """Whether a place is an address (``s3://bucket/x``), not a folder."""
     return "://" in str(place)
 
 
 def without_credentials(text: str) -> str:
-    """`text` with the user, key and password of every address in it taken out."""
+    """`text` without the user, key and password of any address in it."""
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
 
 
@@ -55,9 +55,9 @@ class Entry:
 class Storage:
     """Files under a root: a folder, or a URI of any file system that pyarrow knows (s3://, gs://, file://).
 
-    Names are relative, with slashes. A file becomes visible when it is whole: on a disk by a rename, in an object store
-    because a put is atomic. It pickles as its address, and every process opens its own connection; credentials come
-    from the environment or the machine's role. What fails raises StoreError: STO-URI, STO-WRITE, STO-FULL.
+    Names are relative, with slashes. Writes are atomic: on a disk by a rename, in an object store because a put is. It
+    pickles as its address, and every process opens its own connection; credentials come from the environment or the
+    machine's role. Failures raise StoreError: STO-URI, STO-WRITE, STO-FULL.
     """
 
     def __init__(self, root: Path | str | Storage) -> None:
@@ -113,7 +113,7 @@ class Storage:
 
     @property
     def address(self) -> str:
-        """The root as it may be shown: a path, or an address without credentials and options."""
+        """The root for display: a path, or an address without credentials and options."""
         return self.uri if self.is_local else without_credentials(self.uri.partition("?")[0])
 
     @property
@@ -260,7 +260,7 @@ def write_errors(where: str) -> Iterator[None]:
                 "STO-FULL" if full else "STO-WRITE",
                 where=without_credentials(where),
                 found=without_credentials(str(error)),
-                expected="room for the file" if full else "a place that can be written",
+                expected="space for the file" if full else "a place that can be written",
                 hint="free some space and run again: what is stored stays" if full else "choose a place to write to",
             )
         ) from error

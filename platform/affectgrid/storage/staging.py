@@ -1,11 +1,11 @@
-"""Files of a place as paths on this node: each is copied when it is first needed, and goes when room is short.
+"""Files of a place as paths on this node: each is copied when it is first needed, and evicted when space is short.
 
-A staged path says everything: the place, the version of the file as it was listed, the name. So it can be made without
-a look at the file and means the same on every node, and a file that changes gets another path.
+A staged path contains the place, the version of the file as it was listed, and its name. So it can be made without
+reading the file and is the same on every node, and a file that changes gets another path.
 
     <cache>/staged/<address, quoted>/@<kind><bytes>-<microseconds since 1970>/<name>
 
-What lies there can be deleted at any time. `staged` keeps what it yields from being evicted by other processes.
+Staged files can be deleted at any time. `staged` protects what it yields from eviction by other processes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from urllib.parse import quote, unquote
 from affectgrid.errors import ConfigError, MediaError, Problem, StoreError
 from affectgrid.storage.places import Entry, Storage, cache_folder, without_credentials, write_errors
 
-LIMIT = "AFFECTGRID_STAGED_GB"  # how much of a node's disk staged files may take
-_DEFAULT_BYTES = 50 << 30  # or half of the disk's free room, where that is less
+LIMIT = "AFFECTGRID_STAGED_GB"  # limit of the staged files on a node's disk
+_DEFAULT_BYTES = 50 << 30  # or half of the free disk space, where that is less
 _COMPONENT = 200  # bytes of a quoted address in one folder's name; file systems take 255
 _PATH = re.compile(r".*/staged/(?P<place>.+?)/@(?P<kind>[a-z]+)(?P<size>\d+)-(?P<modified_us>\d+)/(?P<name>.+)")
 _SUFFIXES = {"file": "", "folder": "", "tar": ".tar", "zip": ".zip"}
@@ -155,8 +155,8 @@ class Staged:
 def staged(path: Path) -> Iterator[Path]:
     """A path that can be read in the block: a staged one is copied to this node unless it is there; others as they are.
 
-    Room is made by evicting what was used longest ago, never what is read now; so the limit can be exceeded by what is
-    read at one time. Raises StoreError: STO-CHANGED (the file is gone, or no longer as it was listed), STO-READ,
+    Space is made by evicting the least recently used files, never one that is being read; so files read at one time can
+    exceed the limit. Raises StoreError: STO-CHANGED (the file is gone, or no longer as it was listed), STO-READ,
     STO-FULL; MediaError (MED-ARCHIVE); ConfigError (CFG-VALUE) for a limit that is not a number.
     """
     wanted = Staged.parse(path)
@@ -173,7 +173,7 @@ def staged(path: Path) -> Iterator[Path]:
                 yield wanted.path
                 return
         with _locked(record, fcntl.LOCK_EX) as file:
-            if not wanted.is_whole():  # a neighbour may have fetched it meanwhile
+            if not wanted.is_whole():  # another process may have fetched it meanwhile
                 _make_room(wanted, file)
                 draft = _draft(record)
                 _remove(draft)  # of a process that was killed
@@ -278,7 +278,7 @@ def _copy_errors(where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        hint = "leave the data alone while a run reads them, then start it again"
+        hint = "do not change the data while a run reads them; start it again"
         raise StoreError(
             Problem("STO-CHANGED", where=where, found=str(error), expected="the file as it was listed", hint=hint)
         ) from error
@@ -287,7 +287,7 @@ def _copy_errors(where: str) -> Iterator[None]:
             with write_errors(str(_root())):
                 raise
         found = without_credentials(str(error).splitlines()[0])
-        hint = "see whether the place answers, and run again"
+        hint = "check that the place is reachable, and run again"
         raise StoreError(
-            Problem("STO-READ", where=where, found=found, expected="a file that can be read", hint=hint)
+            Problem("STO-READ", where=where, found=found, expected="a readable file", hint=hint)
         ) from error

@@ -1,4 +1,4 @@
-"""A folder on this node that stands for a place: the place itself where it is a folder, else a copy in the cache."""
+"""A folder on this node in place of a storage: the storage itself where it is a folder, else a copy in the cache."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from affectgrid.storage.places import NUM_TRANSFERS, Storage, cache_folder
 
 
 class WorkingCopy:
-    """Files are written under `folder` and put; what another node has put is fetched. In a folder both do nothing.
+    """Files are written under `folder` and put; files of other nodes are fetched. In a folder both do nothing.
 
-    The place is the truth: a copy in the cache can be thrown away at any time. It pickles as its place.
+    The place is authoritative: a copy in the cache can be deleted at any time. It pickles as its place.
     """
 
     def __init__(self, place: Storage | Path | str) -> None:

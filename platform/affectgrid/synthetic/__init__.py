@@ -1,1 +1,1 @@
-"""Corpora made here: the rendered one (videos, sound, labels) and the scale corpus (features alone)."""
+"""Corpora made here: `rendered` (videos, sound, labels) and `scale_corpus` (features alone)."""

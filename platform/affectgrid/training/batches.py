@@ -21,13 +21,13 @@ from affectgrid.windows import WindowIndex
 Statistics = dict[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]
 _BLOCK_ROWS = 1024  # in float64 these stay in the cache
 _DEVICE_SHARE = 0.5  # of an accelerator's free memory that a split may take
-# One process trains many models on one split. Nobody writes to a split once it is being trained on.
+# One process trains many models on one split. A split is never written to once training has begun.
 _STATISTICS: weakref.WeakKeyDictionary[Split, Statistics] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Windows side by side, as long as the longest of them.
+    """A batch of windows, padded to the longest of them.
 
     Args:
         visual, audio: features, in the precision of the split.
@@ -49,8 +49,8 @@ class Batch:
 class Resident:
     """A split's arrays as tensors on one device. On the CPU they are the split's own memory, or its maps of files.
 
-    A split that would crowd an accelerator stays in the host's memory, and its batches travel (`on_host`; None: where
-    it takes more than half of what is free there).
+    A split too large for the accelerator stays in the host's memory, and its batches are copied (`on_host`; None: if it
+    would take more than half of the free memory).
     """
 
     def __init__(self, split: Split, device: torch.device | str = "cpu", *, on_host: bool | None = None) -> None:
@@ -104,7 +104,7 @@ class Resident:
 
 
 def _crowds(split: Split, device: torch.device) -> bool:
-    """Whether a split's features would take more of an accelerator than is good for training beside them."""
+    """Whether a split's features would take too much of an accelerator's memory."""
     if device.type != "cuda":
         return False
     free_bytes, _ = torch.cuda.mem_get_info(device)

@@ -1,4 +1,4 @@
-"""A configuration, the sizes of the streams and the prompts make a model."""
+"""Build a model from a configuration, the sizes of the streams and the prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are atomic and hold no pickled code, and torch's random state as a tensor that they can hold."""
+"""Checkpoints, atomic and without pickled code, and torch's random state as a tensor that they can hold."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where a run stands after a whole epoch, or in the middle of one.
+    """The state of a run after a whole epoch, or in the middle of one.
 
     The order of windows and, after a whole epoch, the random numbers follow from seed and epoch.
 
@@ -62,9 +62,9 @@ Save = Callable[[Path], Path]
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:
-    """Write `state` as `folder`, which appears at once and whole; one that is there already is replaced.
+    """Write `state` as `folder` atomically; it replaces an existing one.
 
-    Raises TrainingError (CKPT-WRITE) when the file system does not take it; what was there before stays.
+    Raises TrainingError (CKPT-WRITE) when it cannot be written; the existing one then stays.
     """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -93,7 +93,7 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
                 "CKPT-WRITE",
                 where=str(folder),
                 found=str(error),
-                expected="room and leave to write",
+                expected="free space and permission to write",
                 hint="free space or choose another storage",
             )
         ) from error
@@ -125,16 +125,16 @@ def load_checkpoint(folder: Path) -> TrainingState:
                 "CKPT-TORN",
                 where=str(folder),
                 found=str(error),
-                expected="a whole checkpoint",
+                expected="a complete checkpoint",
                 hint="use an earlier one, or remove the folder",
             )
         ) from error
 
 
 def load_newest(folders: Iterable[Path]) -> TrainingState | None:
-    """The first whole checkpoint of `folders`, which come newest first; a warning for each torn one before it.
+    """The first intact checkpoint of `folders`, which come newest first; a warning for each torn one before it.
 
-    None when there are no folders. Raises TrainingError when there are some and none is whole.
+    None when there are no folders. Raises TrainingError when there are some and none is intact.
     """
     problems: list[Problem] = []
     for folder in folders:
@@ -161,7 +161,7 @@ class CheckpointFolder:
         return sorted(self.root.glob("epoch-*"), reverse=True)
 
     def load(self) -> TrainingState | None:
-        """The newest whole one; None in a fresh folder."""
+        """The newest intact one; None in a fresh folder."""
         with contextlib.suppress(FileNotFoundError):
             self.files.fetch(self.root)
         return load_newest(self.newest_first())
@@ -196,7 +196,7 @@ def random_state(device: torch.device) -> UInt8[Tensor, " byte"]:
 
 
 def set_random_state(state: UInt8[Tensor, " byte"], device: torch.device) -> None:
-    """Go on with the random numbers from where `random_state` was taken on the same kind of device."""
+    """Restore the random numbers from where `random_state` was taken on the same kind of device."""
     size = len(torch.get_rng_state())
     torch.set_rng_state(state[:size].clone())
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Labels as the loss needs them: smoothed over time, as distributions over regions, and as chances of a window."""
+"""Labels as the loss needs them: smoothed over time, as distributions over regions, as probabilities of windows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def require_labels(*splits: Split) -> None:
     for split in splits:
         if not split.labelled.any():
             found = f"no labelled frame in {split.num_tracks} track(s)"
-            hint = "look at the annotations with validate; -5 marks a frame as not labelled"
+            hint = "check the annotations with validate; -5 marks a frame as not labelled"
             raise TrainingError(
                 Problem("TRAIN-LABELS", where=f"split {split.name}", found=found, expected="at least one", hint=hint)
             )
@@ -62,7 +62,7 @@ def smooth_over_time(
 ) -> Float[Tensor, "row 2"]:
     """Each label averaged over the labelled frames of its track that lie within `half_width` of it.
 
-    Annotators lag and jitter by a fraction of a second; the mean is what several of them would say. Rows that are not
+    Annotators lag and jitter by a fraction of a second; the mean reduces that. Rows that are not
     labelled are left as they are, and no row counts for another track. Track i has the rows offsets[i]:offsets[i + 1].
     """
     tracks = [slice(first, end) for first, end in itertools.pairwise(offsets.tolist())]

@@ -1,4 +1,4 @@
-"""One training run, in one process or in several that see one batch together."""
+"""One training run, in one process or in several that share every batch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_f
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
-__all__ = ["FitResult", "Report", "best_epoch", "fit", "run_identity"]
-_LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # as ObjectiveTerms has them
+__all__ = ["FitResult", "Report", "best_epoch", "fit"]
+_LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # in the order of ObjectiveTerms
 Report = Callable[[Metrics, Save], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What a run leaves.
+    """The result of a run.
 
     Args:
         model: with the weights of the best epoch, in evaluation mode.
@@ -72,14 +72,12 @@ def fit(
     After each epoch every worker calls `report` with the epoch's metrics and a function that saves a checkpoint as
     the folder that it is given; what `report` raises ends the run. `pause` is asked after every step within an epoch,
     on every worker, and must give all of them the same answer; where it is true, `report` is called with the number of
-    finished epochs and of the running one's finished steps, ``epoch`` and ``step``, and training goes on.
+    finished epochs and of the running one's finished steps, ``epoch`` and ``step``, and training continues.
 
-    With `resume` the run goes on exactly as it would have: the order of windows follows from seed and epoch, the random
-    numbers from those or, in the middle of an epoch, from the checkpoint (unless the number of workers has changed).
-    Torch's global random state is left as it was.
-
-    Raises TrainingError: TRAIN-LABELS where nothing is labelled, TRAIN-CHANGED where `resume` is of another run,
-    TRAIN-NAN where the loss or a prediction stops being a number.
+    With `resume` the run continues exactly as it would have: the order of windows follows from seed and epoch, the
+    random numbers from those or, in the middle of an epoch, from the checkpoint (unless the number of workers changed).
+    Torch's global random state is left as it was. Raises TrainingError: TRAIN-LABELS where nothing is labelled,
+    TRAIN-CHANGED where `resume` is of another run, TRAIN-NAN where the loss or a prediction is not finite.
     """
     run = _Run(config, train, validation, prompts, workers, torch.device(device))
     if resume is not None:
@@ -103,7 +101,7 @@ def best_epoch(history: Sequence[Metrics]) -> Metrics:
 
 
 class _Run:
-    """A run between two epochs, or in the middle of one: then `terms` holds the losses of its finished steps."""
+    """The state of a run; in the middle of an epoch, `terms` holds the losses of its finished steps."""
 
     def __init__(
         self,
@@ -121,13 +119,12 @@ class _Run:
         window = config.window
         self.windows = self.train.with_labels(WindowIndex.over(train.offsets.tolist(), window.length, window.stride))
         self.chances = None
+        labels = (self.train.va, self.train.labelled)
         if config.optim.region_balance:
-            labels = (self.train.va, self.train.labelled)
             self.chances = window_chances(*labels, self.windows, prompts.grid, exponent=config.optim.region_balance)
         if config.loss.label_smoothing_frames:
-            self.train.va = smooth_over_time(
-                self.train.va, self.train.labelled, torch.as_tensor(train.offsets), config.loss.label_smoothing_frames
-            )
+            offsets = torch.as_tensor(train.offsets)
+            self.train.va = smooth_over_time(*labels, offsets, config.loss.label_smoothing_frames)
         self.bounds = workers.share(torch.as_tensor(validation.offsets))
         sizes = {"visual_dim": train.visual.shape[1], "audio_dim": train.audio.shape[1]}
         self.model = build_model(config, prompts=prompts, **sizes).to(device)
@@ -144,12 +141,12 @@ class _Run:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are done, or the last ones brought nothing better. All workers have the same history."""
+        """Whether all epochs are done, or `patience` has run out. All workers have the same history."""
         patience = self.config.optim.patience
         waited = self.epoch - best_epoch(self.history)["epoch"] if self.history else 0
         return self.epoch >= self.config.optim.epochs or 0 < patience <= waited
@@ -177,7 +174,7 @@ class _Run:
         num_steps = optim.epochs * num_batches
         for number, (windows, counted) in enumerate(batches):
             if number < len(self.terms):
-                continue  # done before the checkpoint that this run went on from
+                continue  # done before the checkpoint that this run resumed from
             step = self.epoch * num_batches + number
             factor = rate_factor(step, num_steps, warmup_share=optim.warmup_share, schedule=optim.schedule)
             for group in self.optimizer.param_groups:
@@ -191,7 +188,7 @@ class _Run:
         return averages | learned_widths(self.model)
 
     def _seed(self) -> None:
-        """An epoch's random numbers are its own; one that goes on in its middle takes those that were saved."""
+        """Seed the epoch's random numbers, or restore those of a checkpoint in the middle of an epoch."""
         if self.random is not None and len(self.random) == self.workers.count:
             set_random_state(self.random[self.workers.rank], self.device)
         else:
@@ -235,14 +232,14 @@ class _Run:
         return dict(zip(_LOSS_NAMES, terms.mean(0).tolist(), strict=True))
 
     def validate(self) -> Metrics:
-        """CCC over the concatenation of all labelled frames; each worker predicts some tracks and all hear the sum."""
+        """CCC over the concatenation of all labelled frames; each worker predicts some tracks, and all get the sum."""
         va = predict_tracks(self.kept, self.validation, self.bounds, self.config.window)
         rows = slice(int(self.bounds[0]), int(self.bounds[-1]))
         mine = CccAccumulator()
         mine.update(va, self.validation.va[rows], self.validation.labelled[rows])
         state = torch.stack([part.cpu() for part in self.workers.gather(mine.state())]).sum(0)
         if not torch.isfinite(state).all():
-            raise self._diverged("a validation prediction is no number")
+            raise self._diverged("a validation prediction is not finite")
         valence, arousal = CccAccumulator.from_state(state).compute().tolist()
         return {"val/ccc_valence": valence, "val/ccc_arousal": arousal, "val/p": (valence + arousal) / 2}
 
@@ -271,14 +268,14 @@ class _Run:
         return save_checkpoint(state, folder)
 
     def restore(self, state: TrainingState) -> None:
-        """Go back to a checkpoint."""
+        """Restore a checkpoint."""
         if state.identity != self.identity:
             raise TrainingError(
                 Problem(
                     "TRAIN-CHANGED",
                     where="resume",
                     found=f"a checkpoint of run {state.identity}, but configuration and data make run {self.identity}",
-                    expected="the configuration, prompts and data that the run began with",
+                    expected="the configuration, prompts and data that the run started with",
                     hint="use another name, or restore what changed",
                 )
             )
@@ -297,9 +294,6 @@ class _Run:
         return FitResult(self.model.eval(), tuple(self.history), best_epoch(self.history))
 
     def _diverged(self, found: str) -> TrainingError:
-        hint = (
-            f"lower optim.lr ({self.config.optim.lr:g}) or optim.clip_norm, or look for infinite features with validate"
-        )
-        return TrainingError(
-            Problem("TRAIN-NAN", where=f"epoch {self.epoch + 1}", found=found, expected="a finite number", hint=hint)
-        )
+        where, rate = f"epoch {self.epoch + 1}", self.config.optim.lr
+        hint = f"lower optim.lr ({rate:g}) or optim.clip_norm, or look for infinite features with validate"
+        return TrainingError(Problem("TRAIN-NAN", where=where, found=found, expected="a finite number", hint=hint))

@@ -1,4 +1,4 @@
-"""What a result needs beside it so that it can be made again. What makes two runs the same run."""
+"""What makes a result reproducible, and what makes two runs the same run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LIBRARIES = (
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Where a result comes from.
+    """The origin of a result.
 
     Args:
         command: as it was typed.
@@ -75,7 +75,7 @@ class Manifest:
 
 
 def collect(*, data: str, device: str = "cpu") -> Manifest:
-    """Look around: command, commit, versions, host. A fact that cannot be had is ``unknown``."""
+    """Collect command, commit, versions and host. An unavailable fact is ``unknown``."""
     commit, modified = _commit()
     return Manifest(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -1,4 +1,4 @@
-"""How the processes of one run speak to each other. A single process needs nothing of it."""
+"""How the processes of one run exchange sums and gradients. A single process needs none of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paired difference of two configurations: by hand, against a naive loop, and its corrected interval."""
+"""The paired difference of two configurations: by hand, against a reference loop, and its corrected interval."""
 
 from __future__ import annotations
 

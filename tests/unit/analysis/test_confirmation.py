@@ -100,7 +100,7 @@ def test_the_optimism_and_the_verdict(tmp_path: Path):
     assert found.over_tracks.num_comparisons == 9
     assert found.over_tracks.low_corrected > 0
     assert "optimism is +0.085" in confirmation_sentences(found)[0]
-    assert "also when all that was tried is allowed for" in confirmation_sentences(found)[1]
+    assert "even allowing for all that was tried" in confirmation_sentences(found)[1]
     fresh, difference = confirmation_tables(found)
     assert [row[0] for row in fresh.rows] == ["winner", "default"]
     assert fresh.rows[0][fresh.headings.index("confirmed P")] == "0.605 ± 0.007"

@@ -76,7 +76,7 @@ FAULTS = {
     "CFG-VALUE": lambda c: c["regions"][0].update(texts=[]),
     "CFG-REGIONS swapped": lambda c: c["regions"].reverse(),
     "CFG-REGIONS count": lambda c: c["regions"].append({"name": "x", "texts": ["x"]}),
-    "CFG-REGIONS twins": lambda c: c["regions"][0].update(name="positive"),
+    "CFG-REGIONS duplicate names": lambda c: c["regions"][0].update(name="positive"),
     "CFG-REGIONS no centre": lambda c: (c.update(grid={"kind": "explicit"}), c["regions"][0].pop("centre")),
     "CFG-VALUE kind": lambda c: c["grid"].update(kind="hexagon"),
     "CFG-VALUE missing": lambda c: c.pop("regions"),

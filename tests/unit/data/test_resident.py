@@ -46,7 +46,7 @@ def test_sound_is_interpolated_between_present_hops(time_s, expected, present):
     assert bool(heard[0]) is present
 
 
-def test_interpolation_against_a_naive_loop():
+def test_interpolation_against_a_reference_loop():
     rng = np.random.default_rng(0)
     hops = features(range(1, 21), np.arange(20) * 0.2, rng.random(20) > 0.3, rng.standard_normal((20, 3)))
     times = rng.uniform(-0.5, 4.5, 200)

@@ -56,7 +56,7 @@ def write_video(path, codec="libx264", options=None, ticks=range(60), rotation=N
     return path
 
 
-def naive(path: Path) -> list[np.ndarray]:
+def reference(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
@@ -91,7 +91,7 @@ def video(request, tmp_path_factory):
 def test_the_index_counts_and_times_every_frame(video):
     path, times_s = video
     info = probe_video(path)
-    assert info.num_frames == len(naive(path)) == 60
+    assert info.num_frames == len(reference(path)) == 60
     times_s = times_s - times_s[0]
     np.testing.assert_allclose(info.frame_times_s - info.frame_times_s[0], times_s, atol=0.0011)  # Matroska: 1 ms
     assert (info.width, info.height, info.audio) == (WIDTH, HEIGHT, None)
@@ -102,13 +102,13 @@ def test_the_index_counts_and_times_every_frame(video):
 def test_a_chunk_alone_equals_the_same_frames_from_the_start(video, start, stop):
     path, _ = video
     info = probe_video(path)
-    whole = naive(path)
+    whole = reference(path)
     got = list(FrameReader(path, info).read(range(start, stop)))
     assert [index for index, _, _ in got] == list(range(start + 1, stop + 1))
     assert [time for _, time, _ in got] == info.frame_times_s[start:stop].tolist()
     for index, _, rgb in got:
         np.testing.assert_array_equal(rgb, whole[index - 1])
-        assert number_of(rgb) == index - 1  # the naive decoder, too, is in presentation order
+        assert number_of(rgb) == index - 1  # the reference decoder, too, is in presentation order
 
 
 def test_seeking_decodes_no_more_than_the_group_of_pictures(tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_every_point_of_the_grid_has_its_nearest_frame(steps, rate_hz):
 def test_one_reader_gives_any_positions(video, positions):
     path, _ = video
     info = probe_video(path)
-    whole = naive(path)
+    whole = reference(path)
     with FrameReader(path, info) as reader:
         for position in positions:
             ((index, time_s, rgb),) = reader.read([position])
@@ -178,7 +178,7 @@ def test_rotation_is_honoured(tmp_path, degrees):
     assert (info.width, info.height) == ((HEIGHT, WIDTH) if degrees % 180 else (WIDTH, HEIGHT))
     (_, _, rgb), *_ = FrameReader(path, info).read(range(1))
     assert rgb.shape == (info.height, info.width, 3)
-    np.testing.assert_array_equal(rgb, np.rot90(naive(path)[0], degrees // 90))
+    np.testing.assert_array_equal(rgb, np.rot90(reference(path)[0], degrees // 90))
     # set_display_rotation(90) turns the picture counter-clockwise: top left goes to bottom left
     corner = {90: rgb[-8:, :8], 180: rgb[-8:, -8:], 270: rgb[:8, -8:]}[degrees]
     assert corner.mean() > 240

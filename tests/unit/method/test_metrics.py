@@ -188,13 +188,13 @@ def test_bootstrap_estimates_the_pooled_score():
 def test_bootstrap_equals_a_loop_over_concatenated_tracks():
     data = tracks(5)
     picks = torch.randint(5, (50, 5), generator=torch.Generator().manual_seed(3))
-    naive = []
+    reference = []
     for row in picks.tolist():
         prediction = torch.cat([data[k][0][data[k][2]] for k in row]).double().numpy()
         target = torch.cat([data[k][1][data[k][2]] for k in row]).double().numpy()
-        naive.append(np.mean([reference_ccc(prediction[:, d], target[:, d]) for d in (0, 1)]))
+        reference.append(np.mean([reference_ccc(prediction[:, d], target[:, d]) for d in (0, 1)]))
     interval = bootstrap_ccc(data, num_resamples=50, seed=3, confidence=0.8).p
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(naive, [0.1, 0.9])))
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(reference, [0.1, 0.9])))
 
 
 def test_bootstrap_draws_tracks_not_frames():

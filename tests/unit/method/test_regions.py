@@ -112,11 +112,11 @@ def test_soft_labels_are_a_distribution_that_favours_the_nearest(values, grid, s
 
 
 @given(points, st.sampled_from(GRIDS), st.floats(0.05, 5))
-def test_soft_labels_equal_a_naive_loop(values, grid, sigma):
+def test_soft_labels_equal_a_reference_loop(values, grid, sigma):
     expected = []
     for v, a in values:
         kernel = [math.exp(-((v - cv) ** 2 + (a - ca) ** 2) / (2 * sigma**2)) for cv, ca in grid.centres]
-        # a point far from every centre makes the naive kernels underflow; log space is there for that
+        # a point far from every centre makes the reference kernels underflow; log space is there for that
         expected.append([k / sum(kernel) for k in kernel] if max(kernel) > 1e-290 else None)
     rows = [k for k, row in enumerate(expected) if row is not None]
     q = soft_labels(torch.tensor(values, dtype=torch.float64), grid, sigma=sigma)

@@ -156,9 +156,9 @@ def test_evaluation_uses_the_features_that_the_context_has_come_to(prompts: Enco
 
 def test_copies_of_a_model_share_the_tower(prompts: EncodedPrompts):
     head = head_of(prompts)
-    twin = copy.deepcopy(head)
-    assert twin.context._words.tower is head.context._words.tower
-    assert twin.context.vectors is not head.context.vectors
+    copied = copy.deepcopy(head)
+    assert copied.context._words.tower is head.context._words.tower
+    assert copied.context.vectors is not head.context.vectors
     assert next(head.to(torch.float64).context._words.tower.parameters()).device.type == "cpu"
 
 

@@ -23,9 +23,9 @@ from unit.analysis.test_summary import study, trial
 def test_the_headline_counts(tmp_path: Path):
     whole = study(tmp_path, *(trial(number, 0.5) for number in range(4)))
     assert headline(whole) == "s: 4 of 4 trials, 12 s"
-    part = study(tmp_path, trial(0, 0.5), trial(1, None, "failed", reason="no number"))
+    part = study(tmp_path, trial(0, 0.5), trial(1, None, "failed", reason="loss is NaN"))
     assert headline(part) == "s: 2 of 4 trials, 1 failed, 12 s"
-    assert failure_rows(part) == [{"trial": "1", "what": "l1", "reason": "no number"}]
+    assert failure_rows(part) == [{"trial": "1", "what": "l1", "reason": "loss is NaN"}]
     late = study(tmp_path, trial(0, 0.5), out_of_time=True)
     assert headline(late) == "s: 1 of 4 trials, time budget spent, 12 s"
 

@@ -67,13 +67,13 @@ def run(
 def test_a_grid_has_every_active_combination_once_and_the_default_first():
     found = GRID.combinations()
     streams, depths = [["visual"], ["visual", "audio"]], [0, 1]
-    naive = [
+    reference = [
         {"prompt.mode": mode, "model.fusion_depth": depth, "model.streams": stream, **sigma}
         for mode, depth, stream in itertools.product(["none", "ensemble"], depths, streams)
         for sigma in ([{"prompt.sigma_ratio": s} for s in (0.3, 0.4, 0.5)] if mode == "ensemble" else [{}])
     ]
-    assert len(found) == len(naive) == GRID.num_trials == 16
-    assert all(values in found for values in naive)
+    assert len(found) == len(reference) == GRID.num_trials == 16
+    assert all(values in found for values in reference)
     default = {"prompt.mode": "ensemble", "prompt.sigma_ratio": 0.5, "model.fusion_depth": 1}
     assert found[0] == default | {"model.streams": ["visual", "audio"]}
 

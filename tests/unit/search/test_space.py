@@ -25,6 +25,10 @@ def space_of(dimensions: dict[str, Any], **others: Any) -> SearchSpace:
     return parse_space({"name": "test", "space": dimensions, **others})
 
 
+def weight_when(condition: str) -> dict[str, Any]:
+    return {"space": {"prompt.mode": MODE, "prompt.weight": {"float": [0, 1], "when": condition}}}
+
+
 def problems_of(content: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse_space({"name": "test", **content}, where="x.yaml")
@@ -238,11 +242,7 @@ def test_a_condition_that_cannot_be_read_says_what_can(text: str):
         ({"space": {"optim.epochs": {"int": [1, 5]}}, "sampler": "grid", "trials": 4}, "SPACE-FIT", "5 combinations"),
         ({"space": {"optim.epochs": {"int": [1, 20_000]}}, "sampler": "grid"}, "SPACE-FIT", "more than 10000"),
         ({"space": LR, "sampler": "cmaes"}, "SPACE-FIT", "cmaes with 1 numbers"),
-        (
-            {"space": {"prompt.mode": MODE, "prompt.file": {"choice": ["a", "b"]}}, "sampler": "cmaes"},
-            "SPACE-FIT",
-            "at least 2",
-        ),
+        ({"space": {"prompt.mode": MODE}, "sampler": "cmaes"}, "SPACE-FIT", "at least 2"),
         ({"space": {**LR, "prompt.mode": MODE, **WEIGHT}, "sampler": "cmaes"}, "SPACE-FIT", "prompt.weight, which not"),
         (
             {"space": {"prompt.weight": {"float": [0, 1], "when": "prompt.mode != none"}}, "sampler": "gp"}
@@ -256,16 +256,8 @@ def test_a_condition_that_cannot_be_read_says_what_can(text: str):
             "SPACE-POINT",
             "outside the space",
         ),
-        (
-            {"space": {"prompt.mode": MODE, "prompt.weight": {"float": [0, 1], "when": "prompt.mode == fixd"}}},
-            "SPACE-WHEN",
-            "did you mean 'fixed'",
-        ),
-        (
-            {"space": {"prompt.mode": MODE, "prompt.weight": {"float": [0, 1], "when": "prompt.mode == learned"}}},
-            "SPACE-WHEN",
-            "prompt.mode == learned is never true",
-        ),
+        (weight_when("prompt.mode == fixd"), "SPACE-WHEN", "did you mean 'fixed'"),
+        (weight_when("prompt.mode == learned"), "SPACE-WHEN", "prompt.mode == learned is never true"),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "trials": 0}, "SPACE-VALUE", "greater than 0"),
         ({"space": {"prompt.sigma_ratio": SIGMA}, "arms": [{"name": "a"}]}, "SPACE-VALUE", "either space or arms"),
         ({"arms": [{"name": "a"}, {"name": "a"}]}, "SPACE-VALUE", "one name"),

@@ -52,7 +52,7 @@ def test_compatible_values_are_taken_and_the_others_counted_by_reason(tmp_path: 
     ]
     assert opening_notes(space_of(LR), prior_trials) == [
         "warm start from old: 2 of 4 trials are compatible; 2 are not (optim.lr is outside the space: 2)."
-        " Not the same there: optim.epochs, the data"
+        " Different there: optim.epochs, the data"
     ]
 
 

@@ -14,7 +14,8 @@ from affectgrid.errors import ConfigError, TrainingError
 from affectgrid.metrics import CccAccumulator
 from affectgrid.training.checkpoint import CheckpointFolder, load_checkpoint
 from affectgrid.training.inference.predict import predict_split
-from affectgrid.training.loop import fit, run_identity
+from affectgrid.training.loop import fit
+from affectgrid.training.manifest import run_identity
 from affectgrid.training.optim import rate_factor
 from support.planted import planted_data, small_config
 

@@ -105,7 +105,7 @@ def test_each_worker_takes_up_its_own_random_numbers(data, tmp_path):
     unbroken = run(config, data, workers=second, report=report, pause=lambda: next(asked) == 1)
     middle = load_checkpoint(tmp_path / "middle")
     assert run(config, data, workers=second, resume=middle).history == unbroken.history
-    # another number of workers: their numbers are drawn anew, and the run goes on
+    # another number of workers: their numbers are drawn anew, and the run continues
     alone = run(config, data, resume=middle)
     assert len(alone.history) == 2
     assert alone.history != unbroken.history

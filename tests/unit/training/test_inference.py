@@ -32,7 +32,7 @@ def model():
     return model.eval()
 
 
-def naive(model, split, window):
+def reference(model, split, window):
     """Track by track, window by window, frame by frame."""
     tracks = []
     for number in range(split.num_tracks):
@@ -60,7 +60,7 @@ def naive(model, split, window):
 def test_predictions_are_those_of_a_loop_over_tracks_windows_and_frames(model, split, half_width):
     window = WindowConfig(length=16, stride=10, smooth_half_width=half_width)
     with torch.no_grad():
-        expected = naive(model, split, window)
+        expected = reference(model, split, window)
     found = predict_split(model, split, window)
     torch.testing.assert_close(found.va, expected, atol=2e-5, rtol=0)
     assert found.track_ids == split.track_ids

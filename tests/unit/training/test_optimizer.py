@@ -34,11 +34,11 @@ def three_steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
 def test_it_steps_as_torchs_own():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
-    twin = copy.deepcopy(model)
+    reference = copy.deepcopy(model)
     ours = adamw(model, OptimConfig(lr=0.1, weight_decay=0.3))
-    theirs = torch.optim.AdamW(groups(twin), lr=0.1, fused=True)
+    theirs = torch.optim.AdamW(groups(reference), lr=0.1, fused=True)
     assert [len(group["params"]) for group in ours.param_groups] == [2, 2]
-    torch.testing.assert_close(three_steps(model, ours), three_steps(twin, theirs), rtol=0, atol=0)
+    torch.testing.assert_close(three_steps(model, ours), three_steps(reference, theirs), rtol=0, atol=0)
     assert ours.state_dict()["param_groups"] == theirs.state_dict()["param_groups"]
 
 

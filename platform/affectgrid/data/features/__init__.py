@@ -1,1 +1,1 @@
-"""Encoded features: the store, what its fingerprints hash, what is left to encode, what cannot be."""
+"""Encoded features: `store`, `streams` (fingerprints), `table`, `sources`, `references`, and the `quarantine`."""

@@ -1,4 +1,4 @@
-"""Tracks that could not be encoded: kept in the store with their reasons, and left alone until their files change."""
+"""Tracks that could not be encoded: kept in the store with the reasons, and skipped until their files change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from affectgrid.data.features.sources import content_digest, signature
 from affectgrid.data.features.store import FeatureStore
 
 _FILE = "quarantine.jsonl"
-WHOLE = "all"  # the stream of a track whose files cannot even be looked at
+WHOLE = "all"  # the stream of a track whose files cannot even be probed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Quarantine:
         return tuple(entry for _, entry in sorted(self._entries.items()))
 
     def holds(self, track: Track, stream: str, fingerprint: str) -> Entry | None:
-        """Why a stream of a track is not tried; None when it is not here, or its files are no longer the same."""
+        """Why a stream of a track is not tried; None when it is not listed, or its files have changed."""
         for key in ((track.id, WHOLE, ""), (track.id, stream, fingerprint)):
             entry = self._entries.get(key)
             if entry and self._unchanged(entry, track):
@@ -59,7 +59,7 @@ class Quarantine:
         return None
 
     def add(self, track: Track, stream: str, fingerprint: str, reason: str) -> None:
-        """Note a failure; it replaces an older one."""
+        """Record a failure; it replaces an older one."""
         fingerprint = "" if stream == WHOLE else fingerprint
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         facts = (signature(track, labels=True), content_digest(track), now)
@@ -81,7 +81,7 @@ class Quarantine:
             return True
         if content_digest(track) != entry.source_sha256:
             return False
-        # Copied or touched: noted, so that it is not read again the next time.
+        # Copied or touched: recorded, so that it is not read again the next time.
         key = (entry.track, entry.stream, entry.fingerprint)
         self._entries[key] = dataclasses.replace(entry, signature=now)
         return True

@@ -1,4 +1,4 @@
-"""Which fingerprints of a feature store the results under a folder were made from."""
+"""The fingerprints of a feature store that the results under a folder were made from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.settings import Settings
 from affectgrid.storage import Storage
 
-# What studies, runs, evaluations and model packages say of their data is JSON. Features and videos are no results.
+# Studies, runs, evaluations and model packages record their data as JSON. Features and videos are not results.
 _NO_RESULTS = frozenset({"features", "corpora", "data", "mapped"})
-_NUM_READS = 16  # at a time: in a bucket each waits for the network
+_NUM_READS = 16  # read at a time: in a bucket each waits for the network
 _NAMES = re.compile(r"\b[0-9a-f]{16}\b")
 _STREAMS: dict[str, type[Settings]] = {"visual": VisualStream, "audio": AudioStream}
 
@@ -30,7 +30,7 @@ class Unused:
     """A fingerprint that nothing refers to.
 
     Args:
-        stream, fingerprint: where it lies in the store.
+        stream, fingerprint: its folder in the store.
         model: its encoder; ``?`` where fingerprint.json is lost.
         tracks: finished ones.
         size_bytes: on disk.
@@ -44,7 +44,7 @@ class Unused:
 
 
 def write_data_record(root: Storage, data: str, fingerprints: Mapping[str, str]) -> None:
-    """Note under a workspace's root which features the data of a study or run, known by its hash, consist of."""
+    """Record under a workspace's root which features make up the data of a study or run, known by its hash."""
     name, content = f"data/{data}.json", json.dumps(dict(fingerprints), indent=1, sort_keys=True) + "\n"
     if not root.exists(name) or root.read(name) != content.encode():
         root.write(name, content)
@@ -70,12 +70,12 @@ def unused(store: FeatureStore, root: Storage) -> list[Unused]:
 
 
 def _references(root: Storage) -> tuple[set[str], set[str]]:
-    """Names that results mention, and the settings of streams that model packages hold."""
+    """Names that results mention, and the stream settings of model packages."""
     names: set[str] = set()
     settings: set[str] = set()
     with ThreadPoolExecutor(_NUM_READS) as pool:
         for content in pool.map(functools.partial(_read, root), _results(root)):
-            with contextlib.suppress(ValueError):  # a file that is no JSON after all
+            with contextlib.suppress(ValueError):  # a file that is not JSON after all
                 names.update(_NAMES.findall(content.decode()))
                 settings.update(_stream_settings(json.loads(content)))
     for entry in root.list_files("data"):
@@ -87,7 +87,7 @@ def _references(root: Storage) -> tuple[set[str], set[str]]:
 def _read(root: Storage, name: str) -> bytes:
     try:
         return root.read(name)
-    except FileNotFoundError:  # removed meanwhile; any other error must stop a search for what is unused
+    except FileNotFoundError:  # removed meanwhile; any other error must stop the search for unused features
         return b""
 
 
@@ -108,7 +108,7 @@ def _stream_settings(content: Any) -> Iterator[str]:
 
 
 def _normal(stream: str, settings: Any) -> str:
-    """Settings as text, without those that the store records otherwise; defaults where an older version knew none."""
+    """Settings as text, without those that the store records elsewhere; missing ones have their defaults."""
     with contextlib.suppress(KeyError, ValidationError):
         settings = _STREAMS[stream].model_validate(settings).model_dump(mode="json", exclude={"precision", "landmarks"})
     return json.dumps(settings, sort_keys=True)

@@ -1,4 +1,4 @@
-"""What lies before an encode run and what it did: the facts that a report shows."""
+"""The plan and the result of an encode run, as facts for a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class Amount:
-    """A number of tracks, and their frames or hops as far as they are known."""
+    """A number of tracks, and of their frames or hops where known."""
 
     tracks: int = 0
     units: int = 0
@@ -23,10 +23,10 @@ class StreamPlan:
 
     Args:
         stream: visual (its units are frames) or audio (hops).
-        there: tracks in the catalog; frames of those whose files could be looked at.
+        there: tracks in the catalog; frames of those whose files could be probed.
         done: stored already.
-        held: in quarantine; nothing is known of their frames.
-        row_bytes: bytes that one unit takes on disk, before compression, which finds little in features.
+        held: in quarantine; the number of their frames is unknown.
+        row_bytes: bytes that one unit takes on disk, before compression, which gains little on features.
     """
 
     stream: str
@@ -44,11 +44,11 @@ class StreamPlan:
 
 @dataclasses.dataclass(frozen=True)
 class EncodePlan:
-    """What lies before an encode run.
+    """The plan of an encode run.
 
     Args:
         streams: one entry each.
-        changed: pairs of track and stream that are stored, but from other files than those that are there now.
+        changed: pairs of track and stream that are stored, but were made from other files than those present now.
         seconds: expected time; None when it was not measured.
         cpus, gpus: of the cluster.
     """
@@ -71,7 +71,7 @@ class Quarantined:
 
 @dataclasses.dataclass(frozen=True)
 class EncodeReport:
-    """What an encode run found and did.
+    """The result of an encode run.
 
     Args:
         fingerprints: the folder of each stream in the store.

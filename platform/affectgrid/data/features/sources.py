@@ -1,4 +1,4 @@
-"""What the tracks of the store were encoded from, so that a file that changes under the same id is noticed."""
+"""The files that stored tracks were encoded from, so that a file that changes under the same id is noticed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FILE = "sources.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class SourceRecord:
-    """One track's files when they were last looked at.
+    """One track's files when they were last read.
 
     Args:
         signature: sizes and dates, which are cheap to compare.
-        source: what the files hold; its digest is what decides.
+        source: their content; its digest decides.
     """
 
     signature: str
@@ -31,9 +31,9 @@ class SourceRecord:
 
 
 def signature(track: Track, *, labels: bool = False) -> str:
-    """Size and date of the video, and the date of the crops' folder; no content is read. Two equal ones: unchanged.
+    """Size and date of the video, and the date of the crops' folder; no content is read. If equal, they are unchanged.
 
-    With `labels` the annotation's, too: where it decides which frames are encoded.
+    With `labels` the annotation's too, where it decides which frames are encoded.
     """
     files = f"video {_look(track.video)} crops {_look(track.crops)}"
     return f"{files} labels {_look(track.annotation)}" if labels else files
@@ -51,7 +51,7 @@ def with_labels(source: Source, track: Track) -> Source:
 
 
 def content_digest(track: Track) -> str:
-    """sha256 over the video's bytes, the crops' names and sizes, and the annotation; for files that no one can read."""
+    """sha256 over the video's bytes, the crops' names and sizes, and the annotation, for files that no probe reads."""
     digest = hashlib.sha256()
     with contextlib.ExitStack() as stack:
         video, crops, labels = (
@@ -69,7 +69,7 @@ def content_digest(track: Track) -> str:
 
 
 def load_sources(store: FeatureStore, stream: str, fingerprint: str) -> dict[str, SourceRecord]:
-    """The records of one stream, by track. One that another version wrote is left out, and looked up again."""
+    """The records of one stream, by track. Records of another version are ignored, and made again."""
     found = {}
     for row in store.read_records(stream, fingerprint, _FILE):
         try:
@@ -96,5 +96,5 @@ def _look(path: Path | None) -> str:
         status = path.stat()
     except OSError:
         return "missing"
-    size = 0 if path.is_dir() else status.st_size  # a folder's size is the file system's own affair
+    size = 0 if path.is_dir() else status.st_size  # a folder's size depends on the file system
     return f"{size}:{status.st_mtime_ns}"

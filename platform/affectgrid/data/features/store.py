@@ -1,4 +1,4 @@
-"""The feature store: one Parquet file per stream, fingerprint and track, published whole or not at all."""
+"""The feature store: one Parquet file per stream, fingerprint and track, published atomically."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _UNSAFE = re.compile(r"[/\\\x00-\x1f]")
 class FeatureStore:
     """Features under a root: a local folder, or a URI of any file system that pyarrow knows (s3://, gs://).
 
-    ``<root>/<stream>/<fingerprint>/<track>.parquet``, beside a fingerprint.json that says what was hashed. Unfinished
-    chunks wait in ``_parts/<track>/``. A file is visible only when it is whole, as `Storage` has it.
+    ``<root>/<stream>/<fingerprint>/<track>.parquet``, beside a fingerprint.json that says what was hashed. Chunks of
+    unfinished tracks are in ``_parts/<track>/``. A file is visible only when it is complete: see `Storage`.
     """
 
     def __init__(self, root: Path | str | Storage) -> None:
@@ -37,11 +37,11 @@ class FeatureStore:
         self.root = self.storage.path or self.storage.uri
 
     def track_path(self, stream: str, fingerprint: str, track: str) -> str:
-        """Where a finished track lies, on the store's file system."""
+        """The path of a finished track on the store's file system."""
         return self.storage.at(_track_name(stream, fingerprint, track))
 
     def has(self, stream: str, fingerprint: str, track: str) -> bool:
-        """Whether a track is finished. Only looks whether the file is there: ``verify`` reads it."""
+        """Whether a track is finished. Only checks that the file exists: ``verify`` reads it."""
         return self.storage.exists(_track_name(stream, fingerprint, track))
 
     def tracks(self, stream: str, fingerprint: str) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class FeatureStore:
     def write_part(self, stream: str, fingerprint: str, track: str, chunk: int, table: FeatureTable) -> None:
         """Keep the features of one chunk; a chunk of that number is replaced. Raises StoreError (STO-WRITE)."""
         folder = _parts_name(stream, fingerprint, track)
-        # The name tells the positions, so that other chunk sizes are noticed.
+        # The name has the positions, so that another chunk size is noticed.
         name = f"{chunk:06d}-{int(table.frame_index[0]) - 1}-{int(table.frame_index[-1])}.parquet"
         self.storage.write(f"{folder}/{name}", to_bytes(table, {"track": track, "stream": stream}))
         for entry in self.storage.list_files(folder):
@@ -77,7 +77,7 @@ class FeatureStore:
         """Join the chunks 0 .. num_chunks - 1 to the track's file and remove them.
 
         ``metadata`` should name the ``source_sha256`` and the ``encoder``. Raises StoreError: STO-PARTS when chunks are
-        missing or do not follow on one another, STO-DAMAGED, STO-WRITE.
+        missing or not contiguous, STO-DAMAGED, STO-WRITE.
         """
         folder = _parts_name(stream, fingerprint, track)
         parts = self.parts(stream, fingerprint, track)
@@ -89,8 +89,8 @@ class FeatureStore:
                     "STO-PARTS",
                     where=self.storage.show(folder),
                     found=f"chunks {[*parts.items()]}",
-                    expected=f"{num_chunks} chunks that follow on one another",
-                    hint="remove this folder and encode again; on several nodes, take a store that all of them can "
+                    expected=f"{num_chunks} contiguous chunks",
+                    hint="remove this folder and encode again; on several nodes, use a store that all of them can "
                     "reach: a shared folder, or a bucket",
                 )
             )
@@ -108,7 +108,7 @@ class FeatureStore:
         return self._read(_track_name(stream, fingerprint, track))[0]
 
     def read_metadata(self, stream: str, fingerprint: str, track: str) -> dict[str, Any]:
-        """What a track's file says of itself: source_sha256, encoder, units, version; checked as ``read`` does."""
+        """The metadata of a track's file: source_sha256, encoder, units, version; checked as by ``read``."""
         return self._read(_track_name(stream, fingerprint, track))[1]
 
     def extent(self, stream: str, fingerprint: str, track: str) -> tuple[int, int]:
@@ -127,12 +127,12 @@ class FeatureStore:
             return int(index[-1].as_py()) if len(index) else 0, int(dim)
 
     def write_spec(self, stream: str, fingerprint: str, spec: Mapping[str, object]) -> None:
-        """Keep what the fingerprint hashes as fingerprint.json."""
+        """Write what the fingerprint hashes as fingerprint.json."""
         text = json.dumps(spec, indent=2, sort_keys=True) + "\n"
         self.storage.write(f"{stream}/{fingerprint}/fingerprint.json", text)
 
     def read_spec(self, stream: str, fingerprint: str) -> dict[str, Any]:
-        """What ``write_spec`` kept; empty when it is not there or cannot be read."""
+        """What ``write_spec`` wrote; empty when it is missing or cannot be read."""
         try:
             spec = self.storage.read_json(f"{stream}/{fingerprint}/fingerprint.json")
         except (OSError, ValueError):
@@ -140,7 +140,7 @@ class FeatureStore:
         return spec if isinstance(spec, dict) else {}
 
     def read_records(self, *names: str) -> list[dict[str, Any]]:
-        """Rows of a JSON Lines file under the root; none when it is not there. Raises StoreError (STO-DAMAGED)."""
+        """Rows of a JSON Lines file under the root; none when it is missing. Raises StoreError (STO-DAMAGED)."""
         name = posixpath.join(*names)
         try:
             rows = [json.loads(line) for line in self.storage.read(name).decode().splitlines()]
@@ -155,7 +155,7 @@ class FeatureStore:
                     where=self.storage.show(name),
                     found=str(error).splitlines()[0],
                     expected="one JSON object per line",
-                    hint="remove it: it is made again, at the cost of looking at every video",
+                    hint="remove it: it is made again, at the cost of reading every video",
                 )
             ) from error
         return rows
@@ -178,11 +178,11 @@ class FeatureStore:
 
     @property
     def address(self) -> str:
-        """The root as it may be shown: a path, or an address without its credentials."""
+        """The root for display: a path, or an address without its credentials."""
         return self.storage.address
 
     def folder(self, *names: str) -> str:
-        """A folder under the root, as it may be shown."""
+        """A folder under the root, for display."""
         return self.storage.show(*names)
 
     def size_bytes(self, stream: str, fingerprint: str) -> int:
@@ -206,7 +206,7 @@ class FeatureStore:
         self.storage.delete(_parts_name(stream, fingerprint, track))
 
     def verify(self) -> list[Problem]:
-        """Read everything back; one problem for every file that is damaged."""
+        """Read everything back; one problem for each damaged file."""
         found: list[Problem] = []
         # parts, too: a damaged one would stop the run that joins them
         for entry in self.storage.list_files(recursive=True):
@@ -241,7 +241,7 @@ def _read_errors(where: str) -> Iterator[None]:
         raise StoreError(
             Problem("STO-READ", where=where, found=str(error), expected="a readable file", hint="allow reading it")
         ) from error
-    # damage can surface anywhere in the parser
+    # damage can show up anywhere in the parser
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(
@@ -258,7 +258,7 @@ def _parts_name(stream: str, fingerprint: str, track: str) -> str:
 
 
 def _safe(track: str) -> str:
-    """The id, if it can name a file of its own in a folder."""
+    """The id, if it can be the name of a file."""
     if not track or track.startswith(".") or _UNSAFE.search(track) or len(track.encode()) > 200:
         raise StoreError(
             Problem(

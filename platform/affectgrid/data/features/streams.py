@@ -1,4 +1,4 @@
-"""What a stream's numbers depend on, hashed to the fingerprint that names its folder in the feature store."""
+"""Settings that a stream's numbers depend on, hashed to the fingerprint that names its folder in the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from affectgrid.settings import Precision, Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
-_PRECISION = "of the weights; auto: half where it is faster and the features stay within cosine .999 of fp32"
+_PRECISION = "of the weights; auto: half where it is faster and the features keep a cosine of .999 with fp32's"
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
@@ -34,15 +34,17 @@ class VisualStream(Settings):
     )
     margin: float = Field(0.2, ge=0, le=2, description="context around a detected face, as a share of its size")
     frame_rate_hz: float | None = Field(
-        None, gt=0, description="encode only the frames nearest to this rate; others are interpolated when loaded"
+        None,
+        gt=0,
+        description="encode only the frames nearest to this rate, in Hz; others are interpolated when loaded",
     )
     detect_every: int = Field(1, ge=1, description="detect a face in every k-th encoded frame and track it between")
     frames: Literal["all", "labelled"] = Field(
-        "all", description="which frames are encoded; labelled: not those whose label is -5 or missing"
+        "all", description="which frames are encoded; labelled: without those whose label is -5 or missing"
     )
     landmarks: Path | None = Field(
         None,
-        description="dlib shape predictor (5 or 68 points): detected faces are turned upright; default: they are not",
+        description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
     )
 
 
@@ -53,8 +55,8 @@ class AudioStream(Settings):
     model: str = Field("tiny", description="transformers audio model, a local directory, or tiny")
     precision: Precision = Field("auto", description=_PRECISION)
     sample_rate_hz: int = Field(16_000, gt=0)
-    window_s: float = Field(1.0, gt=0, description="sound that one feature hears")
-    hop_s: float = Field(0.2, gt=0, description="time between two features")
+    window_s: float = Field(1.0, gt=0, description="length of sound behind one feature, in seconds")
+    hop_s: float = Field(0.2, gt=0, description="time between two features, in seconds")
 
 
 Stream = VisualStream | AudioStream
@@ -63,8 +65,8 @@ Stream = VisualStream | AudioStream
 def fingerprint(stream: Stream, encoder_digest: str) -> str:
     """16 hexadecimal digits over everything that changes the stored numbers.
 
-    ``encoder_digest`` is the hash of the weights and of their resolved precision: the same weights under two names
-    share no folder only because the name is a setting too, and other weights under one name never share one.
+    ``encoder_digest`` is the hash of the weights and of their resolved precision, so different weights under one name
+    never share a folder. (The same weights under two names do not either: the name is a setting, too.)
     """
     return hashlib.sha256(json.dumps(describe(stream, encoder_digest), sort_keys=True).encode()).hexdigest()[:16]
 

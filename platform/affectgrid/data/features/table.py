@@ -26,7 +26,7 @@ class FeatureTable:
     Args:
         frame_index: int32 [row].
         time_s: float64 [row], NaN where the source has no clock.
-        present: bool [row]; elsewhere the feature means nothing and is 0.
+        present: bool [row]; elsewhere the feature is meaningless and 0.
         feature: float16 [row, dim].
     """
 
@@ -65,7 +65,7 @@ def schema(dim: int) -> pa.Schema:
 
 
 def to_bytes(table: FeatureTable, facts: Mapping[str, str]) -> bytes:
-    """A whole Parquet file: small enough to hold (the longest track of Aff-Wild2 with 512 dimensions: 49 MB)."""
+    """A whole Parquet file: small enough for memory (the longest track of Aff-Wild2 with 512 dimensions: 49 MB)."""
     meta: dict[str, Any] = {**facts, "units": _UNITS, "affectgrid": affectgrid.__version__, "dim": table.dim}
     meta["checksum"] = _checksum(table, meta)
     flat = pa.array(np.ascontiguousarray(table.feature).reshape(-1))
@@ -87,7 +87,7 @@ def to_bytes(table: FeatureTable, facts: Mapping[str, str]) -> bytes:
 
 
 def from_bytes(data: Any) -> tuple[FeatureTable, dict[str, Any]]:
-    """Raises ValueError, KeyError or a pyarrow error for anything that ``to_bytes`` did not write."""
+    """Read it back. Raises ValueError, KeyError or a pyarrow error for anything that ``to_bytes`` did not write."""
     stored = pq.read_table(pa.BufferReader(data), page_checksum_verification=True, use_threads=False)
     meta: dict[str, Any] = json.loads((stored.schema.metadata or {})[_META])
     dim = meta["dim"]

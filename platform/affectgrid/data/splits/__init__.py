@@ -1,1 +1,1 @@
-"""A split of a data set as training reads it: arrays in memory, or maps of files."""
+"""A split of a data set as training reads it: arrays in memory (`resident`), or memory-mapped files (`mapped`)."""

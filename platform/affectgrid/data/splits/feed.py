@@ -1,4 +1,4 @@
-"""How a split reaches training: arrays in memory, or maps of files that hold the same arrays."""
+"""How a split reaches training: arrays in memory, or memory-mapped files that hold the same arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from affectgrid.data.splits.resident import Split, SplitPlan
 from affectgrid.settings import Settings
 
 _log = logging.getLogger(__name__)
-_COPIES = 2  # what resident splits take on a node: the reader's own, and the one that Ray's object store shares
+_COPIES = 2  # copies of resident splits on a node: the reader's own, and the one that Ray's object store shares
 
 
 class FeedOptions(Settings):
@@ -29,18 +29,18 @@ class FeedOptions(Settings):
         0.25, gt=0, le=1, description="auto: largest share of this machine's memory that resident splits may take"
     )
     folder: Path | None = Field(
-        None, description="where mapped files lie: a folder on a local disk of every node; default: OUT/mapped"
+        None, description="folder of the mapped files, on a local disk of every node; default: OUT/mapped"
     )
 
     def mapped(self, size_bytes: int, memory_bytes: int) -> bool:
-        """Whether splits of that size are mapped on a machine with that much memory."""
+        """Whether splits of this size are mapped on a machine with this much memory."""
         if self.mode != "auto":
             return self.mode == "mapped"
         return _COPIES * size_bytes > self.memory_share * memory_bytes
 
 
 def feed(plans: Sequence[SplitPlan], options: FeedOptions, default_folder: Path) -> list[Split]:
-    """The planned splits, all in memory or all mapped. The decision is logged where it is not the small case.
+    """The planned splits, all in memory or all mapped. The decision is logged unless the splits are small.
 
     Raises what `SplitPlan.fill` and `map_split` raise.
     """
@@ -59,7 +59,7 @@ def feed(plans: Sequence[SplitPlan], options: FeedOptions, default_folder: Path)
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or its container's where that is less."""
+    """Memory in bytes that this process may use: the machine's, or its container's where that is less."""
     total = int(psutil.virtual_memory().total)
     with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -1,7 +1,7 @@
-"""A split in memory-mapped files: one plain .npy per column, shared by every process of a node, evicted when need be.
+"""A split in memory-mapped files: a plain .npy per column, shared by all processes of a node, evictable by the system.
 
-The folder is a cache. It is named by what its arrays depend on, appears whole or not at all, and a process that does
-not find it makes it again from the feature store. So a split that travels to another node takes no data along.
+The folder is a cache. Its name is a hash of what its arrays depend on, it appears atomically, and a process that does
+not find it makes it again from the feature store. So a split that is sent to another node carries no data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NOTE = "split.json"
 
 @dataclasses.dataclass(frozen=True)
 class SplitSource:
-    """What a node needs to make a mapped split: a store and annotations that it can read.
+    """What a node needs to make a mapped split: a store and annotations that the node can read.
 
     Args:
         store: root of the feature store.
@@ -56,11 +56,11 @@ class SplitSource:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MappedSplit(Split):
-    """A split whose columns are read-only maps of files. It pickles by name: the receiver maps its own node's files.
+    """A split whose columns are read-only memory maps. It pickles by name: the receiver maps its own node's files.
 
     Args:
         home: the folder of the files.
-        source: what they are made from.
+        source: what they were made from.
         maps: the columns as they were mapped; a column that was replaced since is pickled by value.
     """
 
@@ -75,7 +75,7 @@ class MappedSplit(Split):
 
 
 def map_split(plan: SplitPlan, cache: Path) -> MappedSplit:
-    """The planned split as maps of the files under `cache`, which are written where they are not there yet.
+    """The planned split, mapped from the files under `cache`, which are written if they do not exist.
 
     `cache` should be on a local disk; it takes ``plan.size_bytes``. Raises what reading the features raises, and
     StoreError: STO-FULL, STO-WRITE.
@@ -83,25 +83,25 @@ def map_split(plan: SplitPlan, cache: Path) -> MappedSplit:
     home = cache / f"{plan.name}-{_VERSION}-{plan.digest()}"
     if not _whole(home):
         with _alone(home):
-            if not _whole(home):  # a neighbour may have made it meanwhile
+            if not _whole(home):  # another process may have made it meanwhile
                 _write(plan, home)
     return _open(home, SplitSource.of(plan), {})
 
 
 def _reopen(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
-    """On whatever node this is. Raises StoreError (STO-CHANGED) where labels or features are others than before."""
+    """Map the split on this node. Raises StoreError (STO-CHANGED) where labels or features have changed since."""
     if not _whole(home):
         made = map_split(source.plan(), home.parent)
         if made.home != home:
             found, expected = f"labels or features that make {made.home.name}", home.name
-            hint = "leave the data alone while a run reads them, then start it again"
+            hint = "do not change the data while a run reads them; start it again"
             raise StoreError(Problem("STO-CHANGED", where=str(home.parent), found=found, expected=expected, hint=hint))
     return _open(home, source, own)
 
 
 def _open(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
     note = json.loads((home / _NOTE).read_text())
-    # plain arrays over the maps: a slice of np.memmap would be taken for a map of its own
+    # plain arrays over the maps: a slice of np.memmap would count as a map of its own
     maps = {name: np.asarray(np.load(_file(home, name), mmap_mode="r")) for name in note["columns"]}
     values: dict[str, Any] = {
         "name": source.name,
@@ -113,7 +113,7 @@ def _open(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
 
 
 def _whole(home: Path) -> bool:
-    """Whether every file is there with the size that was noted when it was written."""
+    """Whether every file exists with the size that was recorded when it was written."""
     try:
         note = json.loads((home / _NOTE).read_text())
         return all(_file(home, name).stat().st_size == size for name, size in note["columns"].items())
@@ -122,7 +122,7 @@ def _whole(home: Path) -> bool:
 
 
 def _write(plan: SplitPlan, home: Path) -> None:
-    """Fill a new folder in the place of none, or of a damaged one."""
+    """Fill a new folder; it replaces a damaged one."""
     with write_errors(str(home)), replace_directory(home) as draft:
         columns: list[Path] = []
 
@@ -137,7 +137,7 @@ def _write(plan: SplitPlan, home: Path) -> None:
 
 
 def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Zeros in a new .npy file, its room on the disk reserved: a map of a sparse file dies of SIGBUS on a full disk."""
+    """Zeros in a new .npy file with its disk space reserved: a map of a sparse file dies of SIGBUS on a full disk."""
     size = dtype.itemsize * int(np.prod(shape))
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
@@ -151,7 +151,7 @@ def _allocate(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArr
 
 @contextlib.contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """One writer at a time on this node: the others wait for its files instead of writing their own."""
+    """Allow one writer at a time on this node: the others wait for its files instead of writing their own."""
     with write_errors(str(home)):
         home.parent.mkdir(parents=True, exist_ok=True)
         lock = (home.parent / f".{home.name}.lock").open("w")

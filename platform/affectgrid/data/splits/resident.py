@@ -1,4 +1,4 @@
-"""A split in memory: one contiguous array per stream; a window of it is index arithmetic."""
+"""A split in memory: one contiguous array per stream, so that a window is index arithmetic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Split:
         visual_present, audio_present: bool [row].
         va: float32 [row, 2], 0 where not labelled.
         labelled: bool [row].
-        encoders: by stream, what the features were made with.
+        encoders: by stream, the encoder of its features.
     """
 
     name: str
@@ -68,13 +68,13 @@ class Split:
 
 
 class Allocate(Protocol):
-    """Gives the array of a column: zeros, in memory or in a file."""
+    """Makes the array of a column: zeros, in memory or in a file."""
 
     def __call__(self, column: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]: ...
 
 
 def in_memory(column: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Zeros that the system hands out as they are written."""
+    """Zeros whose pages the system allocates as they are written."""
     return np.zeros(shape, dtype)
 
 
@@ -118,7 +118,7 @@ class SplitPlan:
 
     @property
     def size_bytes(self) -> int:
-        """Of all columns."""
+        """Bytes of all columns."""
         return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.columns.values())
 
     def digest(self) -> str:
@@ -150,7 +150,7 @@ class SplitPlan:
 
 
 def plan_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, audio_fp: str, name: str) -> SplitPlan:
-    """Read the labels, and of the features only how many there are. Raises as ``load_split`` does."""
+    """Read the labels, but only the sizes of the features. Raises as ``load_split`` does."""
     if not tracks:
         raise ValueError(f"split {name!r} has no track")
     labels = tuple(read_annotation(track.annotation) if track.annotation else None for track in tracks)
@@ -167,10 +167,10 @@ def plan_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, 
 def load_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, audio_fp: str, name: str) -> Split:
     """Read a split's features and join its labels by frame index.
 
-    A track has the frames 1..n of its annotation; without one, those of its visual features. Frames that a stream does
-    not have are not present. Audio features are interpolated linearly to the frames' times; a frame has sound when the
-    hops on both sides of it do. So are visual features that were encoded at a ``frame_rate_hz``. Raises StoreError,
-    AnnotationError; ValueError without any track.
+    A track has the frames 1..n of its annotation; without one, those of its visual features. Frames that a stream lacks
+    are not present. Audio features are interpolated linearly to the frames' times; a frame has sound when the hops on
+    both sides of it do. Visual features that were encoded at a ``frame_rate_hz`` are interpolated in the same way.
+    Raises StoreError, AnnotationError; ValueError without any track.
     """
     return plan_split(store, tracks, visual_fp=visual_fp, audio_fp=audio_fp, name=name).fill()
 
@@ -195,9 +195,9 @@ def _join(
 
 
 def fill_between(visual: FeatureTable, rate_hz: float) -> FeatureTable:
-    """Interpolate the frames that an encoder was spared: linear in time between those at `rate_hz` on both sides.
+    """Interpolate the frames that were not encoded: linear in time between those at `rate_hz` on both sides.
 
-    Present where both are: a face that was not found leaves a gap as wide as the grid's, not one frame.
+    Present where both are: a face that was not found leaves a gap as wide as the grid's spacing, not one frame.
     """
     timed = np.isfinite(visual.time_s)
     if not timed.any():
@@ -211,7 +211,7 @@ def fill_between(visual: FeatureTable, rate_hz: float) -> FeatureTable:
 def interpolate(audio: FeatureTable, time_s: NDArray[np.float64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Features at the given times, linear between hops: float16 [time, dim], 0 where not present, and bool [time].
 
-    Present where the hops on both sides are (at a hop: that one), within the span of the hops; a NaN time is not.
+    Present where the hops on both sides are (at a hop: where that one is), within the span of the hops; never at NaN.
     """
     feature, heard = np.zeros((len(time_s), audio.dim), np.float16), np.zeros(len(time_s), np.bool_)
     _interpolate_into(audio, time_s, feature, heard)
@@ -221,7 +221,7 @@ def interpolate(audio: FeatureTable, time_s: NDArray[np.float64]) -> tuple[NDArr
 def _interpolate_into(
     audio: FeatureTable, time_s: NDArray[np.float64], feature: NDArray[np.float16], heard: NDArray[np.bool_]
 ) -> None:
-    """As ``interpolate``, into arrays of zeros; in blocks, for the sums are in float64."""
+    """As ``interpolate``, into arrays of zeros; in blocks, since the arithmetic is in float64."""
     if not audio.present.any():
         return
     inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1]))
@@ -236,7 +236,7 @@ def _interpolate_into(
         both = audio.present[left] & audio.present[right]
         heard[block] = both
         first = int(left.min())
-        hops = audio.feature[first : int(right.max()) + 1].astype(np.float64)  # once a hop, not once a frame
+        hops = audio.feature[first : int(right.max()) + 1].astype(np.float64)  # once per hop, not once per frame
         mixed = hops[left - first] * (1 - weight)
         mixed += hops[right - first] * weight
         mixed[~both] = 0

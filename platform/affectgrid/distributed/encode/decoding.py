@@ -42,7 +42,7 @@ class StreamJob:
 
 
 def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
-    """Read one chunk; a failure becomes a row with its reason, so that the other chunks go on."""
+    """Read one chunk; a failure becomes a row with its reason, so that the other chunks continue."""
     chunk = Chunk(**row)
     empty: Row = {
         "track": chunk.track, "stream": chunk.stream, "number": chunk.number, "error": "",

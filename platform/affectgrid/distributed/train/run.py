@@ -27,8 +27,8 @@ from affectgrid.training.checkpoint import TrainingState
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
-from affectgrid.training.loop import best_epoch, run_identity
-from affectgrid.training.manifest import Manifest, collect
+from affectgrid.training.loop import best_epoch
+from affectgrid.training.manifest import Manifest, collect, run_identity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _claim(files: WorkingCopy, identity: str) -> None:
                 "TRAIN-CHANGED",
                 where=files.place.address,
                 found=f"a run of other settings or data ({found}, now {identity})",
-                expected="the configuration, prompts and data that the run began with",
+                expected="the configuration, prompts and data that the run started with",
                 hint="use another name, or remove the folder",
             )
         )

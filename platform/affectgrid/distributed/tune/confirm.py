@@ -39,7 +39,7 @@ from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.predict import moments_by_track, predict_split
-from affectgrid.training.loop import run_identity
+from affectgrid.training.manifest import run_identity
 
 
 @dataclasses.dataclass(frozen=True)

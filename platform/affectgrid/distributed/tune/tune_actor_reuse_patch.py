@@ -46,7 +46,7 @@ def reuse_free_actors_only(max_pending: Callable[[], int]) -> Iterator[None]:
     """Within this context Tune's controller never aborts an actor that has its resources and is starting.
 
     Args:
-        max_pending: how many trials may wait or start, asked again as the search goes on.
+        max_pending: how many trials may wait or start, called repeatedly during the search.
     """
     if ray.__version__.rpartition(".")[0] not in _TESTED_RELEASES:
         tested = ", ".join(_TESTED_RELEASES)

@@ -1,1 +1,1 @@
-"""The pages of a study: its tables, its confirmation, its figures and its HTML report."""
+"""The results of a study: `tables`, `confirmation`, `figures`, and the HTML page of `report`."""

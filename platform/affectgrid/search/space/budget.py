@@ -1,4 +1,4 @@
-"""How long a study may go on: durations as people write them, and the time that trials have taken so far."""
+"""Time budgets: durations as people write them, and the time that trials have taken so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def seconds(duration: float | str) -> float:
     if isinstance(duration, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", duration):
         duration = float(duration)
     if isinstance(duration, str) and not re.match(DURATION, duration):
-        raise ValueError(f"{duration!r} is no duration; write 2h, 90min, 1h 30min or a number of minutes")
+        raise ValueError(f"{duration!r} is not a duration; write 2h, 90min, 1h 30min or a number of minutes")
     if isinstance(duration, str):
         total = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(duration))
     else:
@@ -27,7 +27,7 @@ def seconds(duration: float | str) -> float:
 
 
 def busy_s(spans: Iterable[tuple[str, float]]) -> float:
-    """The time in which at least one trial ran: trials side by side count once, the gap before a resume not at all.
+    """The time in which at least one trial ran: parallel trials count once, the gap before a resume not at all.
 
     Args:
         spans: when a trial began, as ISO text with its time zone, and how many seconds it took.

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from affectgrid.errors import Problem
 from affectgrid.search.space.schema import SearchSpace
 
-LEARNING = ("tpe", "gp", "cmaes")  # these propose from what earlier trials have shown
+LEARNING = ("tpe", "gp", "cmaes")  # samplers that learn from earlier trials
 
 
 def incompatibilities(space: SearchSpace, where: str) -> Iterator[Problem]:
-    """Every pair of settings that cannot work together."""
+    """A problem for every pair of settings that cannot work together."""
     several = len(space.objective) > 1
     if several and space.pruner != "none":
         found = f"pruner {space.pruner} with {len(space.objective)} objectives"

@@ -29,7 +29,7 @@ class Condition:
         try:
             value = yaml.safe_load(match["value"])
         except yaml.YAMLError as error:
-            raise ValueError(f"{match['value']!r} is no YAML value") from error
+            raise ValueError(f"{match['value']!r} is not a YAML value") from error
         if (match["operator"] == "in") != isinstance(value, list):
             raise ValueError(f"{text!r}: 'in' takes a list, '==' and '!=' take one value")
         return cls(match["parent"], match["operator"], value)  # type: ignore[arg-type]  # the pattern has only these

@@ -1,4 +1,4 @@
-"""What a study wants: the highest P, or a front of trials between P and what a model costs."""
+"""The objective of a study: the highest P, or a Pareto front of P against the cost of a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Goal(Settings):
 
     @property
     def metric(self) -> str:
-        """The name of what is measured."""
+        """The name of the metric."""
         return self.maximize or self.minimize or ""
 
     @property
@@ -40,7 +40,7 @@ class Goal(Settings):
 
     @property
     def heading(self) -> str:
-        """Above a column."""
+        """The heading of a column."""
         return HEADINGS[self.metric]
 
 

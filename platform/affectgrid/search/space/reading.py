@@ -1,4 +1,4 @@
-"""Reading search-space files; every mistake in one go, each with its field and the way out."""
+"""Reading search-space files; all mistakes are reported at once, each with its field and a hint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_space(path: Path, **overrides: object) -> SearchSpace:
             Problem("SPACE-READ", where=str(path), found=str(error), expected="a YAML file", hint="check the path")
         ) from error
     except yaml.YAMLError as error:
-        hint = "mend the YAML; tags that build objects are refused"
+        hint = "correct the YAML; tags that build objects are refused"
         raise ConfigError(
             Problem("SPACE-YAML", where=str(path), found=" ".join(str(error).split()), expected="plain YAML", hint=hint)
         ) from error
@@ -150,19 +150,19 @@ def _condition_problems(space: SearchSpace, where: str) -> Iterator[Problem]:
         list(space.active_order())
     except ValueError as error:
         yield Problem(
-            "SPACE-WHEN", where=where, found=str(error), expected="no circle", hint="let one of them stand without when"
+            "SPACE-WHEN", where=where, found=str(error), expected="no circle", hint="drop the when of one of them"
         )
 
 
 def _condition_value_problems(space: SearchSpace, name: str, condition: Condition, where: str) -> Iterator[Problem]:
-    """A value that the parent can never have is a slip: the parameter would be always, or never, active."""
+    """A value that the parent can never have is a mistake: the parameter would always, or never, be active."""
     place, parent = f"{where}:space.{name}", space.space.get(condition.parent)
     values = condition.value if condition.operator == "in" else [condition.value]
     for value in values:
         try:
             space.resolve({condition.parent: value}, seed=0)
         except ValidationError as error:
-            message = f"{value!r} is no value of {condition.parent}: {error.errors()[0]['msg']}"
+            message = f"{value!r} is not a value of {condition.parent}: {error.errors()[0]['msg']}"
             yield Problem(
                 "SPACE-WHEN",
                 where=place,

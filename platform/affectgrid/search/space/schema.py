@@ -16,12 +16,12 @@ from affectgrid.training.config import TrainConfig
 Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
 PROMPT_FILE = "prompt.file"
 _DEFAULT_TRIALS = 20
-# What may change before a study is resumed: words, and how long it goes on.
+# May change before a study is resumed: texts, and how long it runs.
 _NO_IDENTITY = {"name", "description", "trials", "time_budget"}
 
 
 class Arm(Settings):
-    """One named setting that is compared with the others."""
+    """One named set of values that is compared with the others."""
 
     name: str = Field(min_length=1)
     set: dict[str, JsonValue] = Field({}, description="what differs from the constants")
@@ -40,7 +40,7 @@ class SearchSpace(Settings):
         description="tpe for most spaces; gp for few parameters and costly trials; cmaes for numbers; grid for all",
     )
     sampler_seed: int = Field(0, ge=0, description="of the sampler")
-    pruner: Literal["asha", "median", "none"] = Field("none", description="whether weak trials end early")
+    pruner: Literal["asha", "median", "none"] = Field("none", description="whether weak trials are stopped early")
     trials: int | None = Field(
         None,
         gt=0,
@@ -160,7 +160,7 @@ class SearchSpace(Settings):
         return tuple(dict.fromkeys(values))
 
     def identity(self) -> dict[str, Any]:
-        """What may not change before a study is resumed. A name, words and a larger number of trials may."""
+        """The part that may not change before a study is resumed. Its name, texts and a larger number of trials may."""
         fields = self.model_dump(mode="json", by_alias=True, exclude=_NO_IDENTITY)
         goals = [{way: metric for way, metric in goal.items() if metric} for goal in fields["objective"]]
         fields["objective"] = SCORE if self.objective == BEST_SCORE else goals

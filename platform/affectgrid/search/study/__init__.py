@@ -1,1 +1,4 @@
-"""What a study has tried: the ledger, its records, warm start and samplers."""
+"""What a study has tried: `ledger.open_ledger`, its `records`, `sampling` and `warm_start`.
+
+Nothing is imported here: a worker needs `assignment` and `records`, and must not load Optuna's samplers.
+"""

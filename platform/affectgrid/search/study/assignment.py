@@ -1,4 +1,4 @@
-"""What one trial of a study does, and where it keeps its files. A worker needs this of the search, and no Optuna."""
+"""What one trial of a study runs, and where it keeps its files: all that a worker needs of the search, no Optuna."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from affectgrid.search.space.schema import SearchSpace, Values
 from affectgrid.search.study.records import settings
 
-IDENTITY = "space.json"  # the file that a study begins with: what may not change under it
-ARM, SEED = "arm", "seed"  # what a proposal of a study with arms holds
+IDENTITY = "space.json"  # the first file of a study: what may not change
+ARM, SEED = "arm", "seed"  # keys of a proposal in a study with arms
 
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """What one trial does.
+    """One trial.
 
     Args:
         number: the trial's, from 0, the same in Optuna, in its folder and in MLflow.
@@ -32,7 +32,7 @@ class Assignment:
 
 
 def assignment(space: SearchSpace, number: int, proposal: Values) -> Assignment:
-    """What the proposal with this number asks for."""
+    """The trial that the proposal with this number stands for."""
     if space.arms:
         arm = next(arm for arm in space.arms if arm.name == proposal[ARM])
         seed = int(proposal[SEED])

@@ -1,8 +1,8 @@
 """Optuna's storage of a study: a journal, to which each change is appended and flushed to disk.
 
-A proposal costs a tenth of what it costs in SQLite, while a worker may wait for it, and a journal is safe on file
-systems whose locks SQLite cannot trust, as many that a cluster's nodes share. It lies on the driver's node: where a
-study's results are in a bucket it is made again from its proposals and records.
+A proposal, for which a worker may wait, costs a tenth of what it costs in SQLite, and a journal is safe on shared file
+systems whose locks SQLite cannot trust. It is on the driver's node: where a study's results are in a bucket, it is made
+again from the study's proposals and records.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed"
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open it, or begin it. Only one process may write at a time, and it has made sure of that.
+    """Open or create it. The caller makes sure that only one process writes at a time.
 
-    What a kill in the middle of a change left is taken away: half a last line, which nobody was told about, and the
-    lock, for which Optuna would wait half a minute.
+    The remains of a kill in the middle of a change are removed: half of the last line, which was never acknowledged,
+    and the lock, for which Optuna would wait half a minute.
     """
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if path.exists():
@@ -37,8 +37,8 @@ def open_journal(path: Path) -> JournalStorage:
 def create_study(path: Path, space: SearchSpace, trials: Mapping[int, tuple[Values, TrialRecord | None]]) -> None:
     """Write the journal of a study with the trials that it has had: number -> proposal and, if it ended, its record.
 
-    Trials without a record, and first proposals that were never asked for, wait to be asked for under their numbers.
-    The journal has another name until all of it is there.
+    Trials without a record, and first proposals that were never asked for, are queued under their numbers. The journal
+    has a temporary name until it is complete.
     """
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def _finished(space: SearchSpace, record: TrialRecord, proposal: Values) -> Froz
 
 
 def intermediate_values(space: SearchSpace, record: TrialRecord) -> dict[int, float]:
-    """The last value of a trial by its epochs: of one that was ended early the sampler knows no other."""
+    """The last value of a trial by its epochs: the only one that the sampler has of a trial stopped early."""
     epochs = sum(len(seed.history) for seed in record.seeds)
     return {epochs: record.objective} if record.objective is not None and epochs and len(space.objective) == 1 else {}
 

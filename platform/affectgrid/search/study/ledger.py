@@ -1,16 +1,15 @@
-"""The memory of a study: what was proposed, and how it ended. It survives a kill at any instruction.
+"""The ledger of a study: its proposals, and how each ended. It survives a kill at any instruction.
 
 Optuna's journal holds every proposal; a file in the trial's folder holds how the trial ended. The file is written
-first and the journal is told afterwards, so a trial is finished exactly when its file exists, and what the journal
-missed is told to it when the study is opened again. A proposal without a file was being worked on: it is taken up
-again under its own number. So no trial is lost, none runs under two numbers, and none is left RUNNING. Snapshots that
-the scheduler takes of itself have no part in it: they are always some seconds behind the journal.
+first and the journal afterwards, so a trial is finished exactly when its file exists, and the journal catches up when
+the study is opened again. A proposal without a file was interrupted: it runs again under its own number. So no trial
+is lost, none runs under two numbers, and none is left RUNNING.
 
-Where results go to a bucket the files are objects, the proposals too, and the journal is this node's own: it is made
-again from them whenever the study is opened, so a study resumes on another head.
+In a bucket the files and the proposals are objects, and the journal is this node's own: it is made again from them
+whenever the study is opened, so a study resumes on another head.
 
-Trials of older studies that the sampler may learn from stand in a second study of the same journal: they have no part
-in the numbers, the count and the best trial of this one.
+Trials of older studies that the sampler may learn from are in a second study of the same journal: they do not change
+the numbers, the count or the best trial of this one.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Ledger:
 
     @property
     def num_asked(self) -> int:
-        """Proposals that were ever made; those that wait in the queue do not count."""
+        """Number of proposals made so far; those waiting in the queue do not count."""
         return sum(trial.state != TrialState.WAITING for trial in self._trials())
 
     @property
@@ -97,17 +96,17 @@ class Ledger:
         return self.num_left == 0 or (self.out_of_time and not self._interrupted())
 
     def start_clock(self) -> None:
-        """This session asks for its first trial: from now on its time counts. A second call changes nothing."""
+        """Start the session's clock, when it asks for its first trial. A second call changes nothing."""
         self._clock_began = time.monotonic() if self._clock_began is None else self._clock_began
 
     def note_time_spent(self) -> None:
-        """The budget is spent to its end: a later session finds no seconds left of it."""
+        """Record that the whole time budget is spent, so that a later session has none left."""
         self._note_progress(spent_s=max(self._progress["spent_s"], self.space.time_budget_s or 0.0))
 
     def extend(self, num_trials: int) -> None:
-        """Add trials to a study that is done; one that is not goes on as it is, so the same command can be repeated.
+        """Add trials to a finished study; an unfinished one resumes unchanged, so the same command can be repeated.
 
-        What is added counts as not done until `settle`, so that a kill after the last trial adds no others either.
+        The extension counts as unfinished until `settle`, so that a kill after the last trial does not add it again.
         Raises ConfigError (STUDY-EXTEND) where the number of trials is not what limits the study.
         """
         if not self.done or self._progress["extending"]:
@@ -116,19 +115,12 @@ class Ledger:
         limit = "its list of arms" if self.space.arms else "its grid" if self.space.sampler == "grid" else limit
         if limit:
             found, hint = f"the study ends with {limit}", "give a larger time budget, or another space and name"
-            raise ConfigError(
-                Problem(
-                    "STUDY-EXTEND",
-                    where=str(self.folder),
-                    found=found,
-                    expected="one that ends with its trials",
-                    hint=hint,
-                )
-            )
+            where, expected = str(self.folder), "one that ends with its trials"
+            raise ConfigError(Problem("STUDY-EXTEND", where=where, found=found, expected=expected, hint=hint))
         self._note_progress(trials=(self.num_planned or 0) + num_trials, extending=True)
 
     def settle(self) -> None:
-        """The session has ended as it should."""
+        """Record that the session has ended normally."""
         if self._progress["extending"]:
             self._note_progress(extending=False)
 
@@ -156,7 +148,7 @@ class Ledger:
         return f"{self.space.name}: warm start"
 
     def interrupted_trials(self) -> list[optuna.Trial]:
-        """Proposals whose trial was interrupted; each goes on as itself, with the values that it has."""
+        """Proposals whose trial was interrupted; each runs again under its number and with its values."""
         return [optuna.Trial(self.study, trial._trial_id) for trial in self._interrupted()]
 
     def folder_of(self, number: int) -> Path:
@@ -164,13 +156,13 @@ class Ledger:
         return trial_folder(self.folder, number)
 
     def propose(self, number: int, proposal: Mapping[str, Any]) -> None:
-        """Keep what a trial is about to try, where another node may have to take it up again."""
+        """Store a proposal where another node may have to run it again."""
         path = self.folder_of(number) / _PROPOSAL
         if not self.files.place.is_local and not path.exists():
             self.files.put(write_json(path, dict(proposal)))
 
     def finish(self, record: TrialRecord) -> TrialRecord:
-        """Note how a trial ended; only then is the journal told. A second end of the same trial changes nothing."""
+        """Record how a trial ended, first in its file, then in the journal. A second end of a trial changes nothing."""
         if record.number in self.records:
             return self.records[record.number]
         for goal in self.space.objective if record.state != "failed" else ():
@@ -209,10 +201,10 @@ class Ledger:
 
 @contextlib.contextmanager
 def open_ledger(place: Storage | Path, space: SearchSpace, *, data: str) -> Iterator[Ledger]:
-    """Begin the study at `place`, or resume it.
+    """Start the study at `place`, or resume it.
 
     Raises ConfigError: STUDY-BUSY while another process runs it; STUDY-CHANGED, with each difference, where the space
-    or the data (its fingerprint) is not the one that it began with; STUDY-STORAGE where the folder cannot be written.
+    or the data (its fingerprint) is not the one that it started with; STUDY-STORAGE where the folder is not writable.
     StoreError where a bucket cannot be.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -229,7 +221,7 @@ def open_ledger(place: Storage | Path, space: SearchSpace, *, data: str) -> Iter
             name = "lock" if files.place.is_local else "lease.json"
             stack.enter_context(exclusive(files.place, name, on_lost=stop))
         except OSError as error:
-            expected, hint = "a folder that can be written", "choose another storage folder"
+            expected, hint = "a writable folder", "choose another storage folder"
             raise _refusal("STUDY-STORAGE", files, str(error), expected, hint) from error
         except LeaseTakenError as error:
             found, hint = f"another process runs this study: {error}", "wait for it to end, or use another name"
@@ -250,7 +242,7 @@ def _refusal(code: str, files: WorkingCopy, found: str, expected: str, hint: str
 
 
 def _prepare_journal(files: WorkingCopy, space: SearchSpace) -> None:
-    """In a folder the journal is kept; beside a bucket it is made again from what the bucket holds."""
+    """In a folder the journal is kept; with a bucket it is made again from the bucket's records."""
     path = files.folder / JOURNAL
     trials: dict[int, tuple[dict[str, Any], TrialRecord | None]] = {}
     if not files.place.is_local:
@@ -287,14 +279,14 @@ def _check_identity(files: WorkingCopy, identity: Mapping[str, Any]) -> None:
     hint = f"use another name, or remove {files.place.address} to begin afresh"
     changes = differences(before, now)
     if changes:
-        where, expected = files.place.address, "what it began with"
+        where, expected = files.place.address, "what it started with"
         raise ConfigError(
             *(Problem("STUDY-CHANGED", where=where, found=each, expected=expected, hint=hint) for each in changes)
         )
 
 
 def _read_progress(folder: Path) -> dict[str, Any]:
-    """What `Ledger.extend` asked for, and the seconds of a time budget that was spent to its end."""
+    """The number of trials that `Ledger.extend` set, and the seconds of a time budget that was spent."""
     path = folder / "progress.json"
     return {"trials": 0, "extending": False, "spent_s": 0.0, **(json.loads(path.read_text()) if path.exists() else {})}
 

@@ -1,4 +1,4 @@
-"""What a study has tried: a record per trial."""
+"""The results of a study: a record per trial."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class SeedRecord(Settings):
 
 
 class TrialRecord(Settings):
-    """One trial, as its folder keeps it.
+    """One trial, as stored in its folder.
 
     `objective` is the mean over the seeds of ``val/p_best``; None where the trial failed, and `reason` says why.
-    `costs` holds what else was measured of the model: ``parameters``, ``latency_ms``. `worker` is the process that ran
-    it, and `began_at` when it began there, in seconds since 1970.
+    `costs` holds other measurements of the model: ``parameters``, ``latency_ms``. `worker` is the process that ran it,
+    and `began_at` its start there, in seconds since 1970.
     """
 
     number: int
@@ -54,7 +54,7 @@ class TrialRecord(Settings):
     began_at: float = 0.0
 
     def value(self, metric: str) -> float | None:
-        """What the trial reached in one of the study's objectives."""
+        """The trial's value of one of the study's objectives."""
         return self.objective if metric == SCORE else self.costs.get(metric)
 
     def score(self, metric: str) -> float:
@@ -63,7 +63,7 @@ class TrialRecord(Settings):
 
 
 class ParetoPoint(Settings):
-    """A trial that no other beats in every objective, and what it reached in each."""
+    """A trial of the Pareto front, and its value of each objective."""
 
     trial: int
     values: dict[str, float]

@@ -1,4 +1,4 @@
-"""The sampler that Optuna lacks: one that learns from the trials of other studies."""
+"""A sampler that also learns from the trials of other studies, which Optuna lacks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class WarmStartSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Optuna is not typed here
-    """Hands `inner` a view of the study in which prior trials, those of other studies, stand before its own.
+    """Gives `inner` a view of the study in which prior trials, those of other studies, come before its own.
 
-    The study itself stays without them: its numbers, its count and its best trial are its own.
+    The study itself does not contain them: its numbers, its count and its best trial are its own.
     """
 
     def __init__(self, inner: optuna.samplers.BaseSampler, prior_trials: Sequence[FrozenTrial]) -> None:
         self.inner, self.prior_trials = inner, list(prior_trials)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """Of the prior trials and the study."""
+        """The search space common to the prior trials and the study."""
         return dict(self.inner.infer_relative_search_space(_View(study, self.prior_trials), trial))
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class WarmStartSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # Op
 
 
 class _View(optuna.Study):  # type: ignore[misc]
-    """The same study, with more trials to look at. What is written goes to the study."""
+    """The same study with more trials to read. Writes go to the study."""
 
     def __init__(self, study: optuna.Study, prior_trials: list[FrozenTrial]) -> None:
         self.__dict__.update(study.__dict__)

@@ -15,11 +15,11 @@ from affectgrid.search.space.schema import SearchSpace, Values
 from affectgrid.search.study.assignment import ARM, SEED
 from affectgrid.search.study.samplers import WarmStartSampler
 
-_SEED_STRIDE = 1_000_003  # prime, so that no two studies' samplers meet after some resumes
+_SEED_STRIDE = 1_000_003  # a prime, so that samplers of different seeds do not coincide after some resumes
 
 
 class Suggests(Protocol):
-    """What is used of an Optuna trial."""
+    """The part of an Optuna trial that is used here."""
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
 
@@ -46,9 +46,9 @@ def propose(trial: Suggests, *, space: SearchSpace) -> Values:
 
 
 def first_proposals(space: SearchSpace) -> list[Values]:
-    """What is queued before the sampler has a say, in Optuna's terms.
+    """Proposals that are queued before the sampler is asked, in Optuna's terms.
 
-    The points; or all that there is to try: every arm with every seed, or every combination of a grid. Optuna's own
+    The points; or the whole study: every arm with every seed, or every combination of a grid. Optuna's own
     grid sampler may give the same combination to trials side by side, and knows no conditional parameters.
     """
     if space.arms:
@@ -75,7 +75,7 @@ def make_sampler(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if space.sampler == "cmaes":
             return _cmaes(seed, prior_trials)
-        # Of 12 trials, ten at random would be no search.
+        # With 12 trials, ten random ones would leave no search.
         startup = 10 if space.num_trials is None else max(4, min(10, space.num_trials // 4))
         sampler: optuna.samplers.BaseSampler
         if space.sampler == "gp":

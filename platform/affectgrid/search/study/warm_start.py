@@ -1,4 +1,4 @@
-"""What a study may learn from an older one: prior trials that are compatible with its space, for the sampler alone."""
+"""Warm start: prior trials from an older study that are compatible with a space, for the sampler alone."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ WARM_START = "warm_start"  # user attribute of a prior trial: the study and the 
 
 @dataclasses.dataclass(frozen=True)
 class PriorTrials:
-    """What one older study has for the sampler of a new one.
+    """The trials of an older study for the sampler of a new one.
 
     Args:
         study: its name.
         trials: those whose values the new space can have, as Optuna's FrozenTrial.
         incompatible: why the others were left out -> how many.
-        differs: settings that were fixed to something else there, and the data where they were others.
+        differs: settings that had other fixed values there, and the data if they were different.
     """
 
     study: str
@@ -65,8 +65,8 @@ def find_study(name_or_place: str | None, studies: Storage) -> Storage | None:
 def read_prior_trials(study: Storage | Path, space: SearchSpace, *, data: str) -> PriorTrials:
     """The complete trials of the study at a place, each with its values in the terms of `space`, if it can have them.
 
-    A setting that was fixed there and is searched here counts with the value that it had. Raises ConfigError
-    (WARM-FIT) for a sampler that learns nothing.
+    A setting that was fixed there and is searched here has its fixed value. Raises ConfigError (WARM-FIT) for a sampler
+    that does not learn.
     """
     if space.arms or space.sampler not in LEARNING:
         found = "arms" if space.arms else f"sampler {space.sampler}"
@@ -132,10 +132,10 @@ def _prior_trial(record: TrialRecord, values: Values, space: SearchSpace, study:
 
 
 def _differences(identity: Mapping[str, Any], constants: Mapping[str, Any], space: SearchSpace, data: str) -> list[str]:
-    """Settings and data that were others there: the sampler may still learn, and its user should know."""
+    """Settings and data that were different there: the sampler may still learn, and the user should know."""
     try:
         there, here = TrainConfig.model_validate(unflatten(constants)), space.resolve({}, seed=0)
-    except ValidationError:  # a constant of then is none of today's settings; its trials are incompatible and say so
+    except ValidationError:  # an old constant is no longer a setting; its trials are incompatible, and reported as such
         return []
     fixed = [name for name in setting_names() if name not in space.space]
     others = [name for name in fixed if get(there, name) != get(here, name)]

@@ -1,4 +1,4 @@
-"""What a rendered corpus holds."""
+"""Configuration of a rendered corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which videos a rendered corpus holds, and what is peculiar about each: decided before anything is drawn."""
+"""The videos of a rendered corpus and the peculiarities of each, decided before anything is drawn."""
 
 from __future__ import annotations
 

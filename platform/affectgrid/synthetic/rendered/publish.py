@@ -1,4 +1,4 @@
-"""From a folder to render in to a video's place in the corpus: by renaming on a disk, by upload to a bucket."""
+"""Publish a rendered video into the corpus: by a rename on a disk, by an upload to a bucket."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Trained models: packages, predictions, scores, ensembles."""
+"""Trained models: `package`, `predict` (predictions and scores), `smoothing`, `ensemble`, `explain`, `cost`."""

@@ -1,4 +1,4 @@
-"""What a model costs: its parameters, and how long one window takes it."""
+"""The cost of a model: its parameters, and the time of one window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several models with one voice: the mean of their predictions, or a mean with weights fitted on validation."""
+"""Ensembles: the mean of several models' predictions, or a mean with weights fitted on validation."""
 
 from __future__ import annotations
 

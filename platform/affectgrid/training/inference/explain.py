@@ -1,4 +1,4 @@
-"""A look inside the fusion of one window: how far each stream is trusted, and which frames attend to which."""
+"""Inside the fusion of one window: how far each stream is trusted, and which frames attend to which."""
 
 from __future__ import annotations
 

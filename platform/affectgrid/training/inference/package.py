@@ -1,4 +1,4 @@
-"""The model package: one folder with all that a prediction needs, and nothing pickled."""
+"""The model package: one folder with everything that a prediction needs, and nothing pickled."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def save_package(
 ) -> Path:
     """Write ``config.json grid.json model.safetensors manifest.json``; a package that is there is replaced.
 
-    Learnable context is written as what it comes to, the features of the regions' texts, so that a prediction needs no
-    text encoder.
+    Learnable context is written as the resulting features of the regions' texts, so that a prediction needs no text
+    encoder.
     """
     model.eval()  # which brings those features up to date
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

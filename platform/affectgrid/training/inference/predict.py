@@ -1,4 +1,4 @@
-"""A model's word on whole tracks: windows, overlap merge, smoothing, clip; and how good it is."""
+"""Predictions for whole tracks (windows, overlap merge, smoothing, clip), and their scores."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Predictions:
 class Scores:
     """CCC over the concatenation of all labelled frames; intervals over tracks; error by region.
 
-    `track_p` is P within each track, NaN without labels: for the eye, never for the mean.
+    `track_p` is P within each track, NaN without labels: for display, never to be averaged.
     """
 
     ccc_valence: float
@@ -82,7 +82,7 @@ def predict_split(
             Problem(
                 "PRED-NAN",
                 where=str(track),
-                found=f"{int((~finite).sum())} values are no number",
+                found=f"{int((~finite).sum())} values are not finite",
                 expected="finite values",
                 hint=hint,
             )
