@@ -1,8 +1,9 @@
 """Machines of one test: namespaces with processes, a network, a host name and a disk of their own. Root only.
 
-A network 10.77.0.0/24 joins them; the test itself, with the bucket and MLflow, is 10.77.0.254. Ray's default ports do
-not clash there, and a machine that is killed is gone as a spot machine is: its processes in one moment, and its disk.
-Everything ends with the process that made it, however that ends.
+A network 10.77.0.0/24 joins them; the test itself, with the bucket, is 10.77.0.254. Ray's default ports do not clash
+there, and a machine that is killed is gone as a spot machine is: its processes in one moment, and its disk. A machine
+can write to its own disk and to the shared folder; all else is read-only there, so that no result hides in a place that
+only seems private. Everything ends with the process that made it, however that ends.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ exec sleep infinity
 # The first process of a machine: bash, because it reaps what others leave.
 _MACHINE = f"""
 set -e
-address=$1 name=$2 disk=$3
+address=$1 name=$2 disk=$3 shared=$4
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
 ip link set lo up
 ip addr add "$address/24" dev eth0
@@ -41,10 +42,15 @@ hostname "$name"
 mkdir -p "$disk" /tmp/ray
 mount -t tmpfs tmpfs "$disk"
 mount -t tmpfs tmpfs /tmp/ray
+mount -t tmpfs tmpfs /dev/shm
 mkdir "$disk/home" "$disk/tmp"
 echo "127.0.0.1 localhost
 $address $name" > "$disk/hosts"
 mount --bind "$disk/hosts" /etc/hosts
+echo "nameserver 127.0.0.1" > "$disk/resolv.conf"  # nobody answers there: a name is unknown at once, not after 5 s
+mount --bind "$disk/resolv.conf" "$(realpath /etc/resolv.conf)"
+mount --bind "$shared" "$shared"
+mount -o remount,bind,ro /
 touch "$disk/ready"
 sleep infinity & wait
 """
@@ -69,11 +75,12 @@ def missing_for_nodes() -> str | None:
 class Machine:
     """Namespaces that last until `kill`."""
 
-    def __init__(self, number: int, disk: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, number: int, disk: Path, shared: Path, environment: Mapping[str, str]) -> None:
         self.address, self.name, self.disk = f"10.77.0.{number}", f"node{number}", disk
-        self.environment = dict(environment)
+        self.environment, self.alive = dict(environment), True
         unshare = ["unshare", "-pmnu", "--fork", "--mount-proc", "--kill-child", "--propagation", "private"]
-        self._outer = _bound_to_us([*unshare, "bash", "-c", _MACHINE, "machine", self.address, self.name, str(disk)])
+        script = ["bash", "-c", _MACHINE, "machine", self.address, self.name, str(disk), str(shared)]
+        self._outer = _bound_to_us([*unshare, *script])
         self.pid = wait_for(lambda: next((each.pid for each in psutil.Process(self._outer.pid).children()), 0))
 
     def command(self, *arguments: object) -> list[str]:
@@ -106,14 +113,24 @@ class Machine:
         assert process.returncode == 0 or not check, f"{arguments} ended with {process.returncode}:\n{output[-6000:]}"
         return output
 
+    def path(self, path: Path) -> Path:
+        """A path of the machine, as the test sees it."""
+        return Path(f"/proc/{self.pid}/root", *path.parts[1:])
+
     def has(self, path: Path) -> bool:
         """Whether the machine sees a file."""
-        return Path(f"/proc/{self.pid}/root", *path.parts[1:]).exists()
+        return self.path(path).exists()
+
+    def sent_bytes(self) -> int:
+        """What the machine has sent to others since it began."""
+        lines = Path(f"/proc/{self.pid}/net/dev").read_text().splitlines()
+        return int(next(line for line in lines if "eth0:" in line).partition(":")[2].split()[8])
 
     def kill(self) -> None:
         """Power off: SIGKILL for all its processes at once; its disk is gone."""
         self._outer.kill()
         self._outer.wait()
+        self.alive = False
         wait_for(lambda: not Path(f"/proc/{self.pid}/root/proc").exists(), what="the machine's end")
 
 
@@ -121,7 +138,8 @@ class Network:
     """The machines of a test, by their numbers."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.disk, self.shared = folder / "disk", folder / "shared"
+        self.shared.mkdir()
         self.machines: dict[int, Machine] = {}
         self._switch = _bound_to_us(["unshare", "-n", "bash", "-c", _SWITCH])
         bridge = ["ip", "-o", "link", "show", "bridge", "up"]
@@ -131,7 +149,7 @@ class Network:
 
     def machine(self, number: int, environment: Mapping[str, str]) -> Machine:
         """A new machine with an empty disk, also in the place of one that was killed."""
-        made = Machine(number, self.folder / "disk", environment)
+        made = Machine(number, self.disk, self.shared, environment)
         self.machines[number] = made
         link = f"machine{number}"
         self.run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", made.pid)
@@ -163,7 +181,7 @@ class Network:
 
 @contextlib.contextmanager
 def network(folder: Path) -> Iterator[Network]:
-    """A network whose machines do not outlive the block. `folder`: seen by all machines, but for its `disk`."""
+    """A network whose machines do not outlive the block. In `folder`: `disk`, each machine's own, and `shared`."""
     made = Network(folder)
     try:
         yield made
