@@ -296,7 +296,7 @@ def test_the_winner_and_the_default_are_confirmed_with_fresh_seeds(study: Study,
     assert seeds == [run.seed for run in found.default.runs]
     assert len(seeds) == 2
     assert 0 not in seeds  # the search's own
-    difference = found.over_tracks
+    difference = found.difference
     assert difference is not None
     assert difference.num_comparisons == 7
     means = [sum(one.scores) / 2 for one in (found.winner, found.default)]

@@ -20,13 +20,13 @@ from affectgrid.training.inference.smoothing import SmoothingCurve
 
 
 def score_table(scores: Scores, note: str = "") -> Table:
-    """CCC of valence, of arousal and P, with 95 % bootstrap intervals over tracks."""
+    """CCC of valence, of arousal and P, with 95 % bootstrap intervals over raw videos."""
     intervals = {"CCC-V": scores.intervals.valence, "CCC-A": scores.intervals.arousal, "P": scores.intervals.p}
     rows = [
         {"score": name, "value": f"{i.estimate:.3f}", "low": f"{i.low:.3f}", "high": f"{i.high:.3f}"}
         for name, i in intervals.items()
     ]
-    return Table.of("Scores with 95 % bootstrap intervals over tracks", rows, note=note)
+    return Table.of("Scores with 95 % bootstrap intervals over videos", rows, note=note)
 
 
 def region_table(scores: Scores) -> Table:

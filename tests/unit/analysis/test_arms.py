@@ -46,7 +46,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[Tria
 def test_the_difference_is_that_of_the_scores_that_training_saw(study):
     arms, packages = study
     found = compare_arms(arms, packages, DATA.validation)
-    assert list(found) == ["visual only"]  # the first is what they are compared with; the third lacks a seed
+    assert list(found) == ["visual only", "half"]  # the first is what they are compared with
+    assert found["half"].num_seeds == 1
     p = {name: sum(trial.objective for trial in trials) / 2 for name, trials in arms.items()}
     difference = found["visual only"]
     assert difference.estimate == pytest.approx(p["visual only"] - p["both"], abs=1e-5)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from affectgrid.errors import TrainingError
-from affectgrid.metrics import ccc
+from affectgrid.metrics import bootstrap_ccc, ccc
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import Resident
 from affectgrid.training.build import build_model
 from affectgrid.training.config import WindowConfig
-from affectgrid.training.inference.predict import Predictions, evaluate, predict_split, predict_tracks
+from affectgrid.training.inference.predict import Predictions, evaluate, moments_by_video, predict_split, predict_tracks
 from affectgrid.windows import cut
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 
@@ -110,3 +110,14 @@ def test_predictions_of_another_split_are_refused(split):
     predictions = Predictions(other.track_ids, torch.as_tensor(other.offsets), torch.zeros(92, 2))
     with pytest.raises(ValueError, match="other tracks"):
         evaluate(predictions, split, RegionGrid.square(3))
+
+
+def test_two_people_of_a_video_are_one_unit_of_resampling():
+    split = dataclasses.replace(planted_split("validation", [50, 9, 33]), track_ids=("a_left", "b", "a_right"))
+    predictions = Predictions(split.track_ids, torch.as_tensor(split.offsets), torch.as_tensor(split.va) * 0.9)
+    both, alone = moments_by_video(predictions, split)
+    assert float(both[0, 0]) == float(torch.as_tensor(split.labelled)[:50].sum() + split.labelled[59:].sum())
+    assert float(alone[0, 0]) == float(split.labelled[50:59].sum())
+    found = evaluate(predictions, split, RegionGrid.square(3)).intervals.p
+    expected = bootstrap_ccc(torch.stack([both, alone])).p
+    assert (found.low, found.high) == (expected.low, expected.high)

@@ -38,7 +38,7 @@ from affectgrid.storage import write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
-from affectgrid.training.inference.predict import moments_by_track, predict_split
+from affectgrid.training.inference.predict import moments_by_video, predict_split
 from affectgrid.training.manifest import run_identity
 
 
@@ -101,7 +101,7 @@ def _planned(
     for seed in seeds:
         config = space.resolve(candidate.values, seed=seed)
         prompts = data.prompts[config.prompt.file]
-        identity = run_identity(config, data.train, data.validation, prompts)
+        identity = f"{run_identity(config, data.train, data.validation, prompts)} by video"  # what its moments are of
         yield _Run(candidate, config, identity, folder / "confirm" / candidate.key / f"seed-{seed}.json")
 
 
@@ -155,7 +155,7 @@ def _confirm(
             config, data, files, package_folder(path.parent, config.seed), on_epoch=lambda _: None
         )
         predicted = predict_split(result.model, data.validation, config.window)
-        moments = moments_by_track(predicted, data.validation)
+        moments = moments_by_video(predicted, data.validation)
         facts = {"best": result.best, "history": result.history, "moments": moments.tolist()}
     except Exception as error:
         facts = {"reason": f"{type(error).__name__}: {error}"}

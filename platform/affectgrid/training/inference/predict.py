@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affectgrid.data.catalog import raw_video
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
@@ -45,7 +46,7 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """CCC over the concatenation of all labelled frames; intervals over tracks; error by region.
+    """CCC over the concatenation of all labelled frames; intervals over raw videos; error by region.
 
     `track_p` is P within each track, NaN without labels: for display, never to be averaged.
     """
@@ -118,10 +119,18 @@ def smooth_tracks(
     return torch.cat([smooth(track, half_width) for track in tracks]).clamp(-1, 1)
 
 
-def moments_by_track(predictions: Predictions, split: Split) -> Float[Tensor, "track stat 2"]:
-    """The moments of every track of the split that was predicted: enough for pooled CCCs of any choice of tracks."""
+def moments_by_video(predictions: Predictions, split: Split) -> Float[Tensor, "video stat 2"]:
+    """The moments of every raw video of the split that was predicted, in the order in which they first appear.
+
+    Enough for pooled CCCs of any choice of videos. Two people of one video count together: they share its sound, its
+    picture and often its mood.
+    """
     va, labelled = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
-    return track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
+    by_track = track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
+    videos = [raw_video(track) for track in split.track_ids]
+    places = {video: place for place, video in enumerate(dict.fromkeys(videos))}
+    pooled = by_track.new_zeros(len(places), *by_track.shape[1:])
+    return pooled.index_add_(0, torch.tensor([places[video] for video in videos], dtype=torch.int64), by_track)
 
 
 def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_resamples: int = 1000) -> Scores:
@@ -143,7 +152,7 @@ def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_re
         ccc_arousal=arousal,
         p=(valence + arousal) / 2,
         num_frames=pooled.num_frames,
-        intervals=bootstrap_ccc(tracks, num_resamples=num_resamples),
+        intervals=bootstrap_ccc(moments_by_video(predictions, split), num_resamples=num_resamples),
         regions=tuple(region_scores(predictions.va, va, labelled, grid)),
         track_p=track_p,
     )
