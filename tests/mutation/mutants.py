@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant(
         "predictions not smoothed",
         "training/inference/predict.py",
-        "torch.cat([smooth(track, half_width) for track in tracks])",
+        "torch.cat([smooth(track, half_width, causal=causal) for track in tracks])",
         "torch.cat(tracks)",
         ("training/test_inference.py",),
     ),

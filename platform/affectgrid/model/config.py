@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from affectgrid.settings import Settings
 
 Stream = Literal["visual", "audio"]
-PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "none"]
+PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "rotated", "none"]
 Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "none"]
 SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
 
@@ -28,6 +28,9 @@ class FusionConfig(Settings):
     )
     fusion_depth: int = Field(1, ge=0, description="fusion blocks; 0 joins the streams by concatenation")
     num_heads: int = Field(4, gt=0, description="attention heads")
+    positions: Literal["rotary", "none"] = Field(
+        "rotary", description="what attention knows of time: how far apart two frames are, or nothing"
+    )
     attention_span: int = Field(0, ge=0, description="frames that attention sees on each side; 0: the whole window")
     dropout: float = Field(0.1, ge=0, lt=1)
     modality_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a window loses a whole stream")
