@@ -63,7 +63,7 @@ class Confirmed(Settings):
         return [run.best["val/p"] for run in self.runs if run.best]
 
     @property
-    def optimism(self) -> float | None:
+    def training_luck(self) -> float | None:
         """The score in the search minus the mean over fresh seeds."""
         return None if self.seen is None or not self.scores else self.seen - statistics.fmean(self.scores)
 

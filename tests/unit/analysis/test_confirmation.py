@@ -90,17 +90,18 @@ def test_of_arms_the_one_with_the_best_mean_wins(tmp_path: Path):
     assert num_tried(armed, summary(tmp_path, *trials).trials) == 1
 
 
-def test_the_optimism_and_the_verdict(tmp_path: Path):
+def test_the_luck_of_training_and_the_verdict(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), *(trial(n, 0.6 + 0.01 * n, 1e-3 + 1e-4 * n) for n in range(1, 10)))
     done = {"default": runs(0.5, *FIVE, p=0.45), "trial-00009": runs(0.1, *FIVE, p=0.6)}
     found = conclude(space(), study.trials, done)
     assert found is not None
-    assert found.best.optimism == pytest.approx(0.69 - 0.62)
+    assert found.best.training_luck == pytest.approx(0.69 - 0.62)
     assert found.num_tried == 9
     assert found.difference is not None
     assert found.difference.num_comparisons == 9
     assert found.difference.low_corrected > 0
-    assert "optimism is +0.070" in confirmation_sentences(found)[0]
+    assert "luck of its training was +0.070" in confirmation_sentences(found)[0]
+    assert "about +0.040 is the choice" in confirmation_sentences(found, 0.04)[1]
     assert "even allowing for all that was tried" in confirmation_sentences(found)[1]
     fresh, difference = confirmation_tables(found)
     assert [row[0] for row in fresh.rows] == ["winner", "default"]

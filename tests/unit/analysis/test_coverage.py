@@ -10,6 +10,7 @@ from scipy.stats import binom
 
 from affectgrid.analysis import bootstrap
 from affectgrid.analysis.bootstrap import Difference, compare
+from affectgrid.analysis.optimism import choice_optimism
 from affectgrid.metrics import ccc_from_moments
 
 NUM_VIDEOS, NUM_FRAMES, NUM_ARMS, NUM_TABLES = 76, 40, 40, 200
@@ -73,6 +74,20 @@ def test_intervals_hold_what_they_promise(kind: str, num_seeds: int, monkeypatch
     assert 0.93 <= coverage <= 0.97
     assert starred <= binom.ppf(0.95, NUM_TABLES, 0.05)  # the rate is 5 % or less, as far as so many tables tell
     assert num_seeds >= bootstrap.MIN_SEEDS or not starred
+
+
+def test_the_optimism_of_a_choice_among_equals_is_what_the_chosen_one_has_too_much():
+    """Forty equally good arms, one seed each: the best seen is too high, by as much as the halves of the videos say."""
+    draw, seen, said = torch.Generator().manual_seed(3), [], []
+    for _ in range(12):
+        arms = table_of_null_arms(Noise(alike=0.0, per_video=0.21), 1, draw)
+        p = ccc_from_moments(arms.sum(2)).mean((1, 2))
+        seen.append(float(p.max() - p.mean()))
+        said.append(choice_optimism(list(arms)))
+    assert sum(said) / 12 == pytest.approx(sum(seen) / 12, rel=0.25)
+    assert choice_optimism([arms[0]] * 2) == pytest.approx(0, abs=0.003)  # nothing to choose from
+    assert choice_optimism([arms[0]]) is None
+    assert choice_optimism([arm[:, :7] for arm in arms]) is None
 
 
 def _leaves_out_zero(difference: Difference) -> bool:

@@ -19,7 +19,7 @@ from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed import cluster
 from affectgrid.distributed.tune.callback import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.tune.confirm import confirm
-from affectgrid.distributed.tune.finalize import confirmed_before, differences, is_stale, report, summarise
+from affectgrid.distributed.tune.finalize import confirmed_before, from_moments, is_stale, report, summarise
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.resources import (
     TrialResources,
@@ -91,7 +91,7 @@ def tune(
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = summarise(ledger, data, facts, time.monotonic() - began)
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
-            update = {"confirmation": confirmation, "differences": differences(summary, ledger, data)}
+            update = {"confirmation": confirmation, **from_moments(summary, ledger)}
             summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
             ledger.files.put(summary.write())
             if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger):

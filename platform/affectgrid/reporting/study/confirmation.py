@@ -10,7 +10,9 @@ from affectgrid.reporting.study.tables import spread
 from affectgrid.reporting.tables import Table
 
 _FEW_VIDEOS = 20  # with fewer, neither the bootstrap's variance nor the t distribution is a good description
-_FRESH_NOTE = "P as mean ± standard deviation over fresh seeds; seen: in the search; optimism: seen minus confirmed"
+_FRESH_NOTE = (
+    "P as mean ± standard deviation over fresh seeds; seen: in the search; luck of training: seen minus confirmed"
+)
 _DIFFERENCE_NOTE = (
     "intervals allow for the choice of videos and of seeds; 'for n tried': Šidák's level, because the winner of n was "
     "picked on these videos"
@@ -28,17 +30,22 @@ def confirmation_tables(found: Confirmation | None) -> list[Table]:
     return tables
 
 
-def confirmation_sentences(found: Confirmation | None) -> list[str]:
-    """What a reader should take away."""
+def confirmation_sentences(found: Confirmation | None, choice_optimism: float | None = None) -> list[str]:
+    """What a reader should take away. `choice_optimism`: see `analysis.optimism`."""
     if found is None:
         return []
     best, said = found.best, []
-    if best.optimism is not None:
+    if best.training_luck is not None:
         mean = statistics.fmean(best.scores)
         said.append(
             f"The search saw P {best.seen:.3f}; {len(best.scores)} fresh seeds give {mean:.3f}: "
-            f"its optimism is {best.optimism:+.3f}."
+            f"the luck of its training was {best.training_luck:+.3f}."
         )
+        if choice_optimism is not None:
+            said.append(
+                f"Fresh seeds are scored on the same videos: about {choice_optimism:+.3f} is the choice of the "
+                "best on them, which other videos would not have (estimated on halves)."
+            )
     if found.winner is None:
         return [*said, "The default itself won: there is nothing to compare it with."]
     return [*said, *_verdict(found.difference)] if found.difference else said
@@ -49,7 +56,7 @@ def _row(one: Confirmed) -> dict[str, str]:
         "what": one.role,
         "seen": "–" if one.seen is None else f"{one.seen:.3f}",
         "confirmed P": spread(one.scores),
-        "optimism": "–" if one.optimism is None else f"{one.optimism:+.3f}",
+        "luck of training": "–" if one.training_luck is None else f"{one.training_luck:+.3f}",
         "seeds": f"{len(one.scores)}" + (f" ({one.num_failed} failed)" if one.num_failed else ""),
         "settings": one.label,
     }
