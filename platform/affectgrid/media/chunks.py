@@ -33,6 +33,7 @@ class Source:
         has_sound: whether the video has a sound track.
         digest: sha256 (hex) of the video's bytes, and of the crops' names and sizes.
         keyframes: positions where decoding can begin, ascending; empty where it cannot be told.
+        last_crop: the highest crop; it may lie beyond the video's end, where another decoder has counted more frames.
     """
 
     num_frames: int
@@ -40,6 +41,7 @@ class Source:
     has_sound: bool
     digest: str
     keyframes: tuple[int, ...] = ()
+    last_crop: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keyframes", tuple(self.keyframes))  # JSON, where it was kept, has lists
@@ -76,7 +78,8 @@ def probe(video: str | None, crops: str | None) -> Source:
         with Path(video).open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
-    num_frames = info.num_frames if info else max(listing, default=0)
+    last_crop = max(listing, default=0)
+    num_frames = info.num_frames if info else last_crop
     if num_frames == 0:
         where = crops or video or "track"
         raise MediaError(
@@ -90,7 +93,7 @@ def probe(video: str | None, crops: str | None) -> Source:
         )
     duration_s = float(info.frame_times_s[-1]) if info else 0.0
     keyframes = tuple(info.keyframes.tolist()) if info and info.in_time_order else ()
-    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest(), keyframes)
+    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest(), keyframes, last_crop)
 
 
 def read_visual_chunk(
@@ -214,9 +217,13 @@ def _looked_at(video: str | None, frame_rate_hz: float | None) -> np.ndarray | N
 
 
 def _times(video: str | None, start: int, stop: int) -> np.ndarray:
-    """Times of frames [start, stop); NaN beyond the video's end, or without a video."""
-    times = _info(video).frame_times_s[start:stop] if video else np.zeros(0)
-    return np.pad(times, (0, stop - start - len(times)), constant_values=np.nan)
+    """Times of frames [start, stop); NaN without a video. Beyond its end they continue at its mean rate."""
+    if not video:
+        return np.full(stop - start, np.nan)
+    known = _info(video).frame_times_s
+    step = (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else 0.0
+    beyond = known[-1] + step * np.arange(1, max(stop - len(known), 0) + 1)
+    return np.concatenate([known, beyond])[start:stop]
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from affectgrid import storage
+from affectgrid.data.export import Filled
 from affectgrid.data.splits.resident import Split
 from affectgrid.regions import RegionGrid
 from affectgrid.reporting import figures, html
@@ -61,12 +62,21 @@ def smoothing_lines(curve: SmoothingCurve | None) -> Iterator[str]:
 
 
 def prediction_lines(
-    address: str, num_tracks: int, num_frames: int, submission: str, note: str, lost: Mapping[str, str]
+    address: str,
+    num_tracks: int,
+    num_frames: int,
+    submission: str,
+    filled: Sequence[Filled],
+    note: str,
+    lost: Mapping[str, str],
 ) -> Iterator[str]:
     """What was predicted and where it is; `lost` gives the reason for each missing track."""
     yield f"{num_tracks} tracks, {num_frames} frames: {address}/<track>.csv (frame, time_s, valence, arousal)"
     if submission:
         yield f"the challenge's file: {submission}"
+    if filled:
+        frames = sum(one.last - one.first + 1 for one in filled)
+        yield f"filled, as no video has them: {frames} frames of {len(filled)} tracks, listed in filled.csv beside it"
     if note:
         yield note
     yield from (f"not predicted: {track}: {reason}" for track, reason in lost.items())

@@ -32,7 +32,8 @@ def chunk(track: str, brightness: list[float]) -> dict[str, Any]:
     images = np.stack([np.full((3, 2, 2), value, dtype=np.float32) for value in brightness])
     return {
         "track": track, "stream": "visual", "number": 0, "error": "", "images": images,
-        "sound": np.zeros(0, np.float32), "frame_index": np.arange(1, count + 2), "time_s": np.arange(count + 1) / 10, "present": present,
+        "sound": np.zeros(0, np.float32), "frame_index": np.arange(1, count + 2),
+        "time_s": np.arange(count + 1) / 10, "present": present,
     }  # fmt: skip
 
 
