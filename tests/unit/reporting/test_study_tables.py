@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectgrid.data.export import Filled
-from affectgrid.reporting.caveat import caveat
+from affectgrid.data.features.streams import AudioStream
+from affectgrid.reporting.caveat import caveat, look_ahead_caveat
 from affectgrid.reporting.scores import prediction_lines
 from affectgrid.reporting.study.tables import (
     arm_rows,
@@ -95,3 +96,11 @@ def test_the_lines_of_a_prediction_say_what_is_missing_and_why():
         "not predicted: a: no video",
     ]
     assert len(list(prediction_lines("/p", 2, 80, "", (), "", {}))) == 1
+
+
+def test_a_causal_model_over_features_that_look_ahead_is_told():
+    centred, trailing = (AudioStream(causal=causal).model_dump_json() for causal in (False, True))
+    assert "up to 0.7 s ahead" in look_ahead_caveat({"audio_stream": centred}, causal=True)
+    assert look_ahead_caveat({"audio_stream": trailing}, causal=True) == ""
+    assert look_ahead_caveat({"audio_stream": centred}, causal=False) == ""
+    assert look_ahead_caveat({"audio": "planted"}, causal=True) == ""

@@ -14,6 +14,7 @@ from affectgrid.settings import Precision, Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
+_CAUSAL = "nothing later than a frame enters its features: for causal models and live use"
 _PRECISION = "of the weights; auto: half where it is faster and the features keep a cosine of .999 with fp32's"
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
@@ -46,10 +47,11 @@ class VisualStream(Settings):
         None,
         description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
     )
+    causal: bool = Field(False, description=f"{_CAUSAL}; between the frames of a rate the last one is held")
 
 
 class AudioStream(Settings):
-    """One feature per hop, from a window of sound centred on it."""
+    """One feature per hop, from a window of sound centred on it, or ending there if `causal`."""
 
     kind: Literal["audio"] = "audio"
     model: str = Field("tiny", description="transformers audio model, a local directory, or tiny")
@@ -57,6 +59,12 @@ class AudioStream(Settings):
     sample_rate_hz: int = Field(16_000, gt=0)
     window_s: float = Field(1.0, gt=0, description="length of sound behind one feature, in seconds")
     hop_s: float = Field(0.2, gt=0, description="time between two features, in seconds")
+    causal: bool = Field(False, description=f"{_CAUSAL}; windows end at their hop, and the last hop is held")
+
+    @property
+    def look_ahead_s(self) -> float:
+        """How much later than a frame a sound may be that enters its features, in seconds."""
+        return 0.0 if self.causal else self.window_s / 2 + self.hop_s
 
 
 Stream = VisualStream | AudioStream
@@ -77,6 +85,8 @@ def describe(stream: Stream, encoder_digest: str) -> dict[str, object]:
     Precision counts through the digest, where ``auto`` has been resolved; a landmark file counts by its content.
     """
     settings = stream.model_dump(mode="json", exclude={"precision"})
+    if not stream.causal:
+        del settings["causal"]  # so that stores from before there was a choice keep their names
     if isinstance(stream, VisualStream) and stream.landmarks:
         settings["landmarks"] = hashlib.sha256(stream.landmarks.read_bytes()).hexdigest()
     return {
