@@ -125,7 +125,7 @@ MUTANTS = (
     ),
     Mutant(
         "the backward GRU reads forwards",
-        "model/temporal.py",
+        "model/temporal/recurrent.py",
         "_reverse(states, order.backward)]",
         "_sort(states, order.forward)]",
         ("model/test_model.py",),

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from affectgrid.model.attention import CrossModalLayer, Sight
 from affectgrid.model.config import FusionConfig, Stream
-from affectgrid.model.convolution import ConvolutionalEncoder
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.labels import LearnedSigma
 from affectgrid.model.prompts import PromptBank, PromptHead
 from affectgrid.model.readout import Readout
 from affectgrid.model.streams import StreamInput, drop_stream
-from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+from affectgrid.model.temporal.convolution import ConvolutionalEncoder
+from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
+from affectgrid.model.temporal.transformer import TransformerEncoder
 
 CONTEXT = "prompt_head.context."  # what the names of the weights of learnable context begin with
 Weights = Float[Tensor, "batch head frame frame"]
@@ -171,7 +172,7 @@ class FusionModel(nn.Module):
             present["visual"], present["audio"] = drop_stream(present["visual"], present["audio"], chance)
         states = torch.stack([self.inputs[s](features[s], present[s]) for s in self.config.streams])
         if self.temporal is not None:
-            states = self.temporal(states, FrameOrder.of(frame_mask))
+            states = self._over_time(states, frame_mask, attention_reach)
         attention: list[AttentionPair] | None = [] if return_attention else None
         sights = self._sights(present, attention_reach)
         fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), sights, attention)
@@ -183,15 +184,23 @@ class FusionModel(nn.Module):
         sigma = None if self.sigma is None else self.sigma()
         return FusionOutput(va, logits, gates if return_gates else None, attention, sigma)
 
+    def _over_time(self, states: Tensor, frame_mask: Tensor, reach: int) -> Tensor:
+        if isinstance(self.temporal, TransformerEncoder):
+            attended: Tensor = self.temporal(states, self._sight(frame_mask, reach))
+            return attended
+        assert self.temporal is not None
+        followed: Tensor = self.temporal(states, FrameOrder.of(frame_mask))
+        return followed
+
+    def _sight(self, seen: Tensor, reach: int) -> Sight:
+        span = min((limit for limit in (self.config.attention_span, reach) if limit), default=0)
+        return Sight.over(seen, span=span, causal=self.config.causal)
+
     def _sights(self, present: Mapping[str, Tensor], reach: int) -> Sights | None:
         """What the picture sees of the sound and the sound of the picture: the frames that are there."""
         if not self.blocks or self.config.fusion == "gate":
             return None
-        span = min((limit for limit in (self.config.attention_span, reach) if limit), default=0)
-        of_audio, of_visual = (
-            Sight.over(present[stream], span=span, causal=self.config.causal) for stream in ("audio", "visual")
-        )
-        return of_audio, of_visual
+        return self._sight(present["audio"], reach), self._sight(present["visual"], reach)
 
     def _fuse(
         self, states: Mapping[Stream, Tensor], sights: Sights | None, attention: list[AttentionPair] | None
@@ -215,7 +224,7 @@ class FusionModel(nn.Module):
         return fused, gates
 
 
-def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | None:
+def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | TransformerEncoder | None:
     """The temporal module of every stream, before fusion."""
     num_streams, hidden = len(config.streams), config.hidden_dim
     if config.temporal == "none":
@@ -223,5 +232,8 @@ def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEnco
     if config.temporal in ("gru", "bigru"):
         size = (num_streams, hidden, config.gru_layers, config.dropout)
         return TemporalEncoder(*size, bidirectional=not config.causal)
+    if config.temporal in ("transformer", "causal-transformer"):
+        depth, rotary = config.transformer_layers, config.positions == "rotary"
+        return TransformerEncoder(num_streams, hidden, depth, config.num_heads, config.dropout, rotary=rotary)
     shape = (num_streams, hidden, config.tcn_layers, config.tcn_kernel, config.dropout)
     return ConvolutionalEncoder(*shape, causal=config.causal)

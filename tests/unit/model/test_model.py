@@ -17,14 +17,14 @@ from affectgrid.model.config import FusionConfig
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.fusion import FusionModel, FusionOutput, GatedFusion
 from affectgrid.model.prompts import PromptBank
-from affectgrid.model.recurrence import run_grus
 from affectgrid.model.streams import MAX_DEVIATIONS, StreamInput, drop_stream
-from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+from affectgrid.model.temporal.gru import run_grus
+from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
 from affectgrid.regions import RegionGrid, soft_labels
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM, NUM_FRAMES = 10, 7, 12, 9
-TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "none")
-CAUSAL = ("gru", "causal-tcn")
+TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none")
+CAUSAL = ("gru", "causal-tcn", "causal-transformer")
 FUSION = ("both", "attention", "gate", "concat")
 Batch = dict[str, Tensor]
 

@@ -85,7 +85,16 @@ def causal_model(**fields):
     return model.eval()
 
 
-@pytest.mark.parametrize("fields", [{}, {"model__temporal": "causal-tcn"}, {"model__fusion_depth": 2}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model__temporal": "causal-tcn"},
+        {"model__temporal": "causal-transformer"},
+        {"model__fusion_depth": 2},
+    ],
+    ids=str,
+)
 def test_a_causal_models_prediction_does_not_hear_the_future(split, fields):
     """An event at a frame changes that frame and no earlier one, with smoothing and over the borders of windows."""
     model, window = causal_model(**fields), WindowConfig(length=16, stride=10, smooth_half_width=3)
