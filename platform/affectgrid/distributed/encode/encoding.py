@@ -83,7 +83,13 @@ class EncodeChunks:
         stream = self._jobs["audio"].stream
         assert isinstance(stream, AudioStream)
         return load_audio(
-            stream.model, device=self._device, window_s=stream.window_s, precision=stream.precision, trusted=True
+            stream.model,
+            device=self._device,
+            window_s=stream.window_s,
+            layer=stream.layer,
+            pooling=stream.pooling,
+            precision=stream.precision,
+            trusted=True,
         )
 
 

@@ -49,6 +49,8 @@ def stream_jobs(
     sounds = load_audio(
         audio.model,
         window_s=audio.window_s,
+        layer=audio.layer,
+        pooling=audio.pooling,
         precision=audio.precision,
         half=half,
         calibration=lambda: sample_sounds(audio, tracks, limits),
