@@ -1,6 +1,8 @@
 """A study in MLflow: a run for the study, a child for each trial, a grandchild for each seed where there are several.
 
-Only the driver logs. A background thread writes, so that no worker waits for a database.
+Only the driver logs. A background thread writes, so that no worker waits for a database. What MLflow has is noted in
+the study's place, once it really has it and not while it waits for a server that is away: the next session logs the
+rest again from the study's own records, even where the machine and what waited on it are gone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from affectgrid.credentials import without_credentials
+from affectgrid.errors import TrackingError
 from affectgrid.metrics import Metrics
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import Assignment
@@ -41,7 +45,9 @@ class StudyLog:
         self._seed_runs: dict[tuple[int, int], RunLog] = {}
         self._unsent: dict[int, list[tuple[int, Point]]] = {}
         self._sent_at: dict[int, float] = {}
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._unmarked: list[Path] = []
+        self._refused: TrackingError | None = None
+        self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -73,27 +79,48 @@ class StudyLog:
         self._queue.put(lambda: self.run.metrics(metrics, 0))
         self._queue.put(lambda: self.run.tags(tags))
 
+    def mark(self, path: Path) -> None:
+        """Write an empty file, once MLflow has all that was logged before. For tasks on the log's own thread."""
+        self._unmarked.append(path)
+
     def later(self, task: Callable[[], None]) -> None:
         """Write something else, after everything queued before it."""
         self._queue.put(task)
 
     def close(self, status: str) -> None:
-        """Write what is left and close the study's run."""
+        """Write what is left and close the study's run. Raises TrackingError where MLflow refused this client."""
         self._closing.set()
         self._queue.put(lambda: self.run.finish(status))  # type: ignore[arg-type]
+        self._queue.put(self.run.deliver)  # the server may be back since the last attempt
         self._queue.put(None)
         self._thread.join()
+        if self._refused is not None:
+            raise self._refused
+        if not self.run.delivered:
+            uri = without_credentials(self.tracker.uri)
+            _log.warning("MLflow at %s lacks a part of the log; when it is back, the same command sends it", uri)
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
+            if self._refused is not None:
+                continue
             try:
                 task()
+                self._write_marks()
+            except TrackingError as error:  # it would be refused again and again
+                self._refused = error
+                _log.error("%s; the study goes on, and the same command logs the rest", error)
             except (
                 Exception
             ):  # the results are in the study's folder: losing a page of the log must not lose the search
-                _log.exception("could not write to MLflow at %s", self.tracker.uri)
+                _log.exception("could not write to MLflow at %s", without_credentials(self.tracker.uri))
 
-    def _next(self) -> Callable[[], None] | None:
+    def _write_marks(self) -> None:
+        while self._unmarked and self.run.delivered:
+            self.ledger.files.put(write_atomic(self._unmarked[0], ""))
+            del self._unmarked[0]
+
+    def _next(self) -> Callable[[], object] | None:
         """Wait for a task, and, after a pause, a moment longer: right after a trial's end a worker needs the driver."""
         try:
             return self._queue.get_nowait()
@@ -104,7 +131,7 @@ class StudyLog:
             return task
 
     def _catch_up(self) -> None:
-        """Trials that ended just before a kill and were not logged."""
+        """Trials that ended and that MLflow lacks: a kill came in between, or it was away."""
         for record in self.ledger.records.values():
             if not self._marker(record.number).exists():
                 self.started(_assignment(self.space, record))
@@ -115,6 +142,7 @@ class StudyLog:
 
     def _open(self, assigned: Assignment) -> None:
         config = self.space.resolve(assigned.values, seed=assigned.seeds[0])
+        self._seed_runs = {key: run for key, run in self._seed_runs.items() if key[0] != assigned.number}  # of a try
         facts = {"trial": assigned.number, "label": assigned.label, "searched": ", ".join(assigned.values)}
         self.trials[assigned.number] = self.tracker.child(
             self.run,
@@ -161,8 +189,7 @@ class StudyLog:
             if number == record.number:
                 seed_run.finish(status)
         run.finish(status)
-        marker = self._marker(record.number)
-        self.ledger.files.put(write_atomic(marker, ""))
+        self.mark(self._marker(record.number))
 
     def _keep(self, files: Sequence[Path], folder: str, trial: int | None) -> None:
         run = self.run if trial is None else self.trials.get(trial)
