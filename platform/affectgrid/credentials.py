@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-# Up to the last @ before a slash; a secret may hold slashes too, and then it follows a colon that no port follows.
-_USERINFO = re.compile(r"(?P<scheme>\w+)://(?P<userinfo>[^/\s?]*|[^/\s:@?]+:(?!\d+/)[^@\s]*)@")
+# Up to the last @ before a slash. A secret may hold slashes too: it follows a colon, after which a host has a port, and
+# a bucket has none.
+_USERINFO = re.compile(
+    r"(?P<scheme>(?P<bucket>s3)|\w+)://(?P<userinfo>[^/\s?]*|[^/\s:@?]+:(?(bucket)|(?!\d+/))[^@\s]*)@"
+)
 _OPTION = re.compile(r"([?&](?:password|secret|token)[\w-]*=)[^&\s]+", re.IGNORECASE)
 _LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 _VARIABLES = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "http": _LOGIN, "https": _LOGIN}

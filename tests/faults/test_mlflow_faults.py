@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import importlib.util
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from affectgrid.analysis.summary import StudySummary
-from affectgrid.distributed.train.run import train
+from affectgrid.distributed.train.run import TrainResult, train
 from affectgrid.distributed.tune import finalize
 from affectgrid.distributed.tune import run as study_run
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
@@ -21,7 +22,7 @@ from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import TrackingError
 from affectgrid.search.space.reading import parse_space
 from affectgrid.tracking import delivery, open_tracker
-from support.mlflow_server import Gate, MlflowServer, gate
+from support.mlflow_server import MlflowServer, gate
 from support.planted import planted_data, small_config
 from support.study_driver import SPACE
 
@@ -110,7 +111,7 @@ class Study:
         return [*folder.glob("trials/*/logged"), *folder.glob("report.logged")]
 
 
-def check_complete(uri: str, summary: StudySummary, user: str | None = None) -> None:
+def check_complete(uri: str, summary: StudySummary) -> None:
     """Every metric of every trial once, every parameter, and the artefacts of the report and of the best model."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("study").experiment_id
@@ -130,8 +131,9 @@ def check_complete(uri: str, summary: StudySummary, user: str | None = None) -> 
     assert summary.best is not None
     best = trials[summary.best.number].info.run_id
     assert files(client, root.info.run_id, "report") == {"report.html", "summary.json"}
-    assert {"plane.png", "slices.png"} <= files(client, root.info.run_id, "figures")
-    assert "plane.png" in files(client, best, "figures")
+    drawn = {folder: {path.name for path in (summary.folder / folder).glob("*.png")} for folder in ("best", "search")}
+    assert files(client, root.info.run_id, "figures") == drawn["best"] | drawn["search"] > {"plane.png"}
+    assert files(client, best, "figures") == drawn["best"]
     assert "model.safetensors" in files(client, best, "model")
     assert root.data.tags["best_trial"] == str(summary.best.number)
 
@@ -153,8 +155,17 @@ def test_a_server_that_comes_back_before_the_end_has_everything(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("machine", ["kept", "lost"])
-@pytest.mark.parametrize("moment", ["start 1", "end 2", "report"])
+@pytest.mark.parametrize(
+    ("moment", "machine"),
+    [
+        pytest.param("report", "kept"),
+        pytest.param("report", "lost", marks=pytest.mark.long),
+        pytest.param("start 1", "kept", marks=pytest.mark.long),
+        pytest.param("start 1", "lost", marks=pytest.mark.long),
+        pytest.param("end 2", "kept", marks=pytest.mark.long),
+        pytest.param("end 2", "lost", marks=pytest.mark.long),
+    ],
+)
 def test_the_same_command_sends_what_a_dead_server_lacks(
     server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, machine: str
 ):
@@ -169,3 +180,109 @@ def test_the_same_command_sends_what_a_dead_server_lacks(
     assert study.run(server.uri).trials == summary.trials
     check_complete(server.uri, summary)
     assert study.marks == {f"{number:05d}" for number in range(NUM_TRIALS)} | {"report.logged"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_training_whose_end_a_dead_server_missed_is_sent_by_the_same_command(server: MlflowServer, tmp_path: Path):
+    def run() -> TrainResult:
+        return train(small_config(), planted_data(), storage=tmp_path / "runs", name="one", tracker=tracker)
+
+    tracker = open_tracker(server.uri, "training")
+    server.kill()
+    result = run()
+    assert spooled(tmp_path) != []
+    shutil.rmtree(tmp_path / "cache")  # what waited is lost with the machine
+    server.start()
+    assert run().history == result.history  # nothing is trained again
+    client = MlflowClient(server.uri)
+    (logged,) = client.search_runs([tracker.experiment_id])
+    assert logged.info.status == "FINISHED"
+    points = client.get_metric_history(logged.info.run_id, "val/p")
+    assert [(m.step, m.value) for m in points] == [(row["epoch"], row["val/p"]) for row in result.history]
+    assert logged.data.metrics["best/val/p"] == result.best["val/p"]
+    assert "model.safetensors" in files(client, logged.info.run_id, "model")
+
+
+USER, PASSWORD = "ann", "open:sesame/9"
+LOGIN = "ann:open%3Asesame%2F9"
+
+
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No login in the environment; one that an address brings along is gone afterwards."""
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("no_login")
+def test_a_login_in_the_address_is_used_and_shown_nowhere(server: MlflowServer, tmp_path: Path):
+    with gate(server.uri, USER, PASSWORD) as guarded:
+        with pytest.raises(TrackingError, match=r"TRK-AUTH http://127\S+: .*401.*MLFLOW_TRACKING_USERNAME"):
+            open_tracker(f"http://{guarded.address}")
+        with pytest.raises(TrackingError, match="TRK-AUTH") as caught:
+            open_tracker(f"http://{USER}:wrong-secret@{guarded.address}")
+        assert "wrong-secret" not in str(caught.value)
+
+        tracker = open_tracker(f"http://{LOGIN}@{guarded.address}", "guarded")
+        assert tracker.uri == f"http://{guarded.address}"
+        run = tracker.study("study", {}, {})
+        run.metrics({"val/p": 0.1}, step=1)
+        guarded.authorization = "Basic changed"
+        with pytest.raises(TrackingError, match="TRK-AUTH"):  # a refusal is no outage: it is told
+            run.metrics({"val/p": 0.2}, step=2)
+        (waiting,) = spooled(tmp_path)
+        assert "sesame" not in waiting.read_text()
+    with gate(server.uri, USER, PASSWORD, port=guarded.server_address[1]):
+        assert run.deliver()  # nothing of it was lost
+        history = MlflowClient(tracker.uri).get_metric_history(run.run_id, "val/p")
+        assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2)]
+
+
+@pytest.mark.usefixtures("no_login")
+def test_a_run_takes_the_login_to_another_process(server: MlflowServer, monkeypatch: pytest.MonkeyPatch):
+    with gate(server.uri, USER, PASSWORD) as guarded:
+        run = open_tracker(f"http://{LOGIN}@{guarded.address}", "guarded").study("study", {}, {})
+        sent = pickle.dumps(run)
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+        pickle.loads(sent).metrics({"val/p": 0.1}, step=1)
+        assert MlflowClient(run.uri).get_run(run.run_id).data.metrics == {"val/p": 0.1}
+
+
+@pytest.mark.usefixtures("no_login")
+@pytest.mark.skipif(importlib.util.find_spec("flask_wtf") is None, reason="basic-auth needs Flask-WTF")
+def test_mlflows_own_login(tmp_path: Path):
+    config = tmp_path / "auth.ini"
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{tmp_path}/auth.db\nadmin_username = {USER}\n"
+        "admin_password = a-long-password-9\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    environment = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "key", "MLFLOW_AUTH_CONFIG_PATH": str(config)}
+    with MlflowServer(tmp_path, "--app-name", "basic-auth", environment=environment) as server:
+        address = server.uri.removeprefix("http://")
+        with pytest.raises(TrackingError, match=r"TRK-AUTH .*401"):
+            open_tracker(server.uri)
+        with pytest.raises(TrackingError, match=r"TRK-AUTH .*401"):
+            open_tracker(f"http://{USER}:wrong@{address}")
+        tracker = open_tracker(f"http://{USER}:a-long-password-9@{address}", "own")
+        run = tracker.study("study", {"lr": 1}, {})
+        assert MlflowClient(tracker.uri).get_run(run.run_id).data.params == {"lr": "1"}
+
+
+@pytest.mark.usefixtures("ray_cluster", "no_login")
+def test_a_study_that_mlflow_refuses_ends_with_an_error_and_the_same_command_logs_it(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    study = Study(tmp_path, monkeypatch)
+    with gate(server.uri, USER, PASSWORD) as guarded:
+        address, right = f"http://{LOGIN}@{guarded.address}", guarded.authorization
+
+        def revoke() -> None:
+            guarded.authorization = "Basic changed"
+
+        with pytest.raises(TrackingError, match="TRK-AUTH"):
+            study.run(address, {"end 2": revoke})
+        assert StudySummary.read(tmp_path / "small").num_failed == 0  # the search itself went on to its end
+        guarded.authorization = right
+        check_complete(server.uri, study.run(address))

@@ -81,17 +81,17 @@ class MlflowServer:
 class Gate(ThreadingHTTPServer):
     """Forwards to a server what comes with the right `authorization`, and answers 401 to the rest."""
 
-    def __init__(self, behind: str, user: str, password: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, behind: str, user: str, password: str, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.behind = behind
         self.authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self.address = f"127.0.0.1:{self.server_address[1]}"
 
 
 @contextlib.contextmanager
-def gate(behind: str, user: str, password: str) -> Iterator[Gate]:
-    """A gate on a free port."""
-    server = Gate(behind, user, password)
+def gate(behind: str, user: str, password: str, port: int = 0) -> Iterator[Gate]:
+    """A gate; 0: on a free port."""
+    server = Gate(behind, user, password, port)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server

@@ -36,6 +36,7 @@ def client(uri: str) -> Any:
 
     for noisy in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each attempt at a dead server
     return mlflow.MlflowClient(tracking_uri=uri)
 
 

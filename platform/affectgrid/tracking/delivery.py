@@ -58,7 +58,9 @@ class Delivery:
             if time.monotonic() >= _down_until.get(self.uri, 0.0):
                 try:
                     self._deliver_kept()
-                    return apply(self.uri, record)
+                    made = apply(self.uri, record)
+                    _down_until.pop(self.uri, None)
+                    return made
                 except Exception as error:  # requests, sqlalchemy and mlflow each have their own
                     refused = refusal(self.uri, error)
                     if refused is not None:
@@ -66,8 +68,8 @@ class Delivery:
                         raise refused from None
                     if not is_outage(error):
                         raise
-                    _down_until[self.uri] = time.monotonic() + _RETRY_AFTER_S
                     self._tell(error)
+                    _down_until[self.uri] = time.monotonic() + _RETRY_AFTER_S
             self._keep(record)
         return False
 
@@ -82,11 +84,14 @@ class Delivery:
                     raise refused from None
                 self._tell(error)
                 return False
+            _down_until.pop(self.uri, None)
         return True
 
     def _tell(self, error: Exception) -> None:
+        """Once for each time that it goes away: a server may be gone for a day."""
+        level = logging.DEBUG if self.uri in _down_until else logging.WARNING
         found = without_credentials(f"MLflow at {self.uri} cannot be reached ({error})")
-        _log.warning("%s; what is logged waits in %s", found, self.kept.parent)
+        _log.log(level, "%s; what is logged waits in %s", found, self.kept.parent)
 
     def _keep(self, record: Record) -> None:
         kept: dict[str, Any] = dict(record)

@@ -26,7 +26,7 @@ def find_run(uri: str, experiment_id: str, names: Names) -> str:
     if place not in _ids:
         found = _search(uri, experiment_id, f"tags.`{_KEY}` = '{_key(*place)}'")
         if not found:
-            raise LookupError(f"MLflow at {uri} has no run {' / '.join(names)}")
+            raise LookupError(f"MLflow has no run {' / '.join(names)}")
         _ids[place] = found[0]
     return _ids[place]
 

@@ -34,7 +34,7 @@ class EpochLog(UserCallback):  # type: ignore[misc]
         if self.run:
             try:
                 self.run.metrics(metrics[0], step=epoch)
-            except TrackingError as error:  # the training goes on: the driver logs every epoch again, and fails there
+            except (TrackingError, LookupError) as error:  # the training goes on: the driver logs what is missing
                 _log.error("%s", error)
                 self.run = None
         if self.on_epoch:

@@ -94,7 +94,7 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         if path.exists():
             ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
-    log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED))
+    log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED) if log.complete else None)
 
 
 def is_stale(report: Path, ledger: Ledger) -> bool:
