@@ -30,6 +30,7 @@ from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.package import load_package
 
 _log = logging.getLogger(__name__)
+REPORT_LOGGED = "report.logged"  # the name of a file that says that MLflow has the report and the best model
 
 
 def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
@@ -73,6 +74,7 @@ def from_moments(summary: StudySummary, ledger: Ledger) -> dict[str, Any]:
 
 def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
     """Figures and report, beside the study and in MLflow."""
+    ledger.files.remove(ledger.folder / REPORT_LOGGED)
     drawn: BestModel | None = None
     if summary.best is not None:
         try:
@@ -86,10 +88,13 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         if path.exists():
             ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
+    log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED) if log.complete else None)
 
 
 def is_stale(report: Path, ledger: Ledger) -> bool:
-    """Whether a kill came between the last trial and the report."""
+    """Whether a kill came between the last trial and the report, or MLflow lacks the report or the best model."""
+    if not ledger.files.place.exists(REPORT_LOGGED):
+        return True
     ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
 

@@ -31,6 +31,7 @@ from affectgrid.distributed.tune.resources import (
 from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
 from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
 from affectgrid.distributed.tune.tune_actor_reuse_patch import reuse_free_actors_only
+from affectgrid.errors import TrackingError
 from affectgrid.reporting.live import SearchDisplay, opening_notes
 from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.search.space.schema import SearchSpace
@@ -65,7 +66,7 @@ def tune(
     """Run the study, or the rest of it, and write its summary, figures and report into ``storage/<name>``.
 
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
-    `read_prior_trials` raise.
+    `read_prior_trials` raise; and TrackingError (TRK-AUTH, TRK-FORBIDDEN), in the end, where MLflow refused the log.
 
     Args:
         extend: trials that are added to a study that is done.
@@ -83,7 +84,6 @@ def tune(
             ledger.extend(extend)
         facts = manifest.collect(data=data.fingerprint, device=_device())
         log = StudyLog(tracker, ledger, facts)
-        status = "KILLED"
         try:
             known, worked = confirmed_before(ledger), not ledger.done
             if worked:
@@ -97,9 +97,11 @@ def tune(
             if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger):
                 report(summary, ledger, data, log)
             ledger.settle()
-            status = "FINISHED"
-        finally:
-            log.close(status)
+        except BaseException:
+            with contextlib.suppress(TrackingError):  # it has been told
+                log.close("KILLED")
+            raise
+        log.close("FINISHED")
     return summary
 
 

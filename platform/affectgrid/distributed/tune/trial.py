@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from affectgrid.credentials import without_credentials
 from affectgrid.distributed import preflight
 from affectgrid.distributed.preflight import NODE_FAULTS, require_place
 from affectgrid.errors import ConfigError
@@ -25,7 +26,7 @@ from affectgrid.search.space.objective import LATENCY_MS
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import IDENTITY, assignment, trial_folder
 from affectgrid.search.study.records import MOMENTS
-from affectgrid.storage import replace_directory, without_credentials, write_atomic, write_json
+from affectgrid.storage import replace_directory, write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.checkpoint import CheckpointFolder, Save
 from affectgrid.training.config import TrainConfig
