@@ -34,8 +34,15 @@ def main(options: Predict) -> int:
 
     ensemble = load_ensemble(options.model)
     with connected(options.out, options.address) as workspace:
-        how = {"crop": options.crop, "template": options.template, "fill": options.fill, "store": options.store}
-        report = predict(ensemble, options.videos, workspace, **how)
+        report = predict(
+            ensemble,
+            options.videos,
+            workspace,
+            crop=options.crop,
+            template=options.template,
+            fill=options.fill,
+            store=options.store,
+        )
     lost = {failure.track: failure.reason for failure in report.quarantined}
     counts, note = (report.tracks, report.frames), caveat(report.encoders)
     print(*prediction_lines(report.place.address, *counts, report.submission, report.filled, note, lost), sep="\n")

@@ -50,7 +50,7 @@ def main(options: Train) -> int:
     encoders = prepared.train.encoders
     notes = (
         caveat(encoders.values(), rendered=options.data == "rendered"),
-        look_ahead_caveat(encoders, causal=config.model.causal),
+        look_ahead_caveat(encoders, causal=options.config.model.causal),
     )
     print_training(place.address, result.best, session.tracker.open_command, " ".join(filter(None, notes)))
     return 0

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from affectgrid.model.config import SIGMA_RATIO_BOUNDS, FusionConfig, PromptMode
-from affectgrid.regions import RegionGrid
 from affectgrid.settings import Settings
 
 METHOD_VERSION = 2  # raise it when a configuration comes to mean another model: what was trained before is told apart
@@ -42,9 +41,9 @@ class PromptConfig(Settings):
         """One width for both axes, or one along valence and one along arousal."""
         return (self.sigma_ratio,) if self.sigma_ratio_arousal is None else (self.sigma_ratio, self.sigma_ratio_arousal)
 
-    def sigma_on(self, grid: RegionGrid) -> tuple[float, float]:
-        """The kernel's widths along valence and along arousal, where they do not learn."""
-        valence, arousal = grid.spacing
+    def sigmas(self, spacing: tuple[float, float]) -> tuple[float, float]:
+        """The kernel's widths along valence and along arousal, where they do not learn; `spacing` is the grid's."""
+        valence, arousal = spacing
         return self.sigma_ratios[0] * valence, self.sigma_ratios[-1] * arousal
 
     @property

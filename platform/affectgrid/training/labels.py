@@ -23,7 +23,7 @@ class RegionLabels:
         self.smoothing = prompt.smoothing if prompt.labels == "uniform" else 0.0
         self.gaussian = prompt.labels in ("gaussian", "learned")
         self.centres = grid.centres_tensor(device=device)
-        valence, arousal = prompt.sigma_on(grid)
+        valence, arousal = prompt.sigmas(grid.spacing)
         self.sigma: Sigma = valence if valence == arousal else torch.tensor([valence, arousal], device=device)
 
     def __call__(
