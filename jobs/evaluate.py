@@ -1,4 +1,4 @@
-"""Score a model package, or several together, on a split: CCC with intervals over tracks, error by region, figures."""
+"""Score a model package, or several together, on a split: CCC with intervals, error by region, figures."""
 
 from __future__ import annotations
 

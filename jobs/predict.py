@@ -19,6 +19,9 @@ class Predict(JobOptions, ModelOption, StoreOption):
         None, description="where faces come from; by default the crops that are there, else a detector"
     )
     template: Path | None = Field(None, description="the challenge's template: write submission.txt in its order")
+    fill: Literal["hold", "neutral"] | None = Field(
+        None, description="what the template asks for and no video has: the track's last prediction, or 0, 0"
+    )
 
 
 def main(options: Predict) -> int:
@@ -32,11 +35,17 @@ def main(options: Predict) -> int:
     ensemble = load_ensemble(options.model)
     with connected(options.out, options.address) as workspace:
         report = predict(
-            ensemble, options.videos, workspace, crop=options.crop, template=options.template, store=options.store
+            ensemble,
+            options.videos,
+            workspace,
+            crop=options.crop,
+            template=options.template,
+            fill=options.fill,
+            store=options.store,
         )
     lost = {failure.track: failure.reason for failure in report.quarantined}
     counts, note = (report.tracks, report.frames), caveat(report.encoders)
-    print(*prediction_lines(report.place.address, *counts, report.submission, note, lost), sep="\n")
+    print(*prediction_lines(report.place.address, *counts, report.submission, report.filled, note, lost), sep="\n")
     return 1 if report.quarantined else 0
 
 

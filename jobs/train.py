@@ -25,7 +25,7 @@ def main(options: Train) -> int:
     from affectgrid.distributed.prepare import prepare
     from affectgrid.distributed.session import tracked
     from affectgrid.distributed.train.run import train
-    from affectgrid.reporting.caveat import caveat
+    from affectgrid.reporting.caveat import caveat, look_ahead_caveat
     from affectgrid.reporting.scores import smoothing_lines
     from affectgrid.reporting.training import print_training
     from affectgrid.training.inference.package import load_package
@@ -47,8 +47,12 @@ def main(options: Train) -> int:
         package, validation = load_package(result.package), prepared.validation
         _, curve = choose_smoothing(place, package, validation, options.choose_smoothing)
         print(*smoothing_lines(curve), sep="\n")
-    note = caveat(prepared.train.encoders.values(), rendered=options.data == "rendered")
-    print_training(place.address, result.best, session.tracker.open_command, note)
+    encoders = prepared.train.encoders
+    notes = (
+        caveat(encoders.values(), rendered=options.data == "rendered"),
+        look_ahead_caveat(encoders, causal=options.config.model.causal),
+    )
+    print_training(place.address, result.best, session.tracker.open_command, " ".join(filter(None, notes)))
     return 0
 
 

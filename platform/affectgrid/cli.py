@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import signal
 import sys
@@ -15,20 +14,20 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
 
 import tyro
 from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from affectgrid.credentials import credentials_in, without_credentials
 from affectgrid.errors import AffectGridError, ConfigError, Problem
 from affectgrid.settings import Settings
-from affectgrid.storage import without_credentials
 
 Options = TypeVar("Options", bound=BaseModel)
 
 _INTERRUPTED = 130
+_ADDRESSES = ("AFFECTGRID_OUT", "MLFLOW_TRACKING_URI")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -59,7 +58,7 @@ def run(main: Callable[[Options], int], options: type[Options]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _take_credentials_from_the_command_line()
+        _take_credentials()
         status = main(tyro.cli(options, description=options.__doc__))
     except ValidationError as error:
         for item in error.errors():
@@ -88,24 +87,39 @@ def _use_the_scripts_checkout() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONPATH": path})  # noqa: S606
 
 
-def _take_credentials_from_the_command_line() -> None:
-    """Move the key and secret of an ``s3://key:secret@bucket`` into this process's environment.
+def _take_credentials() -> None:
+    """Move credentials in addresses on the command line and in the environment into variables of their own.
 
-    The command line goes into files, tags and logs, so it must not contain them. Raises ConfigError (CFG-SECRET) for
-    credentials of another kind, and where a cluster would need them.
+    An address goes into files, tags, logs and Ray's own records, so it must not contain them. Raises ConfigError
+    (CFG-SECRET) for credentials of another kind, for two of one kind, and where a cluster would need them.
     """
-    for place, argument in enumerate(sys.argv):
-        shown = without_credentials(argument)
-        if shown == argument:
-            continue
-        sys.argv[place] = shown
-        found = re.search(r"s3://([^:@/]+):([^@/]+)@", argument)
-        elsewhere = os.environ.get("RAY_ADDRESS") or any(each.startswith("--address") for each in sys.argv)
-        if found is None or elsewhere:
-            found_here, expected = "credentials on the command line", "an address without them"
-            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, or give the machines a role"
+    taken: dict[str, str] = {}
+
+    def take(text: str, hint: str = "") -> str:
+        shown, found = without_credentials(text), credentials_in(text)
+        if shown != text and not found:
+            hint = "give them by the environment or a file that its client reads"
+        if any(taken.get(name, value) != value for name, value in found.items()):
+            hint = "give all addresses the same ones: a process has one of a kind"
+        if hint:
+            found_here, expected = "credentials in an address", "an address without them"
             raise ConfigError(Problem("CFG-SECRET", where=shown, found=found_here, expected=expected, hint=hint))
-        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"] = map(unquote, found.groups())
+        taken.update(found)
+        return shown
+
+    arguments = sys.argv[:]
+    sys.argv[:] = map(without_credentials, arguments)  # all of them, before one is refused
+    for argument in arguments:
+        take(argument)
+    for name in _ADDRESSES:
+        if credentials_in(os.environ.get(name, "")):
+            os.environ[name] = take(os.environ[name])
+    elsewhere = os.environ.get("RAY_ADDRESS") or any(each.startswith("--address") for each in sys.argv)
+    if elsewhere and "AWS_SECRET_ACCESS_KEY" in taken:
+        hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node, or give the machines a role"
+        where, found = "the command line", "credentials for a bucket, and a cluster"
+        raise ConfigError(Problem("CFG-SECRET", where=where, found=found, expected="no credentials", hint=hint))
+    os.environ.update(taken)
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:

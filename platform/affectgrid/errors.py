@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
+from affectgrid.credentials import without_credentials
+
 Severity = Literal["error", "warning"]
 
 
@@ -29,6 +31,10 @@ class Problem:
     expected: str
     hint: str
     severity: Severity = "error"
+
+    def __post_init__(self) -> None:
+        for name in ("where", "found", "expected", "hint"):  # an address in them may hold a key or a password
+            object.__setattr__(self, name, without_credentials(getattr(self, name)))
 
     def __str__(self) -> str:
         return f"{self.code} {self.where}: {self.found}; expected {self.expected}; {self.hint}"

@@ -186,31 +186,27 @@ def track_moments(
 
 
 def bootstrap_ccc(
-    tracks: Sequence[tuple[Float[Tensor, "frame 2"], Float[Tensor, "frame 2"], Bool[Tensor, frame]]],
-    *,
-    num_resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    moments: Float[Tensor, "unit stat 2"], *, num_resamples: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> CccIntervals:
-    """Percentile intervals of the pooled CCC, by drawing whole tracks with replacement.
+    """Percentile intervals of the pooled CCC, by drawing whole units with replacement: raw videos, or tracks.
 
-    The frames of a track are far from independent, so resampling frames would give intervals much too narrow. Only the
-    tracks' moments are resampled, so the cost does not grow with their length. NaN without a valid frame.
+    The frames of a video are far from independent, nor are two people's, so resampling frames or faces would give
+    intervals much too narrow. Only moments are resampled, so the cost does not grow with the videos' length. NaN
+    without a valid frame.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
-    moments = track_moments(tracks).cpu()
-    num_tracks = len(moments)
-    draws = torch.zeros(num_resamples, num_tracks, dtype=torch.float64)
-    if num_tracks:
+    moments, num_units = moments.cpu(), len(moments)
+    draws = torch.zeros(num_resamples, num_units, dtype=torch.float64)
+    if num_units:
         generator = torch.Generator().manual_seed(seed)
-        picks = torch.randint(num_tracks, (num_resamples, num_tracks), generator=generator)
+        picks = torch.randint(num_units, (num_resamples, num_units), generator=generator)
         draws.scatter_add_(1, picks, torch.ones_like(draws))
     resampled = ccc_from_moments(torch.einsum("rt,tsd->rsd", draws, moments))
     estimate = ccc_from_moments(moments.sum(0))
     columns = torch.column_stack([resampled, resampled.mean(-1)])
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
-    # a resample may hold only tracks without a valid frame: it has no CCC, and is left out
+    # a resample may hold only units without a valid frame: it has no CCC, and is left out
     low, high = torch.nanquantile(columns, tails, dim=0).tolist() if num_resamples else [[torch.nan] * 3] * 2
     estimates = [*estimate.tolist(), estimate.mean().item()]
     return CccIntervals(*(Interval(e, lo, hi, confidence) for e, lo, hi in zip(estimates, low, high, strict=True)))

@@ -86,13 +86,22 @@ class RegionGrid:
         return len(self.centres)
 
     @property
-    def spacing(self) -> float:
-        """Mean distance from a centre to its nearest neighbour: the unit of sigma_ratio."""
+    def spacing(self) -> tuple[float, float]:
+        """Between centres along valence and along arousal: the unit of sigma_ratio.
+
+        Of rows and columns: the mean distance between neighbours on each axis; an axis with one value takes the other's
+        spacing. Of any other arrangement, on both: the mean distance from a centre to its nearest neighbour.
+        """
+        values = [sorted({centre[axis] for centre in self.centres}) for axis in (0, 1)]
+        if len(values[0]) * len(values[1]) == self.num_regions:
+            steps = [(axis[-1] - axis[0]) / (len(axis) - 1) if len(axis) > 1 else 0.0 for axis in values]
+            return steps[0] or steps[1], steps[1] or steps[0]
         gaps = [
             min(math.dist(centre, other) for j, other in enumerate(self.centres) if j != k)
             for k, centre in enumerate(self.centres)
         ]
-        return math.fsum(gaps) / len(gaps)
+        mean = math.fsum(gaps) / len(gaps)
+        return mean, mean
 
     def centres_tensor(
         self, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None

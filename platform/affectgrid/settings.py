@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 # Of an encoder's weights. Defined here because the features' settings and the encoders may not import each other.
+AudioPooling = Literal["model", "mean", "mean+sd"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 

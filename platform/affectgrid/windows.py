@@ -108,9 +108,13 @@ def merge_windows(
 
 
 def smooth(
-    values: Float[Tensor, "frame dim"], half_width: int, mask: Bool[Tensor, frame] | None = None
+    values: Float[Tensor, "frame dim"],
+    half_width: int,
+    mask: Bool[Tensor, frame] | None = None,
+    *,
+    causal: bool = False,
 ) -> Float[Tensor, "frame dim"]:
-    """Centred moving mean over `half_width` frames on each side, of one track.
+    """Moving mean of one track over each frame and `half_width` frames on each side, or before it alone if `causal`.
 
     At the ends, and where `mask` is false, the mean is over the remaining frames; values under the mask are never read
     into it. A frame with no valid frame in reach keeps its own value. Raises ValueError if half_width < 0.
@@ -124,7 +128,7 @@ def smooth(
     kept = torch.cat([torch.where(valid[:, None], values, 0), valid[:, None]], 1).double()
     sums = torch.cat([kept.new_zeros(1, kept.shape[1]), kept.cumsum(0)])  # float64: differences of long sums
     position = torch.arange(num_frames, device=values.device)
-    high = (position + half_width + 1).clamp(max=num_frames)
+    high = (position + (0 if causal else half_width) + 1).clamp(max=num_frames)
     low = (position - half_width).clamp(min=0)
     reach = sums[high] - sums[low]
     count = reach[:, -1:]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from affectgrid.losses import objective
 from affectgrid.model.fusion import FusionOutput
-from affectgrid.model.recurrence import run_grus
-from affectgrid.model.temporal import FrameOrder
+from affectgrid.model.temporal.gru import run_grus
+from affectgrid.model.temporal.recurrent import FrameOrder
 from affectgrid.regions import RegionGrid, soft_labels
 from affectgrid.training.build import build_model
 from affectgrid.training.config import TrainConfig

@@ -6,11 +6,7 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import psutil
@@ -110,52 +106,3 @@ def test_a_loss_that_is_no_number_is_told_at_once_and_not_tried_again(tmp_path):
     assert driver.returncode == 1
     assert "TRAIN-NAN epoch" in err
     assert "lower optim.lr" in err
-
-
-def test_mlflow_goes_away_and_comes_back(tmp_path):
-    """A real server, killed in mid-run: what was not logged is kept and delivered, nothing twice."""
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = start_server(tmp_path, port)
-    try:
-        run = open_tracker(f"http://127.0.0.1:{port}", "served").study("study", {"lr": 1}, {})
-        run.metrics({"val/p": 0.1}, step=1)
-        stop(server)
-        before = time.monotonic()
-        for epoch in (2, 3, 4):
-            run.metrics({"val/p": epoch / 10}, step=epoch)
-        run.finish()
-        assert time.monotonic() - before < 30  # training is not held up
-        server = start_server(tmp_path, port)
-        client = connection.client(open_tracker(f"http://127.0.0.1:{port}", "served").uri)  # delivers what was kept
-        history = client.get_metric_history(run.run_id, "val/p")
-        assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
-        assert client.get_run(run.run_id).info.status == "FINISHED"
-    finally:
-        stop(server)
-
-
-def start_server(folder: Path, port: int) -> psutil.Process:
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = (folder / "server.log").open("a")
-    process = subprocess.Popen([*command, *store], env=environment, stdout=log, stderr=log)
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError):
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200
-        return False
-
-    wait_until(answers, alive=process)
-    return psutil.Process(process.pid)
-
-
-def stop(server: psutil.Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        members = [server, *server.children(recursive=True)]
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(members, timeout=10)

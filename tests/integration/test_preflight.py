@@ -87,13 +87,13 @@ def test_a_job_that_asks_for_a_gpu_and_gets_none_that_works_fails(ray_cluster: N
 
 def test_what_a_job_was_submitted_with_is_not_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray refuses to merge a name that both sides set, even to the same value."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("HF_HOME", "/var/tmp/models")
     monkeypatch.setenv("AFFECTGRID_CACHE", "/var/tmp/x")
-    config = {"runtime_env": {"env_vars": {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}}}
+    config = {"runtime_env": {"env_vars": {"HF_HOME": "/var/tmp/models"}}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(config))
-    assert runtime_env()["env_vars"].keys() & {"MLFLOW_TRACKING_URI", "AFFECTGRID_CACHE"} == {"AFFECTGRID_CACHE"}
+    assert runtime_env()["env_vars"].keys() & {"HF_HOME", "AFFECTGRID_CACHE"} == {"AFFECTGRID_CACHE"}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {}}))
-    assert "MLFLOW_TRACKING_URI" in runtime_env()["env_vars"]
+    assert "HF_HOME" in runtime_env()["env_vars"]
 
 
 def test_results_are_not_kept_in_rays_session_folder(tmp_path: Path) -> None:

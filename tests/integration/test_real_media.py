@@ -15,8 +15,8 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.resident import load_split
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
+from affectgrid.encoders.towers.conversion import convert_weights
 from affectgrid.encoders.visual import load_visual
-from affectgrid.encoders.weights import convert_weights
 from affectgrid.media.audio import read_audio
 from affectgrid.media.faces import DlibDetector, choose_face, crop_face
 from affectgrid.media.frames import FrameReader

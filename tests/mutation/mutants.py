@@ -125,7 +125,7 @@ MUTANTS = (
     ),
     Mutant(
         "the backward GRU reads forwards",
-        "model/temporal.py",
+        "model/temporal/recurrent.py",
         "_reverse(states, order.backward)]",
         "_sort(states, order.forward)]",
         ("model/test_model.py",),
@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant(
         "predictions not smoothed",
         "training/inference/predict.py",
-        "torch.cat([smooth(track, half_width) for track in tracks])",
+        "torch.cat([smooth(track, half_width, causal=causal) for track in tracks])",
         "torch.cat(tracks)",
         ("training/test_inference.py",),
     ),

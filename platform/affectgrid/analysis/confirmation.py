@@ -1,7 +1,7 @@
 """Confirmation: the winner of a search and the default, trained again with seeds that the search never saw.
 
 The best of many trials is best partly by luck. Fresh seeds take away the luck of training; what is left is that the
-winner was picked on the very tracks that it is compared on, and for that the interval is widened (see `sidak`).
+winner was picked on the very videos that it is compared on, and for that the interval is widened (see `sidak`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field, JsonValue, ValidationError
 from torch import Tensor
 
-from affectgrid.analysis.bootstrap import Difference, paired_difference
+from affectgrid.analysis.bootstrap import Difference, compare
 from affectgrid.metrics import Metrics
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.records import TrialRecord
@@ -36,7 +36,7 @@ class ConfirmRun(Settings):
         identity: of the run (`run_identity`): a file of other data or settings does not count.
         best: metrics of the epoch that was kept; empty where the run failed, and `reason` says why.
         history: metrics of every epoch.
-        moments: of the kept model's predictions, [track][stat][axis], in the order of the validation split.
+        moments: of the kept model's predictions, [raw video][stat][axis], in the order of the validation split.
     """
 
     seed: int
@@ -63,7 +63,7 @@ class Confirmed(Settings):
         return [run.best["val/p"] for run in self.runs if run.best]
 
     @property
-    def optimism(self) -> float | None:
+    def training_luck(self) -> float | None:
         """The score in the search minus the mean over fresh seeds."""
         return None if self.seen is None or not self.scores else self.seen - statistics.fmean(self.scores)
 
@@ -78,15 +78,13 @@ class Confirmation(Settings):
 
     Args:
         num_tried: configurations other than the default that the winner was picked from.
-        over_tracks: winner minus default, tracks drawn anew.
-        over_tracks_and_seeds: the same with the seeds drawn anew too; None with one seed.
+        difference: winner minus default, with its interval over videos and seeds.
     """
 
     default: Confirmed
     winner: Confirmed | None
     num_tried: int
-    over_tracks: Difference | None = None
-    over_tracks_and_seeds: Difference | None = None
+    difference: Difference | None = None
 
     @property
     def best(self) -> Confirmed:
@@ -169,29 +167,21 @@ def conclude(
         return None
     winner = found[1] if len(found) > 1 else None
     tried = num_tried(space, trials)
-    differences = _differences(winner, found[0], tried) if winner else (None, None)
     return Confirmation(
         default=found[0],
         winner=winner,
         num_tried=tried,
-        over_tracks=differences[0],
-        over_tracks_and_seeds=differences[1],
+        difference=_difference(winner, found[0], tried) if winner else None,
     )
 
 
-def _differences(winner: Confirmed, default: Confirmed, tried: int) -> tuple[Difference | None, Difference | None]:
-    """Over the seeds that both have finished."""
-    ours, theirs = ({run.seed: run for run in one.runs if run.moments} for one in (winner, default))
-    seeds = [seed for seed in ours if seed in theirs]
-    if not seeds:
-        return None, None
-    one, other = (_moments([runs[seed] for seed in seeds]) for runs in (ours, theirs))
-    compared = max(1, tried)
-    over_seeds = paired_difference(one, other, num_comparisons=compared, redraw_seeds=True) if len(seeds) > 1 else None
-    return paired_difference(one, other, num_comparisons=compared), over_seeds
+def _difference(winner: Confirmed, default: Confirmed, tried: int) -> Difference:
+    """Over all the seeds that each of them finished."""
+    ours, theirs = (_moments([run for run in one.runs if run.moments]) for one in (winner, default))
+    return compare(ours, theirs, num_comparisons=max(1, tried))
 
 
-def _moments(runs: Sequence[ConfirmRun]) -> Float[Tensor, "seed track stat 2"]:
+def _moments(runs: Sequence[ConfirmRun]) -> Float[Tensor, "seed video stat 2"]:
     return torch.tensor([run.moments for run in runs], dtype=torch.float64)
 
 

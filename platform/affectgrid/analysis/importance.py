@@ -16,7 +16,7 @@ class ParameterImportance(Settings):
         name: dotted.
         share: of the importance of all parameters together.
         value: Pearson divergence of where good trials lie from where all lie.
-        chance: what 19 of 20 shuffles of the scores stay below; a value under it tells nothing.
+        chance: in 19 of 20 shuffles of the scores no parameter exceeds its own; a value under it tells nothing.
         num_trials: complete trials in which the parameter was active.
     """
 

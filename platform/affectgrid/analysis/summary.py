@@ -44,6 +44,7 @@ class StudySummary(Settings):
         folder: where all of it lies.
         confirmation: of the winner with fresh seeds, where it was asked for.
         importance: of the searched parameters; None for arms.
+        choice_optimism: of the best trial's P, for it was picked on the videos that score it; None where unknown.
         differences: of each arm's P from the first arm's, where all its seeds are there.
     """
 
@@ -63,6 +64,7 @@ class StudySummary(Settings):
     command: str = ""
     confirmation: Confirmation | None = None
     importance: Importance | None = None
+    choice_optimism: float | None = None
     differences: dict[str, Difference] = Field({})
 
     @property

@@ -30,6 +30,12 @@ _SPLIT_FOLDERS: dict[str, SplitName] = {
 }
 
 
+def raw_video(track: str) -> str:
+    """The video that a track's id names: two people of one video are ``<video>_left`` and ``<video>_right``."""
+    person = _SECOND_PERSON.fullmatch(track)
+    return person[1] if person else track
+
+
 @dataclasses.dataclass(frozen=True)
 class Track:
     """One person in one video.

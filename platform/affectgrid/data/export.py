@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +16,16 @@ from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import write_atomic
 
 HEADER = "image_location,valence,arousal"
+Fill = Literal["hold", "neutral"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """Frames of a track, the first and the last, that had no prediction."""
+
+    track: str
+    first: int
+    last: int
 
 
 def write_track(
@@ -31,40 +43,52 @@ def write_track(
     write_atomic(path, text.getvalue())
 
 
-def write_submission(path: Path, template: Path, va: Mapping[str, Float[np.ndarray, "frame 2"]]) -> int:
-    """The challenge's file: the template's rows in the template's order; returns their number.
+def write_submission(
+    path: Path, template: Path, va: Mapping[str, Float[np.ndarray, "frame 2"]], *, fill: Fill | None = None
+) -> tuple[Filled, ...]:
+    """The challenge's file: the template's rows in the template's order; returns what was filled.
 
-    `va` holds each track's predictions, where row k - 1 is frame k. Raises CatalogError before anything is written:
-    EXP-TEMPLATE for a line that is not ``<track>/<frame>.jpg``, EXP-TRACK for a track without predictions, EXP-FRAMES
-    for one with too few.
+    `va` holds each track's predictions, where row k - 1 is frame k. What a track lacks at its end is filled with its
+    last prediction (`hold`) or with 0, 0 (`neutral`), a track without any with 0, 0; what was filled is listed in
+    ``filled.csv`` beside the file.
+
+    Raises CatalogError before anything is written: EXP-TEMPLATE for a line that is not ``<track>/<frame>.jpg``; without
+    `fill` EXP-TRACK for a track without predictions, EXP-FRAMES for one with too few.
     """
     rows = list(_template_rows(template))
     wanted: dict[str, int] = {}
     for track, frame, _location in rows:
         wanted[track] = max(frame, wanted.get(track, 0))
-    for track, highest in wanted.items():
-        if track not in va:
-            raise CatalogError(
-                Problem(
-                    "EXP-TRACK",
-                    where=str(template),
-                    found=f"track {track!r} has no predictions",
-                    expected="every track",
-                    hint="encode its video",
-                )
-            )
-        if len(va[track]) < highest:
-            found = f"track {track!r} has predictions for {len(va[track])} frames"
-            hint = "check that its video and crops are complete"
-            raise CatalogError(
-                Problem("EXP-FRAMES", where=str(template), found=found, expected=f"{highest} frames", hint=hint)
-            )
+    none = np.zeros((0, 2), dtype=np.float32)
+    known = {track: va.get(track, none) for track in wanted}
+    filled = tuple(
+        Filled(track, len(known[track]) + 1, last) for track, last in wanted.items() if len(known[track]) < last
+    )
+    if filled and fill is None:
+        raise CatalogError(*(_missing(template, one) for one in filled))
+    for one in filled:
+        own = known[one.track]
+        value = own[-1] if fill == "hold" and len(own) else np.zeros(2, dtype=np.float32)
+        known[one.track] = np.concatenate([own, np.tile(value, (one.last - one.first + 1, 1))])
     lines = [HEADER]
     for track, frame, location in rows:
-        valence, arousal = va[track][frame - 1]
+        valence, arousal = known[track][frame - 1]
         lines.append(f"{location},{valence:.5f},{arousal:.5f}")
     write_atomic(path, "\n".join([*lines, ""]))
-    return len(rows)
+    if filled:
+        listed = [f"{one.track},{one.first},{one.last}" for one in filled]
+        write_atomic(path.with_name("filled.csv"), "\n".join(["track,first_frame,last_frame", *listed, ""]))
+    return filled
+
+
+def _missing(template: Path, missing: Filled) -> Problem:
+    hint = "encode its video, or give --fill hold or --fill neutral"
+    if missing.first == 1:
+        found = f"track {missing.track!r} has no predictions"
+        return Problem("EXP-TRACK", where=str(template), found=found, expected="every track", hint=hint)
+    found = f"track {missing.track!r} has predictions for {missing.first - 1} frames"
+    hint = "check that its video and crops are complete, or give --fill hold or --fill neutral"
+    return Problem("EXP-FRAMES", where=str(template), found=found, expected=f"{missing.last} frames", hint=hint)
 
 
 def _template_rows(template: Path) -> Iterator[tuple[str, int, str]]:

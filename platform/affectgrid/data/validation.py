@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from affectgrid.data.annotations import Annotation, read_annotation
-from affectgrid.data.catalog import Catalog, Track
+from affectgrid.data.catalog import Catalog, Track, raw_video
 from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
 from affectgrid.media.crops import list_crops
 from affectgrid.media.guard import GuardedProcess
@@ -172,7 +172,7 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
     users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for track in catalog.tracks:
         # without the file, the name still says it: _left and _right come from one video
-        source = track.video.stem if track.video else track.id.removesuffix("_left").removesuffix("_right")
+        source = track.video.stem if track.video else raw_video(track.id)
         users[source][track.split].append(track.id)
     for source, splits in sorted(users.items()):
         if len(splits) > 1:

@@ -19,7 +19,6 @@ import ray
 PACKAGE = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
 _FORWARDED = (
-    "MLFLOW_TRACKING_URI",
     "HF_HUB_OFFLINE",
     "HF_HOME",
     "AFFECTGRID_CACHE",

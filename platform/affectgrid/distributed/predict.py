@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
-from affectgrid.data.export import write_submission, write_track
+from affectgrid.data.export import Fill, Filled, write_submission, write_track
 from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.resident import Split, load_split
@@ -36,6 +36,7 @@ class PredictReport:
     submission: str
     encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
+    filled: tuple[Filled, ...] = ()
 
 
 def predict(
@@ -45,12 +46,14 @@ def predict(
     *,
     crop: Literal["crops", "detect", "frame"] | None = None,
     template: Path | None = None,
+    fill: Fill | None = None,
     store: str | None = None,
 ) -> PredictReport:
     """Encode `videos` as the models' training data were, and predict every frame. Needs a Ray connection.
 
     Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
-    the whole frame fit only a model that was trained on whole frames. `store` is where features are kept, by default
+    the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
+    `data.export.write_submission`. `store` is where features are kept, by default
     the workspace. Raises CatalogError when no track can be read.
     """
     catalog = open_videos(videos)
@@ -70,10 +73,10 @@ def predict(
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
     place = workspace.predictions
     with results(place) as folder:
-        submission = _write(folder, splits[0], predictions.va.numpy(), template)
+        submission, filled = _write(folder, splits[0], predictions.va.numpy(), template, fill)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
-    return PredictReport(place, len(tracks), len(predictions.va), written, models, tuple(lost.values()))
+    return PredictReport(place, len(tracks), len(predictions.va), written, models, tuple(lost.values()), filled)
 
 
 def _encoding(
@@ -108,14 +111,15 @@ def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
     return tracks
 
 
-def _write(folder: Path, split: Split, va: NDArray[np.float32], template: Path | None) -> Path | None:
-    """A file for every track, and the challenge's in the order of `template`, whose path is returned."""
+def _write(
+    folder: Path, split: Split, va: NDArray[np.float32], template: Path | None, fill: Fill | None
+) -> tuple[Path | None, tuple[Filled, ...]]:
+    """A file for every track, and the challenge's in the order of `template`; returns its path, and what was filled."""
     by_track = {track: va[split.track(number)] for number, track in enumerate(split.track_ids)}
     for number, track in enumerate(split.track_ids):
         rows = split.track(number)
         write_track(folder / f"{track}.csv", split.frame_index[rows], split.time_s[rows], va[rows])
     if template is None:
-        return None
+        return None, ()
     submission = folder / "submission.txt"
-    write_submission(submission, template, by_track)
-    return submission
+    return submission, write_submission(submission, template, by_track, fill=fill)

@@ -21,7 +21,7 @@ from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
 from affectgrid.encoders.weights import digest_weights, find_safetensors, misfit
 from affectgrid.errors import ModelError, Problem
-from affectgrid.settings import Precision
+from affectgrid.settings import AudioPooling, Precision
 
 AST = "audio-spectrogram-transformer"
 WHISPER = "whisper"
@@ -33,7 +33,8 @@ class AudioEncoder:
 
     Its pooled output when it has one (AST: the mean of its two class tokens), else the mean over time of its last
     hidden states (wav2vec 2.0, HuBERT, WavLM, Whisper's encoder). An AST gets the spectrogram from `LogMel`, on its own
-    device; other models from their own extractor. ``precision`` is what was resolved.
+    device; other models from their own extractor. ``precision`` is what was resolved. `layer` and `pooling` read
+    another hidden layer, or pool its states, over all tokens, to their mean, or to that and their standard deviation.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class AudioEncoder:
         name: str,
         device: str,
         window_s: float | None,
+        layer: int | None,
+        pooling: AudioPooling,
         precision: Precision,
         half: Resolved | None,
         calibration: Callable[[], Float[np.ndarray, "n sample"] | None],
@@ -54,7 +57,13 @@ class AudioEncoder:
         self.sample_rate_hz = int(extractor.sampling_rate)
         self.window_s = window_s
         self._extractor = extractor
-        settings = {"model": _portable(model.config.to_diff_dict()), "extractor": _portable(extractor.to_dict())}
+        settings: dict[str, Any] = {
+            "model": _portable(model.config.to_diff_dict()),
+            "extractor": _portable(extractor.to_dict()),
+        }
+        self._layer, self._pooling = layer, pooling if layer is None or pooling != "model" else "mean"
+        if self._pooling != "model":
+            settings |= {"layer": layer, "pooling": self._pooling}
         weights = "" if trusted else digest_weights(model, settings)
         self._mel: LogMel | None = None
         self._num_frames: int | None = None
@@ -63,7 +72,7 @@ class AudioEncoder:
         elif model.config.model_type == WHISPER and window_s is not None:
             shorten_whisper(model, num_frames=self.window_samples // extractor.hop_length)
         self._model = model.eval().requires_grad_(False).to(self.device)
-        self.dim = int(model.config.hidden_size)
+        self.dim = int(model.config.hidden_size) * (2 if self._pooling == "mean+sd" else 1)
 
         @functools.cache
         def sample() -> Tensor:
@@ -121,10 +130,21 @@ class AudioEncoder:
     def _encode(self, inputs: dict[str, Tensor]) -> Tensor:
         dtype = next(self._model.parameters()).dtype
         with torch.inference_mode():
-            output = self._model(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()})
-            pooled = getattr(output, "pooler_output", None)
-            features: Tensor = output.last_hidden_state.mean(dim=1) if pooled is None else pooled
+            given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+            output = self._model(**given, output_hidden_states=self._layer is not None)
+            features = self._pool(output)
         return features.float().cpu().clone()
+
+    def _pool(self, output: Any) -> Tensor:
+        states: Tensor = output.last_hidden_state
+        if self._pooling == "model":
+            pooled: Tensor | None = getattr(output, "pooler_output", None)
+            return states.mean(dim=1) if pooled is None else pooled
+        if self._layer is not None:
+            states = output.hidden_states[self._layer]
+        states = states.float()
+        mean = states.mean(dim=1)
+        return mean if self._pooling == "mean" else torch.cat([mean, states.std(dim=1, correction=0)], -1)
 
     def _drawn_sound(self) -> Tensor:
         """Where no real sound is at hand: chords in noise, at eight loudnesses."""
@@ -169,6 +189,8 @@ def load_audio(
     name: str,
     *,
     window_s: float | None = None,
+    layer: int | None = None,
+    pooling: AudioPooling = "model",
     device: str = "cpu",
     precision: Precision = "fp32",
     half: Resolved | None = None,
@@ -183,12 +205,14 @@ def load_audio(
             ``preprocessor_config.json`` and one ``.safetensors`` file, or a hub name such as
             ``MIT/ast-finetuned-audioset-10-10-0.4593``.
         window_s: length of every window, in seconds; None: the model's own, sound padded or cut to it.
+        layer: the hidden layer to read; None: the model's own output.
+        pooling: of the states of a window; of another layer than the model's own, ``model`` means ``mean``.
         device: where it runs.
         precision, half, stored, trusted: as in ``load_visual``.
         calibration: gives real windows to measure the precision's cosine on; None: drawn ones.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
-    MOD-FIT, MOD-WINDOW, MOD-PRECISION.
+    MOD-FIT, MOD-WINDOW, MOD-LAYER, MOD-PRECISION.
     """
     source = str(tiny_audio_directory()) if name == TINY else name
     local = Path(source).is_dir()
@@ -205,10 +229,19 @@ def load_audio(
             )
         )
     model, extractor = _from_pretrained(source, local=local)
+    _require_layer(model, layer, name)
     return AudioEncoder(
-        model, extractor, name=name, device=device, window_s=window_s, precision=precision, half=half,
-        calibration=calibration, stored=stored, trusted=trusted,
+        model, extractor, name=name, device=device, window_s=window_s, layer=layer, pooling=pooling,
+        precision=precision, half=half, calibration=calibration, stored=stored, trusted=trusted,
     )  # fmt: skip
+
+
+def _require_layer(model: Any, layer: int | None, name: str) -> None:
+    depth = int(getattr(model.config, "num_hidden_layers", 0) or getattr(model.config, "encoder_layers", 0))
+    if layer is not None and not -depth - 1 <= layer <= depth:
+        found, expected = f"layer {layer}", f"0 (the embedding) to {depth}, or -1 to {-depth - 1} from the end"
+        hint = "correct encode.audio.layer"
+        raise ModelError(Problem("MOD-LAYER", where=name, found=found, expected=expected, hint=hint))
 
 
 def _from_pretrained(source: str, *, local: bool) -> tuple[Any, Any]:

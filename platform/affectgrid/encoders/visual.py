@@ -1,8 +1,9 @@
-"""Image and text encoders by open_clip: a name, a local directory, or the seeded ``tiny`` one."""
+"""Image and text encoders by open_clip, timm or transformers: a name, a directory, or the seeded ``tiny`` one."""
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from jaxtyping import Float, UInt8
 from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 
-from affectgrid.encoders.clip_models import LoadedImageModel, load_directory, load_named
 from affectgrid.encoders.precision import Resolved, digest_in, recalled, settle, to_device
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
-from affectgrid.encoders.text_tower import EmbeddedTexts, embed_texts
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
+from affectgrid.encoders.towers import timm, transformers
+from affectgrid.encoders.towers.clip import load_clip_directory, load_clip_named
+from affectgrid.encoders.towers.image import bad_config
+from affectgrid.encoders.towers.loaded import LoadedImageModel
+from affectgrid.encoders.towers.text import EmbeddedTexts, embed_texts
 from affectgrid.encoders.weights import digest_weights
 from affectgrid.errors import ModelError, Problem
 from affectgrid.settings import Precision
@@ -167,8 +171,9 @@ def load_visual(
 
     Args:
         name: ``tiny`` (random, seeded, made on first use), ``<architecture>/<tag>`` of open_clip such as
-            ``ViT-B-32/openai``, or a directory that holds ``open_clip_config.json`` and one ``.safetensors`` file.
-            A configuration without ``text_cfg`` is an image tower alone.
+            ``ViT-B-32/openai``, ``timm/<name>`` or ``transformers/<name>`` of the hub, or a directory with one
+            ``.safetensors`` file and ``open_clip_config.json``, or timm's or transformers' ``config.json``. Models of
+            the last two, and open_clip's without ``text_cfg``, are image towers alone.
         device: where it runs.
         precision: of the weights; ``auto`` rounds large models where the hardware is faster in half and the features
             keep a cosine of .999. The digest depends on what it comes to.
@@ -180,11 +185,24 @@ def load_visual(
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
     MOD-FIT, MOD-PRECISION.
     """
+    return VisualEncoder(
+        _load(name),
+        name=name,
+        device=device,
+        precision=precision,
+        half=half,
+        calibration=calibration,
+        stored=stored,
+        trusted=trusted,
+    )
+
+
+def _load(name: str) -> LoadedImageModel:
     if name == TINY:
-        loaded = load_directory(tiny_visual_directory())
-    elif Path(name).is_dir():
-        loaded = load_directory(Path(name))
-    elif name.startswith((".", "/", "~")):
+        return load_clip_directory(tiny_visual_directory())
+    if Path(name).is_dir():
+        return _load_directory(Path(name))
+    if name.startswith((".", "/", "~")):
         raise ModelError(
             Problem(
                 "MOD-NAME",
@@ -194,15 +212,22 @@ def load_visual(
                 hint="correct the path of the model",
             )
         )
-    else:
-        loaded = load_named(name)
-    return VisualEncoder(
-        loaded,
-        name=name,
-        device=device,
-        precision=precision,
-        half=half,
-        calibration=calibration,
-        stored=stored,
-        trusted=trusted,
-    )
+    if name.startswith(timm.PREFIX):
+        return timm.load_timm_named(name)
+    if name.startswith(transformers.PREFIX):
+        return transformers.load_transformers(name.removeprefix(transformers.PREFIX), local=False)
+    return load_clip_named(name)
+
+
+def _load_directory(directory: Path) -> LoadedImageModel:
+    """By the library whose configuration lies there; open_clip's error where none does."""
+    config = directory / "config.json"
+    if not config.exists() or (directory / "open_clip_config.json").exists():
+        return load_clip_directory(directory)
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise bad_config(str(config), f"{type(error).__name__}: {error}") from error
+    if isinstance(content, dict) and "architecture" in content:
+        return timm.load_timm_directory(directory)
+    return transformers.load_transformers(str(directory), local=True)

@@ -33,6 +33,7 @@ class Source:
         has_sound: whether the video has a sound track.
         digest: sha256 (hex) of the video's bytes, and of the crops' names and sizes.
         keyframes: positions where decoding can begin, ascending; empty where it cannot be told.
+        last_crop: the highest crop; it may lie beyond the video's end, where another decoder has counted more frames.
     """
 
     num_frames: int
@@ -40,6 +41,7 @@ class Source:
     has_sound: bool
     digest: str
     keyframes: tuple[int, ...] = ()
+    last_crop: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keyframes", tuple(self.keyframes))  # JSON, where it was kept, has lists
@@ -57,7 +59,7 @@ class FrameChunk:
 
 @dataclasses.dataclass(frozen=True)
 class SoundChunk:
-    """Sound around the hops of a chunk, from half a window before the first centre to half a window after the last."""
+    """Sound of the hops of a chunk, from where the first one's window begins to where the last one's ends."""
 
     frame_index: Int32[np.ndarray, "hop"]
     time_s: Float[np.ndarray, "hop"]
@@ -76,7 +78,8 @@ def probe(video: str | None, crops: str | None) -> Source:
         with Path(video).open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
-    num_frames = info.num_frames if info else max(listing, default=0)
+    last_crop = max(listing, default=0)
+    num_frames = info.num_frames if info else last_crop
     if num_frames == 0:
         where = crops or video or "track"
         raise MediaError(
@@ -90,7 +93,7 @@ def probe(video: str | None, crops: str | None) -> Source:
         )
     duration_s = float(info.frame_times_s[-1]) if info else 0.0
     keyframes = tuple(info.keyframes.tolist()) if info and info.in_time_order else ()
-    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest(), keyframes)
+    return Source(num_frames, duration_s, bool(info and info.audio), digest.hexdigest(), keyframes, last_crop)
 
 
 def read_visual_chunk(
@@ -106,17 +109,19 @@ def read_visual_chunk(
     detect_every: int = 1,
     landmarks: str | None = None,
     labelled: Bool[np.ndarray, "label"] | None = None,
+    causal: bool = False,
 ) -> FrameChunk:
     """Frames [start, stop), 0-based positions, as face crops or whole.
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
     takes the largest face, or that of the `person` further left or right, with `margin` of its size around it, turned
     upright with `landmarks`; ``frame`` takes the whole picture. With `frame_rate_hz` only the frames nearest to that
-    rate are looked at, with `labelled` (by position, from the first frame on) only those that a labelled frame needs;
-    the others are not present. In whatever pieces a video is read, the frames are the same.
+    rate are looked at (if `causal` those shown at its times), with `labelled` (by position, from the first frame on)
+    only those that a labelled frame needs; the others are not present. In whatever pieces a video is read, the frames
+    are the same.
     """
     positions = np.arange(start, stop, dtype=np.int32)
-    looked_at = _looked_at(video, frame_rate_hz)
+    looked_at = _looked_at(video, frame_rate_hz, causal)
     if labelled is not None:
         looked_at = needed(np.flatnonzero(labelled), looked_at)
     if crop == "crops" and crops:
@@ -166,16 +171,24 @@ def _faces(
 
 
 def read_sound_chunk(
-    video: str | None, start: int, stop: int, *, hop_s: float, window_s: float, sample_rate_hz: int
+    video: str | None,
+    start: int,
+    stop: int,
+    *,
+    hop_s: float,
+    window_s: float,
+    sample_rate_hz: int,
+    causal: bool = False,
 ) -> SoundChunk:
-    """Sound of hops [start, stop); hop i is centred at ``i * hop_s`` on the video's clock.
+    """Sound of hops [start, stop); hop i is centred at ``i * hop_s`` on the video's clock, or ends there if `causal`.
 
     A hop is present when at least a quarter of its window has sound, so that the frames just before the end of the
     sound have a hop on both sides. Without a sound track none is.
     """
     hops = np.arange(start, stop, dtype=np.int32)
     centres = hops * hop_s
-    first, last = centres[0] - window_s / 2, centres[-1] + window_s / 2
+    before_s, after_s = (window_s, 0.0) if causal else (window_s / 2, window_s / 2)
+    first, last = centres[0] - before_s, centres[-1] + after_s
     num_samples = round((last - first) * sample_rate_hz)
     if video is None or _info(video).audio is None:
         absent = np.zeros(len(hops), dtype=bool)
@@ -208,15 +221,21 @@ def needed(wanted: Int[np.ndarray, "wanted"], grid: Int[np.ndarray, "point"] | N
 
 
 @functools.lru_cache(maxsize=2)
-def _looked_at(video: str | None, frame_rate_hz: float | None) -> np.ndarray | None:
+def _looked_at(video: str | None, frame_rate_hz: float | None, causal: bool) -> np.ndarray | None:
     """Positions of the frames that a rate asks for; None: all. Without a video there is no clock, and all are."""
-    return None if video is None or frame_rate_hz is None else nearest_frames(_info(video).frame_times_s, frame_rate_hz)
+    if video is None or frame_rate_hz is None:
+        return None
+    return nearest_frames(_info(video).frame_times_s, frame_rate_hz, causal=causal)
 
 
 def _times(video: str | None, start: int, stop: int) -> np.ndarray:
-    """Times of frames [start, stop); NaN beyond the video's end, or without a video."""
-    times = _info(video).frame_times_s[start:stop] if video else np.zeros(0)
-    return np.pad(times, (0, stop - start - len(times)), constant_values=np.nan)
+    """Times of frames [start, stop); NaN without a video. Beyond its end they continue at its mean rate."""
+    if not video:
+        return np.full(stop - start, np.nan)
+    known = _info(video).frame_times_s
+    step = (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else 0.0
+    beyond = known[-1] + step * np.arange(1, max(stop - len(known), 0) + 1)
+    return np.concatenate([known, beyond])[start:stop]
 
 
 @functools.lru_cache(maxsize=4)

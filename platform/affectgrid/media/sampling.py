@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def nearest_frames(times_s: NDArray[np.float64], rate_hz: float) -> NDArray[np.int64]:
+def nearest_frames(times_s: NDArray[np.float64], rate_hz: float, *, causal: bool = False) -> NDArray[np.int64]:
     """Positions of the frames nearest to the times first, first + 1 / rate_hz, ...; ascending, and the last frame.
 
-    With the last frame every other one lies between two of these. A rate above the video's own takes every frame; of
-    two equally near ones the earlier. Times must ascend.
+    If `causal` those shown at these times, which began before or with them; and not the last frame besides. With the
+    last frame every other one lies between two of these. A rate above the video's own takes every frame; of two equally
+    near ones the earlier. Times must ascend.
     """
     if len(times_s) == 0:
         return np.zeros(0, np.int64)
@@ -18,5 +19,7 @@ def nearest_frames(times_s: NDArray[np.float64], rate_hz: float) -> NDArray[np.i
     right = np.clip(np.searchsorted(times_s, grid), 1, max(1, len(times_s) - 1)) if len(times_s) > 1 else 0 * grid
     right = right.astype(np.int64)
     left = np.maximum(right - 1, 0)
+    if causal:
+        return np.unique(np.searchsorted(times_s, grid + 1e-9, side="right") - 1)
     near = np.where(grid - times_s[left] <= times_s[right] - grid, left, right)
     return np.unique(np.append(near, len(times_s) - 1))

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from affectgrid.settings import Settings
 
 Stream = Literal["visual", "audio"]
-PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "none"]
-Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "none"]
+PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "rotated", "none"]
+Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none"]
 SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
 
 
@@ -19,15 +19,21 @@ class FusionConfig(Settings):
 
     streams: tuple[Stream, ...] = Field(("visual", "audio"), min_length=1, description="which streams the model reads")
     hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads, even for bigru")
-    temporal: Temporal = Field("bigru", description="bidirectional or causal GRU, convolutions (the same two), or none")
+    temporal: Temporal = Field(
+        "bigru", description="GRU, convolutions or self-attention, looking both ways or back alone; or none"
+    )
     gru_layers: int = Field(1, gt=0)
     tcn_layers: int = Field(4, gt=0, le=16, description="residual blocks of a TCN; block n is dilated by 2 ** n")
     tcn_kernel: int = Field(3, ge=2, description="taps of a TCN's convolutions; odd for the one that looks both ways")
+    transformer_layers: int = Field(2, gt=0, le=16, description="self-attention layers of a transformer")
     fusion: Literal["both", "attention", "gate", "concat"] = Field(
         "both", description="what a fusion block holds: cross-modal attention, gated refinement, or both"
     )
     fusion_depth: int = Field(1, ge=0, description="fusion blocks; 0 joins the streams by concatenation")
     num_heads: int = Field(4, gt=0, description="attention heads")
+    positions: Literal["rotary", "none"] = Field(
+        "rotary", description="what attention knows of time: how far apart two frames are, or nothing"
+    )
     attention_span: int = Field(0, ge=0, description="frames that attention sees on each side; 0: the whole window")
     dropout: float = Field(0.1, ge=0, lt=1)
     modality_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a window loses a whole stream")
@@ -35,7 +41,7 @@ class FusionConfig(Settings):
     @property
     def causal(self) -> bool:
         """Whether a frame may only depend on itself and earlier ones."""
-        return self.temporal in ("gru", "causal-tcn")
+        return self.temporal in ("gru", "causal-tcn", "causal-transformer")
 
     @property
     def fuses(self) -> bool:

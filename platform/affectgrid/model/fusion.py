@@ -9,19 +9,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from affectgrid.model.attention import CrossModalLayer, attention_mask
+from affectgrid.model.attention import CrossModalLayer, Sight
 from affectgrid.model.config import FusionConfig, Stream
-from affectgrid.model.convolution import ConvolutionalEncoder
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.labels import LearnedSigma
 from affectgrid.model.prompts import PromptBank, PromptHead
 from affectgrid.model.readout import Readout
 from affectgrid.model.streams import StreamInput, drop_stream
-from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+from affectgrid.model.temporal.convolution import ConvolutionalEncoder
+from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
+from affectgrid.model.temporal.transformer import TransformerEncoder
 
 CONTEXT = "prompt_head.context."  # what the names of the weights of learnable context begin with
 Weights = Float[Tensor, "batch head frame frame"]
 AttentionPair = tuple[Weights, Weights]
+Sights = tuple[Sight, Sight]  # of the picture on the sound's frames, and the other way round
 
 
 class FusionOutput(NamedTuple):
@@ -70,31 +72,36 @@ class FusionBlock(nn.Module):
         super().__init__()
         size = (config.hidden_dim, config.num_heads, config.dropout)
         attends, gates = config.fusion in ("both", "attention"), config.fusion in ("both", "gate")
-        self.visual_asks = CrossModalLayer(*size) if attends else None
-        self.audio_asks = CrossModalLayer(*size) if attends else None
+        rotary = config.positions == "rotary"
+        self.visual_asks = CrossModalLayer(*size, rotary=rotary) if attends else None
+        self.audio_asks = CrossModalLayer(*size, rotary=rotary) if attends else None
         self.gated = GatedFusion(config.hidden_dim) if gates else None
 
     def forward(
         self,
         visual: Float[Tensor, "batch frame hidden"],
         audio: Float[Tensor, "batch frame hidden"],
-        mask: Bool[Tensor, "#batch 1 frame frame"] | None,
+        sights: Sights | None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Returns both streams, the fused state and the gate; the last two are None without a gate."""
-        if self.visual_asks is not None and self.audio_asks is not None:
+        """Returns both streams, the fused state and the gate; the last two are None without a gate.
+
+        `sights` is needed where the block attends.
+        """
+        if self.visual_asks is not None and self.audio_asks is not None and sights is not None:
+            of_audio, of_visual = sights
             # both ask the states from before the block: neither direction comes first
-            visual, audio = self.visual_asks(visual, audio, mask), self.audio_asks(audio, visual, mask)
+            visual, audio = self.visual_asks(visual, audio, of_audio), self.audio_asks(audio, visual, of_visual)
         if self.gated is None:
             return visual, audio, None, None
         fused, gate = self.gated(visual, audio)
         return visual + fused, audio + fused, fused, gate
 
-    def attention_weights(self, visual: Tensor, audio: Tensor, mask: Tensor | None) -> AttentionPair | None:
+    def attention_weights(self, visual: Tensor, audio: Tensor, sights: Sights | None) -> AttentionPair | None:
         """How the block that is given these states attends; None where it does not."""
-        if self.visual_asks is None or self.audio_asks is None:
+        if self.visual_asks is None or self.audio_asks is None or sights is None:
             return None
         asks = (self.visual_asks.attention_weights, self.audio_asks.attention_weights)
-        return asks[0](visual, audio, mask), asks[1](audio, visual, mask)
+        return asks[0](visual, audio, sights[0]), asks[1](audio, visual, sights[1])
 
 
 class FusionModel(nn.Module):
@@ -149,10 +156,15 @@ class FusionModel(nn.Module):
         audio_present: Bool[Tensor, "batch frame"],
         frame_mask: Bool[Tensor, "batch frame"],
         *,
+        attention_reach: int = 0,
         return_gates: bool = False,
         return_attention: bool = False,
     ) -> FusionOutput:
-        """Features of any float type; they are not read where absent or masked. Masks are true for what is there."""
+        """Features of any float type; they are not read where absent or masked. Masks are true for what is there.
+
+        `attention_reach` limits attention to so many frames on each side where the configuration has no narrower span:
+        for tracks longer than the windows of the training; 0: no limit.
+        """
         present = {"visual": visual_present & frame_mask, "audio": audio_present & frame_mask}
         features = {"visual": visual, "audio": audio}
         if self.training and self.config.modality_dropout and len(self.config.streams) > 1:
@@ -160,9 +172,10 @@ class FusionModel(nn.Module):
             present["visual"], present["audio"] = drop_stream(present["visual"], present["audio"], chance)
         states = torch.stack([self.inputs[s](features[s], present[s]) for s in self.config.streams])
         if self.temporal is not None:
-            states = self.temporal(states, FrameOrder.of(frame_mask))
+            states = self._over_time(states, frame_mask, attention_reach)
         attention: list[AttentionPair] | None = [] if return_attention else None
-        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), frame_mask, attention)
+        sights = self._sights(present, attention_reach)
+        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), sights, attention)
         fused = self.dropout(self.norm(fused))
         va = torch.tanh(self.va_head(fused))
         logits = None if self.prompt_head is None else self.prompt_head(fused)
@@ -171,23 +184,38 @@ class FusionModel(nn.Module):
         sigma = None if self.sigma is None else self.sigma()
         return FusionOutput(va, logits, gates if return_gates else None, attention, sigma)
 
+    def _over_time(self, states: Tensor, frame_mask: Tensor, reach: int) -> Tensor:
+        if isinstance(self.temporal, TransformerEncoder):
+            attended: Tensor = self.temporal(states, self._sight(frame_mask, reach))
+            return attended
+        assert self.temporal is not None
+        followed: Tensor = self.temporal(states, FrameOrder.of(frame_mask))
+        return followed
+
+    def _sight(self, seen: Tensor, reach: int) -> Sight:
+        span = min((limit for limit in (self.config.attention_span, reach) if limit), default=0)
+        return Sight.over(seen, span=span, causal=self.config.causal)
+
+    def _sights(self, present: Mapping[str, Tensor], reach: int) -> Sights | None:
+        """What the picture sees of the sound and the sound of the picture: the frames that are there."""
+        if not self.blocks or self.config.fusion == "gate":
+            return None
+        return self._sight(present["audio"], reach), self._sight(present["visual"], reach)
+
     def _fuse(
-        self, states: Mapping[Stream, Tensor], frame_mask: Tensor, attention: list[AttentionPair] | None
+        self, states: Mapping[Stream, Tensor], sights: Sights | None, attention: list[AttentionPair] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """One state per frame from those of the streams, and the gates on the way; fills `attention` if it is there."""
         if len(states) == 1:
             return next(iter(states.values())), []
         visual, audio, fused = states["visual"], states["audio"], None
-        mask = None
-        if self.blocks and self.config.fusion != "gate":
-            mask = attention_mask(frame_mask, span=self.config.attention_span, causal=self.config.causal)
         gates = []
         for block in self.blocks:
             assert isinstance(block, FusionBlock)
-            weights = None if attention is None else block.attention_weights(visual, audio, mask)
+            weights = None if attention is None else block.attention_weights(visual, audio, sights)
             if attention is not None and weights is not None:
                 attention.append(weights)
-            visual, audio, fused, gate = block(visual, audio, mask)
+            visual, audio, fused, gate = block(visual, audio, sights)
             if gate is not None:
                 gates.append(gate)
         if self.join is not None:
@@ -196,7 +224,7 @@ class FusionModel(nn.Module):
         return fused, gates
 
 
-def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | None:
+def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | TransformerEncoder | None:
     """The temporal module of every stream, before fusion."""
     num_streams, hidden = len(config.streams), config.hidden_dim
     if config.temporal == "none":
@@ -204,5 +232,8 @@ def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEnco
     if config.temporal in ("gru", "bigru"):
         size = (num_streams, hidden, config.gru_layers, config.dropout)
         return TemporalEncoder(*size, bidirectional=not config.causal)
+    if config.temporal in ("transformer", "causal-transformer"):
+        depth, rotary = config.transformer_layers, config.positions == "rotary"
+        return TransformerEncoder(num_streams, hidden, depth, config.num_heads, config.dropout, rotary=rotary)
     shape = (num_streams, hidden, config.tcn_layers, config.tcn_kernel, config.dropout)
     return ConvolutionalEncoder(*shape, causal=config.causal)

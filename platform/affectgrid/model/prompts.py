@@ -57,9 +57,11 @@ def build_prompt_features(
     """One unit vector per region from the encoded texts of every region, in region order.
 
     `fixed`: the first text alone. `ensemble`: the mean of the normalised texts. `shuffled`: the ensemble, handed to the
-    regions by a derangement, so that no region keeps its own. `learned`: random directions, no text. `none`: None.
-    `seed` draws `shuffled` and `learned`. Raises ValueError if a region has no text, and for `context`, which
-    is made of other things.
+    regions by a derangement, so that no region keeps its own. `rotated`: the ensemble turned at random as a whole, so
+    that every angle between two regions stays and nothing else of the texts does; logits depend on the texts through
+    these angles alone, as the projection before them is learnt. `learned`: random directions, no text. `none`: None.
+    `seed` draws `shuffled`, `rotated` and `learned`. Raises ValueError if a region has no text, and for `context`,
+    which is made of other things.
     """
     if mode == "context":
         raise ValueError("the features of learnable context come from the text encoder: see PromptBank.from_context")
@@ -74,7 +76,16 @@ def build_prompt_features(
         return normalize(torch.stack([region[0] for region in texts]).float(), dim=-1)
     means = torch.stack([normalize(region.float(), dim=-1).mean(0) for region in texts])
     ensemble = normalize(means, dim=-1)
+    if mode == "rotated":
+        return normalize(ensemble @ _rotation(ensemble.shape[1], generator), dim=-1)
     return ensemble[derangement(len(texts), generator)] if mode == "shuffled" else ensemble
+
+
+def _rotation(dim: int, generator: torch.Generator) -> Float[Tensor, "dim dim"]:
+    """An orthogonal matrix, drawn evenly from all (Mezzadri, 2007)."""
+    q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
+    rotation: Tensor = (q * r.diagonal().sign()).float()
+    return rotation
 
 
 def derangement(n: int, generator: torch.Generator) -> Int[Tensor, n]:
@@ -118,7 +129,8 @@ class PromptHead(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        return self.log_scale.exp()
+        """At most MAX_SCALE, also after the last step of a training, which nothing clamps."""
+        return self.log_scale.exp() if self.training else self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
 
     def forward(self, states: Float[Tensor, "batch frame hidden"]) -> Float[Tensor, "batch frame region"]:
         if self.training:

@@ -8,13 +8,17 @@ from torch import Tensor, nn
 
 from affectgrid.model.dropout import LockedDropout
 
+MAX_DEVIATIONS = 10.0  # this project's choice
+
 
 class StreamInput(nn.Module):
     """Standardisation, projection, and a learned token in place of every frame that the stream lacks.
 
     Encoders differ in scale by orders of magnitude, within one feature vector too, and what changes from frame to frame
     is often a small part of a large constant. So each feature is brought to mean 0 and deviation 1 over the training
-    frames (`standardise`); the statistics are buffers, and a saved model carries them.
+    frames (`standardise`); the statistics are buffers, and a saved model carries them. What lies further than
+    MAX_DEVIATIONS from the mean is taken to lie there: a feature that is nearly dead in training and wakes up later
+    would drown all others.
     """
 
     mean: Tensor
@@ -29,9 +33,14 @@ class StreamInput(nn.Module):
         self.dropout = LockedDropout(dropout)
 
     def standardise(self, mean: Float[Tensor, " feature"], deviation: Float[Tensor, " feature"]) -> None:
-        """Take the statistics of the training frames; a feature that never changes is left out (scale 0)."""
+        """Take the statistics of the training frames; a feature that never changes is left out (scale 0).
+
+        Features are stored in half precision, so a deviation below its resolution at the mean is rounding.
+        """
+        half = torch.finfo(torch.float16)
+        floor = mean.abs() * half.eps + half.smallest_normal * half.eps
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(deviation > 0, 1 / deviation.clamp(min=1e-12), 0))
+        self.scale.copy_(torch.where(deviation > 0, 1 / torch.maximum(deviation, floor), 0))
 
     def forward(
         self, features: Float[Tensor, "batch frame feature"], present: Bool[Tensor, "batch frame"]
@@ -40,7 +49,8 @@ class StreamInput(nn.Module):
         keep = present.unsqueeze(-1)
         # in one piece of memory: at some thousand frames a step each copy of all features costs as much as a layer
         known = features.to(self.project.weight.dtype, copy=True).masked_fill_(~keep, 0)
-        states = self.project(known.sub_(self.mean).mul_(self.scale))
+        standard = known.sub_(self.mean).mul_(self.scale).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+        states = self.project(standard)
         filled: Tensor = self.dropout(torch.where(keep, states, self.absent.to(states.dtype)))
         return filled
 

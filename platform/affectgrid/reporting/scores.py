@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from affectgrid import storage
+from affectgrid.data.export import Filled
 from affectgrid.data.splits.resident import Split
 from affectgrid.regions import RegionGrid
 from affectgrid.reporting import figures, html
@@ -20,13 +21,13 @@ from affectgrid.training.inference.smoothing import SmoothingCurve
 
 
 def score_table(scores: Scores, note: str = "") -> Table:
-    """CCC of valence, of arousal and P, with 95 % bootstrap intervals over tracks."""
+    """CCC of valence, of arousal and P, with 95 % bootstrap intervals over raw videos."""
     intervals = {"CCC-V": scores.intervals.valence, "CCC-A": scores.intervals.arousal, "P": scores.intervals.p}
     rows = [
         {"score": name, "value": f"{i.estimate:.3f}", "low": f"{i.low:.3f}", "high": f"{i.high:.3f}"}
         for name, i in intervals.items()
     ]
-    return Table.of("Scores with 95 % bootstrap intervals over tracks", rows, note=note)
+    return Table.of("Scores with 95 % bootstrap intervals over videos", rows, note=note)
 
 
 def region_table(scores: Scores) -> Table:
@@ -61,12 +62,21 @@ def smoothing_lines(curve: SmoothingCurve | None) -> Iterator[str]:
 
 
 def prediction_lines(
-    address: str, num_tracks: int, num_frames: int, submission: str, note: str, lost: Mapping[str, str]
+    address: str,
+    num_tracks: int,
+    num_frames: int,
+    submission: str,
+    filled: Sequence[Filled],
+    note: str,
+    lost: Mapping[str, str],
 ) -> Iterator[str]:
     """What was predicted and where it is; `lost` gives the reason for each missing track."""
     yield f"{num_tracks} tracks, {num_frames} frames: {address}/<track>.csv (frame, time_s, valence, arousal)"
     if submission:
         yield f"the challenge's file: {submission}"
+    if filled:
+        frames = sum(one.last - one.first + 1 for one in filled)
+        yield f"filled, as no video has them: {frames} frames of {len(filled)} tracks, listed in filled.csv beside it"
     if note:
         yield note
     yield from (f"not predicted: {track}: {reason}" for track, reason in lost.items())

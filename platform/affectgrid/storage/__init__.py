@@ -1,7 +1,7 @@
 """Every write goes through here: atomic files on a disk, and objects in an object store."""
 
 from affectgrid.storage.files import append, flush, replace_directory, to_json, write_atomic, write_json
-from affectgrid.storage.places import Entry, Storage, cache_folder, is_uri, without_credentials, write_errors
+from affectgrid.storage.places import Entry, Storage, cache_folder, is_uri, write_errors
 from affectgrid.storage.staging import Staged, show_places, staged
 from affectgrid.storage.working_copy import WorkingCopy, fetched, results
 
@@ -20,7 +20,6 @@ __all__ = [
     "show_places",
     "staged",
     "to_json",
-    "without_credentials",
     "write_atomic",
     "write_errors",
     "write_json",

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from affectgrid.credentials import without_credentials
 from affectgrid.errors import Problem, StoreError
 from affectgrid.storage.files import replace_directory, to_json, write_atomic
 
@@ -36,11 +37,6 @@ def cache_folder() -> Path:
 def is_uri(place: Path | str) -> bool:
     """Whether a place is an address (``s3://bucket/x``), not a folder."""
     return "://" in str(place)
-
-
-def without_credentials(text: str) -> str:
-    """`text` without the user, key and password of any address in it."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
 
 
 @dataclasses.dataclass(frozen=True)

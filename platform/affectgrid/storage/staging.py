@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote, unquote
 
+from affectgrid.credentials import without_credentials
 from affectgrid.errors import ConfigError, MediaError, Problem, StoreError
-from affectgrid.storage.places import Entry, Storage, cache_folder, without_credentials, write_errors
+from affectgrid.storage.places import Entry, Storage, cache_folder, write_errors
 
 LIMIT = "AFFECTGRID_STAGED_GB"  # limit of the staged files on a node's disk
 _DEFAULT_BYTES = 50 << 30  # or half of the free disk space, where that is less

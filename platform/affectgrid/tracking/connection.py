@@ -1,4 +1,4 @@
-"""Reaching MLflow: the client, whether a server answers, and what counts as an outage."""
+"""Reaching MLflow: the client, whether a server answers, and what counts as an outage or as a refusal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from affectgrid.credentials import without_credentials
 from affectgrid.errors import Problem, TrackingError
 
 _ENVIRONMENT = {
@@ -21,6 +22,9 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+_STATUS = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}  # by MLflow's error code
+_REFUSED_HOST = "Invalid Host header"  # what MLflow's server says with a 403 that --allowed-hosts would lift
 
 
 @functools.cache
@@ -32,18 +36,52 @@ def client(uri: str) -> Any:
 
     for noisy in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each attempt at a dead server
     return mlflow.MlflowClient(tracking_uri=uri)
 
 
 def is_outage(error: Exception) -> bool:
     """Whether trying again later may help; a refused value will be refused again."""
-    code = getattr(error, "error_code", None)
-    return not isinstance(error, FileNotFoundError) and code not in {
+    if isinstance(error, (FileNotFoundError, LookupError)):
+        return False
+    refused_for_now = {http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS}
+    code = _status(error)
+    if code is not None:
+        return code >= http.HTTPStatus.INTERNAL_SERVER_ERROR or code in refused_for_now
+    return getattr(error, "error_code", None) not in {
         "INVALID_PARAMETER_VALUE",
         "RESOURCE_DOES_NOT_EXIST",
         "BAD_REQUEST",
-        "PERMISSION_DENIED",
     }
+
+
+def refusal(uri: str, error: Exception) -> TrackingError | None:
+    """TRK-AUTH or TRK-FORBIDDEN where MLflow refuses this client, whatever it asks for; else None."""
+    status = _status(error) or _STATUS.get(getattr(error, "error_code", ""))
+    response = getattr(error, "response", None)
+    if status not in {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}:
+        return None
+    return _refused(uri, status, f"{error} {getattr(response, 'text', '')}")
+
+
+def _refused(uri: str, status: int, text: str) -> TrackingError:
+    code, expected, found = "TRK-AUTH", "a user who may write there", f"the server refuses this client ({status})"
+    hint = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to what it accepts"
+    if _REFUSED_HOST in text:
+        code, expected, found = "TRK-FORBIDDEN", "200", f"the server refuses its own host name ({status})"
+        hint = f"start it with --allowed-hosts {urlsplit(uri).hostname}"
+    return TrackingError(Problem(code, where=without_credentials(uri), found=found, expected=expected, hint=hint))
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an error of requests; MLflow's own errors have a code instead."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return int(status) if status else None
+
+
+def credentials() -> dict[str, str]:
+    """What MLflow's client reads from this process's environment to log in."""
+    return {name: os.environ[name] for name in _CREDENTIALS if os.environ.get(name)}
 
 
 def is_server(uri: str) -> bool:
@@ -60,22 +98,14 @@ def knock(uri: str) -> None:
     connection = connect(parts.hostname, parts.port, timeout=5)
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/health")
-        status = connection.getresponse().status
+        response = connection.getresponse()
+        text = response.read(1000).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         raise unreachable(uri, str(error) or type(error).__name__) from error
     finally:
         connection.close()
-    if status == http.HTTPStatus.FORBIDDEN:
-        hint = f"start it with --allowed-hosts {parts.hostname}"
-        raise TrackingError(
-            Problem(
-                "TRK-FORBIDDEN",
-                where=uri,
-                found="the server refuses its own host name (403)",
-                expected="200",
-                hint=hint,
-            )
-        )
+    if _REFUSED_HOST in text:  # about a login MLflow's client is asked, which knows more ways to log in
+        raise _refused(uri, response.status, text)
 
 
 def unreachable(uri: str, found: str) -> TrackingError:
@@ -87,7 +117,13 @@ def unreachable(uri: str, found: str) -> TrackingError:
         else "give the path of a database that can be written, as sqlite:////absolute/path/mlflow.db"
     )
     return TrackingError(
-        Problem("TRK-UNREACHABLE", where=uri, found=found, expected="an MLflow store that responds", hint=hint)
+        Problem(
+            "TRK-UNREACHABLE",
+            where=without_credentials(uri),
+            found=without_credentials(found),
+            expected="an MLflow store that responds",
+            hint=hint,
+        )
     )
 
 

@@ -1,78 +1,110 @@
-"""Records on their way to MLflow: delivered at once, or kept in a folder while it cannot be reached."""
+"""Records on their way to MLflow: delivered at once, or kept in a file while it cannot be reached."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
+import hashlib
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from affectgrid.tracking.connection import client, is_outage, locked
+from affectgrid.credentials import without_credentials
+from affectgrid.tracking.connection import is_outage, locked, refusal
+from affectgrid.tracking.records import Record, apply
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S = 20.0  # between two attempts to reach a server that has gone away
-_BATCH = 100  # parameters, or tags, that one request may carry; ten times as many things in all
 _down_until: dict[str, float] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """The records of one run, in order. Every record carries its time, so that delivering it twice leaves one.
+    """The records of a study's run and of all runs below it, in order: what waits comes before what is new.
+
+    So a run is made before anything is logged to it, and once the file of kept records is gone MLflow has everything.
 
     Args:
         uri: of the MLflow store.
-        run_id: of the run.
-        spool: folder where records wait.
+        kept: file of the records that wait.
     """
 
     uri: str
-    run_id: str
-    spool: Path
+    kept: Path
+
+    @classmethod
+    def of(cls, uri: str, experiment_id: str, study: str, spool: Path) -> Delivery:
+        """The delivery of the study's run of that name, and of those below it."""
+        name = hashlib.sha256(f"{experiment_id}:{study}".encode()).hexdigest()[:32]
+        return cls(uri, spool / f"{name}.jsonl")
 
     @property
-    def kept(self) -> Path:
-        """The file of records that wait."""
-        return self.spool / f"{self.run_id}.jsonl"
+    def _artifacts(self) -> Path:
+        """Copies of files and folders that wait: the originals may be gone when they are delivered."""
+        return self.kept.with_suffix("")
 
-    def send(self, record: dict[str, Any]) -> None:
-        """Deliver a record after those that wait, or keep it while MLflow cannot be reached. A refusal is raised."""
+    def send(self, record: Record) -> bool:
+        """Deliver a record after those that wait, or keep it while MLflow cannot be reached. True if it made a run.
+
+        Raises TrackingError, with the record kept, where MLflow refuses this client (TRK-AUTH, TRK-FORBIDDEN), and what
+        MLflow raises where it refuses the record.
+        """
         with locked(self.kept):
             if time.monotonic() >= _down_until.get(self.uri, 0.0):
                 try:
                     self._deliver_kept()
-                    _apply(self, record)
-                    return
+                    made = apply(self.uri, record)
+                    _down_until.pop(self.uri, None)
+                    return made
                 except Exception as error:  # requests, sqlalchemy and mlflow each have their own
+                    refused = refusal(self.uri, error)
+                    if refused is not None:
+                        self._keep(record)
+                        raise refused from None
                     if not is_outage(error):
                         raise
+                    self._tell(error)
                     _down_until[self.uri] = time.monotonic() + _RETRY_AFTER_S
-                    _log.warning(
-                        "MLflow at %s cannot be reached (%s); keeping what is logged in %s", self.uri, error, self.spool
-                    )
             self._keep(record)
+        return False
 
-    def deliver_kept(self) -> None:
-        """Deliver what waits. Raises what MLflow raises; what was not delivered stays."""
+    def deliver_kept(self) -> bool:
+        """Deliver what waits; False while MLflow cannot be reached. Raises TrackingError as `send` does."""
         with locked(self.kept):
-            self._deliver_kept()
+            try:
+                self._deliver_kept()
+            except Exception as error:
+                refused = refusal(self.uri, error)
+                if refused is not None:
+                    raise refused from None
+                self._tell(error)
+                return False
+            _down_until.pop(self.uri, None)
+        return True
 
-    def _keep(self, record: dict[str, Any]) -> None:
+    def _tell(self, error: Exception) -> None:
+        """Once for each time that it goes away: a server may be gone for a day."""
+        level = logging.DEBUG if self.uri in _down_until else logging.WARNING
+        found = without_credentials(f"MLflow at {self.uri} cannot be reached ({error})")
+        _log.log(level, "%s; what is logged waits in %s", found, self.kept.parent)
+
+    def _keep(self, record: Record) -> None:
+        kept: dict[str, Any] = dict(record)
+        if record["op"] == "open":
+            kept["new"] = False  # the request that failed may have made it
         if record["op"] == "artifact":
-            copy = self.spool / self.run_id / uuid.uuid4().hex / Path(record["path"]).name
-            copy.parent.mkdir(parents=True)
             source = Path(record["path"])
+            copy = self._artifacts / uuid.uuid4().hex / source.name
+            copy.parent.mkdir(parents=True)
             shutil.copytree(source, copy) if source.is_dir() else shutil.copy2(source, copy)
-            record = {**record, "path": str(copy)}
+            kept["path"] = str(copy)
         with self.kept.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write("\n" + json.dumps(kept))  # the line end comes first: it ends a line of which a kill left half
             file.flush()
             os.fsync(file.fileno())
 
@@ -80,55 +112,22 @@ class Delivery:
         if not self.kept.exists():
             return
         for line in self.kept.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # a kill may leave half of the last line
-                _apply(self, json.loads(line))
+            with contextlib.suppress(json.JSONDecodeError):
+                self._deliver_one(json.loads(line))
         self.kept.unlink()
-        shutil.rmtree(self.spool / self.run_id, ignore_errors=True)
+        shutil.rmtree(self._artifacts, ignore_errors=True)
+
+    def _deliver_one(self, record: Record) -> None:
+        try:
+            apply(self.uri, record)
+        except Exception as error:
+            if is_outage(error) or refusal(self.uri, error) is not None:
+                raise
+            # It would be refused again, and must not hold back what comes after it.
+            _log.error("MLflow refuses a record of %s that waited: %s", record.get("run"), error)
 
 
 def deliver_all(uri: str, spool: Path) -> None:
-    """Deliver the records that earlier processes left in `spool`; those that still cannot be stay, with a warning."""
-    for file in spool.glob("*.jsonl"):
-        try:
-            Delivery(uri, file.stem, spool).deliver_kept()
-        except Exception as error:
-            _log.warning("%s could not be delivered to MLflow: %s", file, error)
-
-
-def _apply(run: Delivery, record: Mapping[str, Any]) -> None:
-    from mlflow.entities import Metric, Param, RunTag
-
-    mlflow = client(run.uri)
-    match record["op"]:
-        case "write":
-            all_tags = [RunTag(*pair) for pair in record["tags"].items()]
-            for rows, tags in itertools.zip_longest(
-                _chunks(record["rows"], 10 * _BATCH - _BATCH), _chunks(all_tags, _BATCH), fillvalue=()
-            ):
-                mlflow.log_batch(run.run_id, metrics=[Metric(*row) for row in rows], tags=list(tags))
-        case "params":
-            logged = {} if record["first"] else mlflow.get_run(run.run_id).data.params
-            new, changed = _new_params(logged, record["values"])
-            for pairs in _chunks(list(new.items()), _BATCH):
-                mlflow.log_batch(run.run_id, params=[Param(*pair) for pair in pairs])
-            if changed:
-                _log.warning("run %s: parameters changed since it was first logged: %s", run.run_id, changed)
-                noted = {f"changed.{name}": value for name, value in changed.items()}
-                _apply(run, {"op": "write", "rows": [], "tags": noted})
-        case "artifact":
-            log = mlflow.log_artifacts if Path(record["path"]).is_dir() else mlflow.log_artifact
-            log(run.run_id, record["path"], record["folder"])
-        case "status":
-            mlflow.set_terminated(run.run_id, record["status"], record["time"])
-
-
-def _new_params(logged: Mapping[str, str], values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split into parameters that are not there yet, and those that are there with another value."""
-    new = {name: value for name, value in values.items() if name not in logged}
-    changed = {name: value for name, value in values.items() if logged.get(name, value) != value}
-    return new, changed
-
-
-def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    """Deliver what earlier processes left in `spool`; what cannot be delivered stays, with a warning."""
+    for kept in spool.glob("*.jsonl"):
+        Delivery(uri, kept).deliver_kept()

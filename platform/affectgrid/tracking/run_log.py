@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from affectgrid.tracking.connection import client, is_outage
+from affectgrid.tracking.connection import client, credentials, is_outage, refusal
 from affectgrid.tracking.delivery import Delivery
+from affectgrid.tracking.records import find_run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_PARAM_LENGTH = 6000
@@ -30,22 +32,52 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class RunLog:
-    """One MLflow run. It pickles, so that any process of the cluster can log to it.
+    """One MLflow run. It pickles, with this process's credentials, so that any process of the cluster can log to it.
 
-    What cannot be delivered because MLflow has gone away waits in `spool` and is delivered, in order, by a later call
-    or by the next `open_tracker`. Every record carries its time, so that delivering it twice leaves one.
+    What cannot be delivered because MLflow has gone away, the run's creation too, waits in `spool` and is delivered, in
+    order, by a later call or by the next `open_tracker`. Every call raises TrackingError (TRK-AUTH, TRK-FORBIDDEN)
+    where MLflow refuses this client.
+
+    Args:
+        uri: of the MLflow store.
+        experiment_id: of the experiment.
+        names: the study's name, then the child's key, then the grandchild's.
+        spool: folder where records wait.
+        fresh: made by the call that returned it, so that it holds nothing yet.
     """
 
     uri: str
     experiment_id: str
-    run_id: str
+    names: tuple[str, ...]
     spool: Path
-    fresh: bool = False  # made by the call that returned it: so it has no children yet
+    fresh: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (credentials(), self.uri, self.experiment_id, self.names, self.spool, self.fresh)
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run. Raises LookupError while it waits to be made."""
+        return find_run(self.uri, self.experiment_id, self.names)
 
     @property
     def page(self) -> str:
-        """Where the run's page is, relative to the address of MLflow's user interface."""
+        """Where the run's page is, relative to the address of MLflow's user interface. Raises as `run_id` does."""
         return f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    @property
+    def delivered(self) -> bool:
+        """Whether MLflow has all that was logged to the study's run and to those below it."""
+        return not self._delivery.kept.exists()
+
+    def deliver(self) -> bool:
+        """Try now to deliver what waits; whether MLflow has everything afterwards."""
+        return self._delivery.deliver_kept()
+
+    def opened(self, name: str, tags: Mapping[str, object], *, new: bool = False) -> RunLog:
+        """Make the run under this display name, or reopen it. `new`: it is known not to exist."""
+        record = {"op": "open", "name": name, "tags": _texts(tags), "new": new, "time": _now_ms()}
+        return dataclasses.replace(self, fresh=self._log(record))
 
     def params(self, values: Mapping[str, object], *, first: bool = False) -> None:
         """Log parameters.
@@ -53,31 +85,39 @@ class RunLog:
         A parameter that already has another value keeps it (MLflow's never change), and the new value becomes a tag.
         `first`: the run has no parameters yet, and need not be asked.
         """
-        texts = {name: str(value)[:_MAX_PARAM_LENGTH] for name, value in values.items()}
+        texts = {name: text[:_MAX_PARAM_LENGTH] for name, text in _texts(values).items()}
         self._log({"op": "params", "values": texts, "first": first})
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics of a step, usually an epoch."""
         self.points([Point(step, values)])
 
-    def points(self, points: Iterable[Point]) -> None:
-        """Log metrics of several steps at once: a request has a cost of its own, whatever it carries."""
-        self.write(points, {})
+    def points(self, points: Iterable[Point], *, once: bool = False) -> None:
+        """Log metrics of several steps at once: a request has a cost of its own, whatever it carries.
+
+        A value that a reopened run has at that step already is left out, and with `once` in any run.
+        """
+        self.write(points, {}, once=once)
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags; a tag that is there is replaced."""
         self.write([], values)
 
-    def write(self, points: Iterable[Point], tags: Mapping[str, object]) -> None:
+    def write(self, points: Iterable[Point], tags: Mapping[str, object], *, once: bool = False) -> None:
         """Metrics and tags in one request."""
         rows = [(name, float(value), one.time_ms, one.step) for one in points for name, value in one.values.items()]
-        self._log({"op": "write", "rows": rows, "tags": {name: str(value) for name, value in tags.items()}})
+        self._log({"op": "write", "rows": rows, "tags": _texts(tags), "once": once or not self.fresh})
 
     def steps(self, metric: str) -> set[int] | None:
-        """The steps at which a metric was logged; None while MLflow cannot be reached."""
+        """The steps at which a metric was logged; None while MLflow cannot be reached or the run waits to be made."""
         try:
             return {point.step for point in client(self.uri).get_metric_history(self.run_id, metric)}
+        except LookupError:
+            return None
         except Exception as error:
+            refused = refusal(self.uri, error)
+            if refused is not None:
+                raise refused from None
             if not is_outage(error):
                 raise
             return None
@@ -90,5 +130,20 @@ class RunLog:
         """Close the run."""
         self._log({"op": "status", "status": status, "time": _now_ms()})
 
-    def _log(self, record: dict[str, Any]) -> None:
-        Delivery(self.uri, self.run_id, self.spool).send(record)
+    @property
+    def _delivery(self) -> Delivery:
+        return Delivery.of(self.uri, self.experiment_id, self.names[0], self.spool)
+
+    def _log(self, record: dict[str, Any]) -> bool:
+        return self._delivery.send({"experiment_id": self.experiment_id, "run": list(self.names), **record})
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def _restore(secrets: dict[str, str], *fields: Any) -> RunLog:
+    """In another process. Its own credentials, where it has some, are the right ones for its node."""
+    for name, value in secrets.items():
+        os.environ.setdefault(name, value)
+    return RunLog(*fields)

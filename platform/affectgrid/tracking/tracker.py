@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from affectgrid.credentials import credentials_in, without_credentials
 from affectgrid.errors import Problem, TrackingError
-from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, unreachable
+from affectgrid.storage import cache_folder
+from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, refusal, unreachable
 from affectgrid.tracking.delivery import deliver_all
 from affectgrid.tracking.run_log import RunLog
-
-_KEY = "affectgrid.key"
-_PARENT = "mlflow.parentRunId"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +29,12 @@ class Tracker:
     @property
     def open_command(self) -> str:
         """The command that shows the log in a browser."""
-        return f"open {self.uri}" if is_server(self.uri) else f"mlflow ui --backend-store-uri {self.uri}"
+        shown = without_credentials(self.uri)
+        return f"open {shown}" if is_server(self.uri) else f"mlflow ui --backend-store-uri {shown}"
 
     def study(self, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> RunLog:
         """The run called `name`, reopened where it exists; children that a kill left RUNNING are closed as KILLED."""
-        run = self._run(name, f"study:{name}", {}, tags)
-        if not run.fresh:
-            for child in self._search(f"tags.`{_PARENT}` = '{run.run_id}' and attributes.status = 'RUNNING'"):
-                client(self.uri).set_terminated(child, "KILLED")
+        run = self._run((name,)).opened(name, tags)
         run.params(params, first=run.fresh)
         return run
 
@@ -57,44 +52,32 @@ class Tracker:
 
         `new`: the caller knows that there is none, which saves the search for it.
         """
-        run = self._run(name, f"{parent.run_id}:{key}", {_PARENT: parent.run_id}, tags or {}, new=new)
+        run = self._run((*parent.names, key)).opened(name, tags or {}, new=new)
         if params:
             run.params(params, first=run.fresh)
         return run
 
-    def _run(
-        self, name: str, key: str, links: Mapping[str, str], tags: Mapping[str, object], *, new: bool = False
-    ) -> RunLog:
-        mlflow = client(self.uri)
-        key = hashlib.sha256(key.encode()).hexdigest()  # any name is safe in the filter
-        found = [] if new else self._search(f"tags.`{_KEY}` = '{key}'")
-        if found:
-            mlflow.update_run(found[0], status="RUNNING")
-            run = RunLog(self.uri, self.experiment_id, found[0], self.spool)
-            run.tags(tags)
-            return run
-        texts = {name: str(value) for name, value in tags.items()}
-        made = mlflow.create_run(self.experiment_id, tags={**texts, **links, _KEY: key}, run_name=name)
-        return RunLog(self.uri, self.experiment_id, made.info.run_id, self.spool, fresh=True)
-
-    def _search(self, condition: str) -> list[str]:
-        runs = client(self.uri).search_runs([self.experiment_id], filter_string=condition, max_results=10_000)
-        return [run.info.run_id for run in runs]
+    def _run(self, names: tuple[str, ...]) -> RunLog:
+        return RunLog(self.uri, self.experiment_id, names, self.spool)
 
 
 def open_tracker(uri: str | None = None, experiment: str = "affectgrid", *, artifacts: Path | None = None) -> Tracker:
     """Make the experiment, and its database where that is a file, before any worker logs to it.
 
     Call it once, in the driver: several clients that initialise an empty database at once break it. `uri` falls back on
-    ``MLFLOW_TRACKING_URI`` and then on ``mlflow.db`` in the current folder. `artifacts` is where files go, beside the
-    database by default; a server decides that itself. Raises TrackingError within 30 s when nothing answers.
+    ``MLFLOW_TRACKING_URI`` and then on ``mlflow.db`` in the current folder. A user and password in a server's address
+    move into this process's environment. `artifacts` is where files go, beside the database by default; a server
+    decides that itself. Raises TrackingError: TRK-UNREACHABLE within 30 s when nothing answers, TRK-AUTH and
+    TRK-FORBIDDEN when a server refuses this client, TRK-DELETED.
     """
-    uri = absolute(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if is_server(uri):
+        os.environ.update(credentials_in(uri))  # MLflow's client reads them there
+        uri = without_credentials(uri)
+    uri = absolute(uri)
     database = Path(urlsplit(uri).path[1:]) if uri.startswith("sqlite:") else None
     beside = database.parent if database else Path.cwd()
-    spool = (
-        (artifacts or beside / "mlartifacts").resolve().with_name("mlflow-spool") if database else _server_spool(uri)
-    )
+    files = (artifacts or beside / "mlartifacts").resolve()
     try:
         if database is None:
             if is_server(uri):
@@ -103,13 +86,13 @@ def open_tracker(uri: str | None = None, experiment: str = "affectgrid", *, arti
         else:
             database.parent.mkdir(parents=True, exist_ok=True)
             with locked(database.with_suffix(".lock")):
-                experiment_id = _experiment(uri, experiment, (artifacts or beside / "mlartifacts").resolve())
+                experiment_id = _experiment(uri, experiment, files)
     except TrackingError:
         raise
-    except Exception as error:
-        raise unreachable(uri, str(error)) from error
-    tracker = Tracker(uri, experiment, experiment_id, spool)
-    deliver_all(uri, spool)
+    except Exception as error:  # which may hold a database's address, and so its password
+        raise refusal(uri, error) or unreachable(uri, str(error)) from None
+    tracker = Tracker(uri, experiment, experiment_id, files.with_name("mlflow-spool") if database else _spool_of(uri))
+    deliver_all(uri, tracker.spool)
     return tracker
 
 
@@ -123,7 +106,7 @@ def _experiment(uri: str, name: str, artifacts: Path | None) -> str:
         raise TrackingError(
             Problem(
                 "TRK-DELETED",
-                where=uri,
+                where=without_credentials(uri),
                 found=f"experiment {name!r} was deleted",
                 expected="an active experiment",
                 hint=hint,
@@ -132,5 +115,6 @@ def _experiment(uri: str, name: str, artifacts: Path | None) -> str:
     return str(found.experiment_id)
 
 
-def _server_spool(uri: str) -> Path:
-    return Path(tempfile.gettempdir()) / "affectgrid-mlflow-spool" / uuid.uuid5(uuid.NAMESPACE_URL, uri).hex
+def _spool_of(uri: str) -> Path:
+    """A folder of this user on this machine; where it is lost, a study logs its trials again."""
+    return cache_folder() / "mlflow-spool" / uuid.uuid5(uuid.NAMESPACE_URL, without_credentials(uri)).hex

@@ -65,8 +65,7 @@ def _assemble(
     prompt, sigma, readout = config.prompt, None, None
     if bank is not None and grid is not None:
         if prompt.labels == "learned":
-            low, high = (ratio * grid.spacing for ratio in SIGMA_RATIO_BOUNDS)
-            sigma = LearnedSigma(tuple(ratio * grid.spacing for ratio in prompt.sigma_ratios), (low, high))
+            sigma = LearnedSigma(prompt.sigma_ratios, SIGMA_RATIO_BOUNDS, grid.spacing)
         if prompt.readout_blend:
             readout = Readout(grid, prompt.readout_blend)
     with torch.random.fork_rng(devices=[]):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from affectgrid.model.config import SIGMA_RATIO_BOUNDS, FusionConfig, PromptMode
 from affectgrid.settings import Settings
 
+METHOD_VERSION = 2  # raise it when a configuration comes to mean another model: what was trained before is told apart
 LabelKind = Literal["gaussian", "learned", "hard", "uniform"]
 Schedule = Literal["cosine", "linear", "constant"]
 TrainPrecision = Literal["fp32", "bf16"]
@@ -20,7 +21,9 @@ class PromptConfig(Settings):
     file: str = Field("3x3-plain", description="grid file: a name under search_spaces/prompts, or a path to a .yaml")
     mode: PromptMode = Field("ensemble", description="how the texts enter; 'none' switches the prompt loss off")
     weight: float = Field(0.5, ge=0, description="weight of the soft-label cross entropy in the objective")
-    sigma_ratio: float = Field(0.5, gt=0, description="kernel sigma over the spacing of the region centres")
+    sigma_ratio: float = Field(
+        0.5, gt=0, description="kernel sigma over the spacing of the region centres, on each axis"
+    )
     sigma_ratio_arousal: float | None = Field(None, gt=0, description="the same along arousal, if it differs")
     labels: LabelKind = Field(
         "gaussian",
@@ -37,6 +40,11 @@ class PromptConfig(Settings):
     def sigma_ratios(self) -> tuple[float, ...]:
         """One width for both axes, or one along valence and one along arousal."""
         return (self.sigma_ratio,) if self.sigma_ratio_arousal is None else (self.sigma_ratio, self.sigma_ratio_arousal)
+
+    def sigmas(self, spacing: tuple[float, float]) -> tuple[float, float]:
+        """The kernel's widths along valence and along arousal, where they do not learn; `spacing` is the grid's."""
+        valence, arousal = spacing
+        return self.sigma_ratios[0] * valence, self.sigma_ratios[-1] * arousal
 
     @property
     def has_head(self) -> bool:
@@ -58,12 +66,24 @@ class WindowConfig(Settings):
 
     length: int = Field(300, gt=0, description="frames in a window")
     stride: int = Field(200, gt=0, description="frames between the starts of two windows; at most the length")
-    smooth_half_width: int = Field(0, ge=0, description="frames on each side of the centred smoothing filter; 0: none")
+    predict_length: int = Field(
+        0, ge=0, description="the length for predictions; 0: as above. A causal model always reads the whole track"
+    )
+    predict_stride: int = Field(0, ge=0, description="the stride for predictions; 0: as above")
+    smooth_half_width: int = Field(
+        0, ge=0, description="frames that smoothing takes on each side; of a causal model those before alone; 0: none"
+    )
+
+    @property
+    def of_predictions(self) -> tuple[int, int]:
+        """Length and stride for predictions."""
+        return self.predict_length or self.length, self.predict_stride or self.stride
 
     @model_validator(mode="after")
     def _covers(self) -> WindowConfig:
-        if self.stride > self.length:
-            raise ValueError(f"stride {self.stride} is above length {self.length} and would leave frames out; lower it")
+        for length, stride in ((self.length, self.stride), self.of_predictions):
+            if stride > length:
+                raise ValueError(f"stride {stride} is above length {length} and would leave frames out; lower it")
         return self
 
 

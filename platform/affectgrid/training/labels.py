@@ -23,8 +23,8 @@ class RegionLabels:
         self.smoothing = prompt.smoothing if prompt.labels == "uniform" else 0.0
         self.gaussian = prompt.labels in ("gaussian", "learned")
         self.centres = grid.centres_tensor(device=device)
-        widths = [ratio * grid.spacing for ratio in prompt.sigma_ratios]
-        self.sigma: Sigma = widths[0] if len(widths) == 1 else torch.tensor(widths, device=device)
+        valence, arousal = prompt.sigmas(grid.spacing)
+        self.sigma: Sigma = valence if valence == arousal else torch.tensor([valence, arousal], device=device)
 
     def __call__(
         self, va: Float[Tensor, "*batch 2"], learned: Float[Tensor, " axis"] | None

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from affectgrid.data.splits.resident import Split
-from affectgrid.training.config import TrainConfig
+from affectgrid.training.config import METHOD_VERSION, TrainConfig
 from affectgrid.training.data import EncodedPrompts
 
 _LIBRARIES = (
@@ -118,7 +118,7 @@ def _git(*arguments: str, cwd: Path) -> str:
 
 def run_identity(config: TrainConfig, train: Split, validation: Split, prompts: EncodedPrompts) -> str:
     """Changes with everything that a run's weights depend on: configuration, prompts, tracks, labels and encoders."""
-    facts = [config.model_dump_json(), prompts.name, prompts.grid.centres]
+    facts = [METHOD_VERSION, config.model_dump_json(), prompts.name, prompts.grid.centres]
     facts += [[split.name, list(split.track_ids), sorted(split.encoders.items())] for split in (train, validation)]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for split in (train, validation):

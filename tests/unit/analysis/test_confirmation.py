@@ -18,6 +18,7 @@ from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.records import TrialRecord
 from unit.analysis.test_comparison import tracks
 
+FIVE = (1, 2, 3, 4, 5)
 LR = {"optim.lr": {"float": [1e-4, 1e-2], "log": True}}
 
 
@@ -89,39 +90,40 @@ def test_of_arms_the_one_with_the_best_mean_wins(tmp_path: Path):
     assert num_tried(armed, summary(tmp_path, *trials).trials) == 1
 
 
-def test_the_optimism_and_the_verdict(tmp_path: Path):
+def test_the_luck_of_training_and_the_verdict(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), *(trial(n, 0.6 + 0.01 * n, 1e-3 + 1e-4 * n) for n in range(1, 10)))
-    done = {"default": runs(0.5, 1, 2, p=0.45), "trial-00009": runs(0.1, 1, 2, p=0.6)}
+    done = {"default": runs(0.5, *FIVE, p=0.45), "trial-00009": runs(0.1, *FIVE, p=0.6)}
     found = conclude(space(), study.trials, done)
     assert found is not None
-    assert found.best.optimism == pytest.approx(0.69 - 0.605)
+    assert found.best.training_luck == pytest.approx(0.69 - 0.62)
     assert found.num_tried == 9
-    assert found.over_tracks is not None
-    assert found.over_tracks.num_comparisons == 9
-    assert found.over_tracks.low_corrected > 0
-    assert "optimism is +0.085" in confirmation_sentences(found)[0]
+    assert found.difference is not None
+    assert found.difference.num_comparisons == 9
+    assert found.difference.low_corrected > 0
+    assert "luck of its training was +0.070" in confirmation_sentences(found)[0]
+    assert "about +0.040 is the choice" in confirmation_sentences(found, 0.04)[1]
     assert "even allowing for all that was tried" in confirmation_sentences(found)[1]
     fresh, difference = confirmation_tables(found)
     assert [row[0] for row in fresh.rows] == ["winner", "default"]
-    assert fresh.rows[0][fresh.headings.index("confirmed P")] == "0.605 ± 0.007"
-    assert difference.headings[3] == "for 9 tried"
+    assert fresh.rows[0][fresh.headings.index("confirmed P")] == "0.620 ± 0.016"
+    assert difference.headings[2] == "for 9 tried"
 
 
 def test_what_does_not_differ_is_said_not_to_be_shown(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), trial(1, 0.7, 3e-3))
-    found = conclude(space(), study.trials, {"default": runs(0.3, 1, 2), "trial-00001": runs(0.3, 1, 2)})
+    found = conclude(space(), study.trials, {"default": runs(0.3, *FIVE), "trial-00001": runs(0.3, *FIVE)})
     assert found is not None
     assert "not shown to be better than the default" in confirmation_sentences(found)[1]
 
 
-def test_only_seeds_that_both_finished_are_compared_and_failures_are_kept(tmp_path: Path):
+def test_too_few_seeds_give_no_verdict_and_failures_are_kept(tmp_path: Path):
     study = summary(tmp_path, trial(0, 0.5, 1e-3), trial(1, 0.7, 3e-3))
     lost = ConfirmRun(seed=2, identity="i", reason="TRAIN-NAN")
     found = conclude(space(), study.trials, {"default": runs(0.5, 1, 2), "trial-00001": [*runs(0.1, 1), lost]})
     assert found is not None
-    assert found.over_tracks is not None
-    assert found.over_tracks.num_seeds == 1
-    assert found.over_tracks_and_seeds is None
+    assert found.difference is not None
+    assert found.difference.num_seeds == 1
+    assert "not judged: 1 seeds are too few" in confirmation_sentences(found)[1]
     assert "1 (1 failed)" in confirmation_tables(found)[0].rows[0]
     failed = study.model_copy(update={"confirmation": found})
     assert failed.num_failed == found.num_failed == 1

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 import pytest
 
+from affectgrid.analysis import ped_anova
 from affectgrid.analysis.ped_anova import importance
 from affectgrid.analysis.slices import SIGMA, SigmaByGrid, effects, sigma_by_grid
 from affectgrid.reporting.figures import save
@@ -69,6 +70,14 @@ def test_what_matters_stands_out_and_what_does_not_is_left_below_chance(study: o
     assert importance_note(found).startswith("PED-ANOVA: how far the best 8 of 80 complete trials")
 
 
+def test_of_what_is_shuffled_one_in_twenty_shows_a_parameter_above_chance():
+    draw = np.random.default_rng(0)
+    shuffled = {f"p{number}": draw.gamma(1 + number, size=2000) for number in range(20)}
+    chance = ped_anova._chance(shuffled)
+    above = np.any([values > chance[name] for name, values in shuffled.items()], axis=0)
+    assert above.mean() == pytest.approx(0.05, abs=0.001)
+
+
 def test_few_trials_give_no_importance_and_say_so(study: optuna.Study):
     few = importance(study.trials, dict.fromkeys(range(12), 0.5))
     assert few.parameters == ()
@@ -120,3 +129,27 @@ def test_the_figures_are_drawn(study: optuna.Study, tmp_path: Path):
     assert [axes.get_title() for axes in drawn["slices"].axes if axes.get_visible()] == list(SPACE.space)
     bands = drawn["sigma"].axes[0].get_yticklabels()
     assert [label.get_text() for label in bands] == ["2x2-plain", "3x3-plain"]
+
+
+@pytest.mark.long
+def test_of_twenty_useless_parameters_hardly_any_is_called_above_chance():
+    """Twenty parameters times twenty studies of random trials: a study with any may come by in one of twenty."""
+    names = [f"p{number}" for number in range(20)]
+    told = []
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        uniform = {name: optuna.distributions.FloatDistribution(0, 1) for name in names}
+        trials = [
+            optuna.trial.create_trial(
+                params={name: float(draw.uniform()) for name in names},
+                distributions=uniform,
+                value=float(draw.normal()),
+            )
+            for _ in range(40)
+        ]
+        for number, trial in enumerate(trials):
+            trial.number = number
+        found = importance(trials, {trial.number: trial.value or 0.0 for trial in trials})
+        told.append(sum(one.telling for one in found.parameters))
+    assert sum(count > 0 for count in told) <= 3
+    assert sum(told) <= 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from affectgrid.data.catalog import read_aff_wild2, read_folder
+from affectgrid.data.catalog import raw_video, read_aff_wild2, read_folder
 from affectgrid.errors import CatalogError
 
 
@@ -133,3 +133,11 @@ def test_a_folder_of_videos_and_a_single_one(tmp_path):
     assert [(t.id, t.split, t.annotation) for t in catalog.tracks] == [("a", "test", None), ("b", "test", None)]
     assert [t.id for t in read_folder(tmp_path / "b.MOV").tracks] == ["b"]
     assert codes(tmp_path / "none", read_folder) == ["CAT-ROOT"]
+
+
+@pytest.mark.parametrize(
+    ("track", "video"),
+    [("12", "12"), ("12_left", "12"), ("12_right", "12"), ("left", "left"), ("a_left_b", "a_left_b")],
+)
+def test_the_people_of_a_video_name_one_raw_video(track: str, video: str):
+    assert raw_video(track) == video

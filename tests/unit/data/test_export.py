@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectgrid.data.export import write_submission, write_track
+from affectgrid.data.export import Fill, Filled, write_submission, write_track
 from affectgrid.errors import CatalogError
 
 
@@ -29,7 +29,8 @@ def test_a_track_has_a_row_per_frame(tmp_path: Path) -> None:
 def test_the_submission_keeps_the_order_of_the_template(tmp_path: Path) -> None:
     path = template(tmp_path, "b/00002.jpg,,", "a/00001.jpg", "b/00001.jpg")
     va = {"a": np.array([[0.1, 0.2]]), "b": np.array([[0.3, 0.4], [0.5, 0.6]])}
-    assert write_submission(tmp_path / "out.txt", path, va) == 3
+    assert write_submission(tmp_path / "out.txt", path, va) == ()
+    assert not (tmp_path / "filled.csv").exists()
     assert (tmp_path / "out.txt").read_text().splitlines() == [
         "image_location,valence,arousal",
         "b/00002.jpg,0.50000,0.60000",
@@ -52,3 +53,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path,
         write_submission(tmp_path / "out.txt", template(tmp_path, line), {"a": np.zeros((1, 2))})
     assert not (tmp_path / "out.txt").exists()
     assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize(("fill", "last"), [("hold", "0.30000,0.40000"), ("neutral", "0.00000,0.00000")])
+def test_what_no_video_has_is_filled_when_asked_for_and_listed(tmp_path: Path, fill: Fill, last: str) -> None:
+    path = template(tmp_path, "a/00003.jpg", "b/00001.jpg", "a/00001.jpg", "a/00002.jpg")
+    va = {"a": np.array([[0.3, 0.4]])}
+    assert write_submission(tmp_path / "out.txt", path, va, fill=fill) == (Filled("a", 2, 3), Filled("b", 1, 1))
+    assert (tmp_path / "out.txt").read_text().splitlines()[1:] == [
+        f"a/00003.jpg,{last}",
+        "b/00001.jpg,0.00000,0.00000",
+        "a/00001.jpg,0.30000,0.40000",
+        f"a/00002.jpg,{last}",
+    ]
+    assert (tmp_path / "filled.csv").read_text() == "track,first_frame,last_frame\na,2,3\nb,1,1\n"

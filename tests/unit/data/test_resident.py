@@ -46,6 +46,13 @@ def test_sound_is_interpolated_between_present_hops(time_s, expected, present):
     assert bool(heard[0]) is present
 
 
+def test_causal_sound_is_that_of_the_last_hop():
+    times = np.array([-0.1, 0.0, 0.49, 0.5, 0.99, 1.2, 1.5, 9.0, np.nan])
+    feature, heard = interpolate(HOPS, times, hold=True)
+    assert heard.tolist() == [False, True, True, True, True, False, True, True, False]
+    assert feature[heard, 0].tolist() == [0, 0, 4, 4, 2, 2]
+
+
 def test_interpolation_against_a_reference_loop():
     rng = np.random.default_rng(0)
     hops = features(range(1, 21), np.arange(20) * 0.2, rng.random(20) > 0.3, rng.standard_normal((20, 3)))

@@ -28,10 +28,14 @@ def test_a_fingerprint_is_sixteen_stable_digits():
         (VisualStream(margin=0.3), "d"),
         (VisualStream(frame_rate_hz=5), "d"),
         (VisualStream(detect_every=5), "d"),
+        (VisualStream(causal=True), "d"),
         (AUDIO, "d"),
         (AudioStream(hop_s=0.1), "d"),
         (AudioStream(window_s=2), "d"),
         (AudioStream(sample_rate_hz=8000), "d"),
+        (AudioStream(causal=True), "d"),
+        (AudioStream(layer=9), "d"),
+        (AudioStream(pooling="mean+sd"), "d"),
     ],
 )
 def test_everything_that_changes_the_numbers_changes_it(other):
@@ -67,7 +71,8 @@ def test_the_schema_version_counts(monkeypatch):
 
 
 def test_what_is_hashed_can_be_read():
-    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump(exclude={"precision"})
+    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump(exclude={"precision", "causal", "layer", "pooling"})
+    assert describe(AudioStream(causal=True), "d")["stream"]["causal"] is True
     assert describe(AUDIO, "d")["encoder"] == "d"
 
 

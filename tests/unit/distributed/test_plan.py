@@ -53,6 +53,13 @@ def test_hops_reach_past_the_last_frame(last_s, hop_s, hops):
     assert (hops - 1) * hop_s >= last_s
 
 
+@pytest.mark.parametrize(("crop", "frames"), [("crops", 62), ("detect", 60), ("frame", 60)])
+def test_crops_beyond_the_videos_last_frame_are_frames_too(crop: str, frames: int):
+    config = EncodeConfig.model_validate({"visual": {"crop": crop}})
+    assert num_units("visual", Source(60, 2.4, True, "", last_crop=62), config) == frames
+    assert num_units("visual", Source(60, 2.4, True, "", last_crop=50), config) == 60
+
+
 def test_crops_are_cut_evenly_and_a_video_at_its_keyframes():
     crops = plan_track(TRACK, "visual", SOURCE, {}, CONFIG)
     assert [(chunk.start, chunk.stop, chunk.crops) for chunk in crops.chunks] == [

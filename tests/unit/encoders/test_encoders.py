@@ -36,11 +36,11 @@ from transformers import (
 from affectgrid.encoders import precision as precision_module
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.audio_window import fit_positions
-from affectgrid.encoders.image_tower import build_image_tower
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.tiny import tiny_audio_directory, tiny_visual_directory
+from affectgrid.encoders.towers.conversion import convert_weights
+from affectgrid.encoders.towers.image import build_image_tower
 from affectgrid.encoders.visual import VisualEncoder, load_visual
-from affectgrid.encoders.weights import convert_weights
 from affectgrid.errors import ModelError
 
 TOWER = {"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}}
@@ -387,6 +387,29 @@ def test_models_of_raw_sound_are_averaged_over_time(config, model, tmp_path: Pat
     encoder = load_audio(str(tmp_path), window_s=0.5)
     torch.testing.assert_close(encoder.encode_windows(sound), expected, atol=1e-4, rtol=1e-4)
     assert encoder.dim == 16
+
+
+def test_another_layer_and_the_deviation_can_be_read(tmp_path: Path):
+    torch.manual_seed(0)
+    theirs = Wav2Vec2Model(Wav2Vec2Config(**{**SMALL, "num_hidden_layers": 3}, **CONVOLUTIONS)).eval()
+    theirs.save_pretrained(tmp_path)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    extractor.save_pretrained(tmp_path)
+    sound = torch.randn(2, 8000)
+    with torch.inference_mode():
+        inputs = extractor(list(sound.numpy()), sampling_rate=16_000, return_tensors="pt")
+        states = theirs(**inputs, output_hidden_states=True).hidden_states[2]
+    plain = load_audio(str(tmp_path), window_s=0.5)
+    second = load_audio(str(tmp_path), window_s=0.5, layer=2)
+    torch.testing.assert_close(second.encode_windows(sound), states.mean(1), atol=1e-4, rtol=1e-4)
+    both = load_audio(str(tmp_path), window_s=0.5, layer=-2, pooling="mean+sd")  # of four: the same layer
+    expected = torch.cat([states.mean(1), states.std(1, correction=0)], -1)
+    torch.testing.assert_close(both.encode_windows(sound), expected, atol=1e-4, rtol=1e-4)
+    assert (second.dim, both.dim) == (16, 32)
+    assert len({plain.digest, second.digest, both.digest}) == 3
+    assert load_audio(str(tmp_path), window_s=0.5, layer=2, pooling="mean").digest == second.digest
+    with pytest.raises(ModelError, match=r"MOD-LAYER .*layer 4; expected 0 .* to 3"):
+        load_audio(str(tmp_path), window_s=0.5, layer=4)
 
 
 @pytest.fixture

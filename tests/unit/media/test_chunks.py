@@ -127,6 +127,9 @@ def test_crops_are_taken_at_the_rate_of_their_video(video: str, tmp_path: Path):
         Image.fromarray(np.full((8, 8, 3), index, np.uint8)).save(tmp_path / f"{index:05d}.png")
     every = read_visual_chunk(video, str(tmp_path), 0, 95, crop="crops")
     assert (np.flatnonzero(every.present) + 1).tolist() == [1, 2, 3, 4, 7, 90, 95]
+    np.testing.assert_allclose(every.time_s[88:], np.arange(88, 95) / RATE_HZ)  # beyond the end the clock goes on
+    source = module.probe(video, str(tmp_path))
+    assert (source.num_frames, source.last_crop) == (90, 95)
     some = read_visual_chunk(video, str(tmp_path), 0, 95, crop="crops", frame_rate_hz=10.0)
     assert (np.flatnonzero(some.present) + 1).tolist() == [1, 4, 7, 90]
     assert [int(image[0, 0, 0]) for image in some.images] == [1, 4, 7, 90]

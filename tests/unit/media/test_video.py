@@ -131,6 +131,9 @@ def test_the_nearest_frames_of_a_grid_worked_by_hand():
     assert nearest_frames(np.array([3.0, 3.9, 4.05]), 1.0).tolist() == [0, 2]
     assert nearest_frames(np.array([2.0]), 5.0).tolist() == [0]
     assert nearest_frames(np.zeros(0), 5.0).tolist() == []
+    # those shown at the times, never one that comes later, and the last one is not needed
+    assert nearest_frames(np.array([3.0, 3.9, 4.05]), 1.0, causal=True).tolist() == [0, 1]
+    assert nearest_frames(times, 100.0, causal=True).tolist() == list(range(7))
 
 
 @given(steps=st.lists(st.floats(0.01, 0.5), min_size=1, max_size=60), rate_hz=st.floats(0.5, 60))

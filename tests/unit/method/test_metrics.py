@@ -9,7 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torchmetrics.functional import concordance_corrcoef
 
-from affectgrid.metrics import CccAccumulator, batch_moments, bootstrap_ccc, ccc, ccc_from_moments, region_scores
+from affectgrid.metrics import (
+    CccAccumulator,
+    batch_moments,
+    bootstrap_ccc,
+    ccc,
+    ccc_from_moments,
+    region_scores,
+    track_moments,
+)
 from affectgrid.regions import RegionGrid
 
 finite = st.floats(-1, 1, width=32)
@@ -178,7 +186,7 @@ def test_bootstrap_estimates_the_pooled_score():
     for prediction, target, mask in data:
         pooled.update(prediction, target, mask)
     valence, arousal = pooled.compute().tolist()
-    scores = bootstrap_ccc(data, num_resamples=200)
+    scores = bootstrap_ccc(track_moments(data), num_resamples=200)
     assert scores.valence.estimate == pytest.approx(valence)
     assert scores.p.estimate == pytest.approx((valence + arousal) / 2)
     for interval in (scores.valence, scores.arousal, scores.p):
@@ -193,7 +201,7 @@ def test_bootstrap_equals_a_loop_over_concatenated_tracks():
         prediction = torch.cat([data[k][0][data[k][2]] for k in row]).double().numpy()
         target = torch.cat([data[k][1][data[k][2]] for k in row]).double().numpy()
         reference.append(np.mean([reference_ccc(prediction[:, d], target[:, d]) for d in (0, 1)]))
-    interval = bootstrap_ccc(data, num_resamples=50, seed=3, confidence=0.8).p
+    interval = bootstrap_ccc(track_moments(data), num_resamples=50, seed=3, confidence=0.8).p
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(reference, [0.1, 0.9])))
 
 
@@ -201,23 +209,23 @@ def test_bootstrap_draws_tracks_not_frames():
     """Doubling every frame of every track changes nothing; it would narrow an interval over frames."""
     data = tracks()
     doubled = [tuple(torch.cat([part, part]) for part in track) for track in data]
-    once, twice = bootstrap_ccc(data, seed=1).p, bootstrap_ccc(doubled, seed=1).p
+    once, twice = bootstrap_ccc(track_moments(data), seed=1).p, bootstrap_ccc(track_moments(doubled), seed=1).p
     assert (once.low, once.high) == pytest.approx((twice.low, twice.high))
 
 
 def test_bootstrap_of_one_track_has_no_width_and_of_none_is_nan():
-    alone = bootstrap_ccc(tracks(1)).p
+    alone = bootstrap_ccc(track_moments(tracks(1))).p
     assert alone.low == alone.high == pytest.approx(alone.estimate)
-    assert math.isnan(bootstrap_ccc([]).p.low)
+    assert math.isnan(bootstrap_ccc(track_moments([])).p.low)
 
 
 def test_bootstrap_leaves_out_resamples_without_a_frame():
     prediction, target, mask = series()
     silent = (prediction, target, torch.zeros_like(mask))
-    interval = bootstrap_ccc([(prediction, target, mask), silent], num_resamples=100).p
+    interval = bootstrap_ccc(track_moments([(prediction, target, mask), silent]), num_resamples=100).p
     assert interval.low == pytest.approx(interval.estimate)
 
 
 def test_bootstrap_refuses_an_impossible_confidence():
     with pytest.raises(ValueError, match="confidence"):
-        bootstrap_ccc(tracks(2), confidence=95)
+        bootstrap_ccc(track_moments(tracks(2)), confidence=95)

@@ -59,7 +59,6 @@ def test_polar_grid_turns_counter_clockwise_from_positive_valence():
         (RegionGrid.square(3), 2 / 3),
         (RegionGrid.square(2), 1.0),
         (RegionGrid.square(5), 0.4),
-        (RegionGrid.rectangle(3, 2), 2 / 3),
         (RegionGrid.polar(4, radius=0.6), 0.6),
         # a chord of 45 degrees, 2 r sin(22.5 deg), is nearer than the centre; the centre's own gap is r
         (RegionGrid.polar(8, radius=0.6), (8 * 1.2 * math.sin(math.pi / 8) + 0.6) / 9),
@@ -67,6 +66,19 @@ def test_polar_grid_turns_counter_clockwise_from_positive_valence():
     ],
 )
 def test_spacing_is_the_mean_distance_to_the_nearest_neighbour(grid, spacing):
+    assert grid.spacing == pytest.approx((spacing, spacing))
+
+
+@pytest.mark.parametrize(
+    ("grid", "spacing"),
+    [
+        (RegionGrid.rectangle(5, 2), (0.4, 1.0)),
+        (RegionGrid.rectangle(3, 2), (2 / 3, 1.0)),
+        (RegionGrid.rectangle(4, 1), (0.5, 0.5)),
+        (RegionGrid.explicit([(v, a) for v in (-0.9, 0, 0.1) for a in (-0.2, 0.2)], "abcdef"), (0.5, 0.4)),
+    ],
+)
+def test_rows_and_columns_have_a_spacing_of_their_own(grid, spacing):
     assert grid.spacing == pytest.approx(spacing)
 
 

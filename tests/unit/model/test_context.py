@@ -12,7 +12,7 @@ from open_clip.transformer import TextTransformer
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
 
-from affectgrid.encoders.text_tower import TextTower, embed_texts
+from affectgrid.encoders.towers.text import TextTower, embed_texts
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.model.context import ContextWords, RegionContext

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from affectgrid.model.convolution import ConvolutionalEncoder, DilatedBlock
-from affectgrid.model.temporal import FrameOrder
+from affectgrid.model.temporal.convolution import ConvolutionalEncoder, DilatedBlock
+from affectgrid.model.temporal.recurrent import FrameOrder
 
 
 def order_of(num_windows: int, num_frames: int) -> FrameOrder:

@@ -11,19 +11,20 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from affectgrid.losses import objective
-from affectgrid.model.attention import CrossAttention, CrossModalLayer, attention_mask
+from affectgrid.model import attention as attention_module
+from affectgrid.model.attention import CrossAttention, CrossModalLayer, Sight
 from affectgrid.model.config import FusionConfig
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.fusion import FusionModel, FusionOutput, GatedFusion
 from affectgrid.model.prompts import PromptBank
-from affectgrid.model.recurrence import run_grus
-from affectgrid.model.streams import StreamInput, drop_stream
-from affectgrid.model.temporal import FrameOrder, TemporalEncoder
+from affectgrid.model.streams import MAX_DEVIATIONS, StreamInput, drop_stream
+from affectgrid.model.temporal.gru import run_grus
+from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
 from affectgrid.regions import RegionGrid, soft_labels
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM, NUM_FRAMES = 10, 7, 12, 9
-TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "none")
-CAUSAL = ("gru", "causal-tcn")
+TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none")
+CAUSAL = ("gru", "causal-tcn", "causal-transformer")
 FUSION = ("both", "attention", "gate", "concat")
 Batch = dict[str, Tensor]
 
@@ -64,6 +65,11 @@ def select(batch: Batch, index) -> Batch:
 def frames(output: FusionOutput) -> Tensor:
     """Everything that the model says of a frame, side by side."""
     return torch.cat([output.va, output.region_logits], -1).detach()
+
+
+def only_mask(seen: Tensor, *, span: int, causal: bool) -> Tensor | None:
+    ((_, _, mask),) = Sight.over(seen, span=span, causal=causal).blocks
+    return mask
 
 
 def same(got: Tensor, expected: Tensor) -> None:
@@ -118,7 +124,8 @@ def test_padding_changes_nothing(fields):
 @pytest.mark.parametrize("temporal", TEMPORAL)
 @pytest.mark.parametrize("fusion", FUSION)
 def test_frames_masked_anywhere_are_stepped_over(temporal, fusion):
-    fields = {"temporal": temporal, "fusion": fusion, "gru_layers": 2}
+    """Without positions: with them attention knows that time went by."""
+    fields = {"temporal": temporal, "fusion": fusion, "gru_layers": 2, "positions": "none"}
     model, batch = make_model(**fields), make_batch(1, full=True)
     batch["frame_mask"][0, [0, 3, 4]] = False
     kept = batch["frame_mask"][0]
@@ -242,11 +249,12 @@ def test_attention_is_returned_when_asked_for_and_changes_nothing(full, fields):
     output = model(**batch, return_attention=True)
     assert torch.equal(frames(output), frames(model(**batch)))  # the fused kernel still makes the output
     assert [[weights.shape for weights in pair] for pair in output.attention] == [[(3, 2, 9, 9)] * 2] * 2
-    allowed = attention_mask(batch["frame_mask"], span=model.config.attention_span, causal=model.config.causal)
-    for weights in itertools.chain(*output.attention):
-        torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 9))
-        if allowed is not None:
-            assert float(weights.masked_select(~allowed).abs().max()) == 0
+    shape = {"span": model.config.attention_span, "causal": model.config.causal}
+    allowed = [only_mask(batch[f"{stream}_present"] & batch["frame_mask"], **shape) for stream in ("audio", "visual")]
+    for pair, (weights, seen) in itertools.product(output.attention, zip((0, 1), allowed, strict=True)):
+        torch.testing.assert_close(pair[weights].sum(-1), torch.ones(3, 2, 9))
+        assert seen is not None
+        assert float(pair[weights].detach().masked_select(~seen).abs().max()) == 0
     assert make_model(fusion="gate")(**batch, return_attention=True).attention == []
     assert make_model(streams=("audio",))(**batch, return_attention=True).attention == []
 
@@ -254,12 +262,13 @@ def test_attention_is_returned_when_asked_for_and_changes_nothing(full, fields):
 @pytest.mark.parametrize("masked", [True, False])
 def test_attention_weights_make_what_the_fused_kernel_makes(masked):
     torch.manual_seed(0)
-    attention, queries, keys = CrossAttention(8, 2), torch.randn(3, 5, 8), torch.randn(3, 5, 8)
-    mask = attention_mask(torch.arange(5) < torch.tensor([[5], [3], [2]]), span=0, causal=True) if masked else None
-    weights = attention.weights(queries, keys, mask)
+    attention, queries, keys = CrossAttention(8, 2, rotary=True), torch.randn(3, 5, 8), torch.randn(3, 5, 8)
+    seen = torch.arange(5) < torch.tensor([[5], [3], [2]]) if masked else torch.ones(3, 5, dtype=torch.bool)
+    sight = Sight.over(seen, span=0, causal=masked)
+    weights = attention.weights(queries, keys, sight)
     value = attention._heads(attention.key_value(keys).chunk(2, -1)[1])
     by_hand = attention.out((weights @ value).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(by_hand, attention(queries, keys, mask))
+    torch.testing.assert_close(by_hand, attention(queries, keys, sight))
 
 
 def test_the_two_directions_of_attention_are_told_apart():
@@ -347,36 +356,91 @@ def test_a_shape_that_cannot_be_built_is_refused(fields, said):
 
 def test_attention_mask_by_hand():
     mask = torch.tensor([[True, True, False]])
-    assert attention_mask(mask, span=0, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
-    assert attention_mask(mask, span=0, causal=True)[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
-    assert attention_mask(mask, span=1, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 1]]
-    assert attention_mask(mask[:, :2], span=0, causal=False) is None
-    assert attention_mask(mask[:, :2], span=2, causal=False) is None
+    assert only_mask(mask, span=0, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    assert only_mask(mask, span=0, causal=True)[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert only_mask(mask, span=1, causal=False)[0, 0].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 1, 1]]
+    assert only_mask(mask[:, :2], span=0, causal=False) is None
+    assert only_mask(mask[:, :2], span=2, causal=False) is None
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_long_track_in_blocks_is_one_in_a_piece(causal, monkeypatch):
+    torch.manual_seed(0)
+    seen = torch.rand(2, 70) < 0.7
+    attention, queries, keys = CrossAttention(8, 2, rotary=True), torch.randn(2, 70, 8), torch.randn(2, 70, 8)
+    whole = Sight.over(seen, span=9, causal=causal)
+    monkeypatch.setattr(attention_module, "_BLOCK", 16)
+    blocks = Sight.over(seen, span=9, causal=causal)
+    assert (len(whole.blocks), len(blocks.blocks)) == (1, 5)
+    assert max(mask.shape[-1] for _, _, mask in blocks.blocks) <= 16 + 2 * 9
+    same(attention(queries, keys, blocks), attention(queries, keys, whole))
+
+
+def test_attention_knows_the_order_of_the_frames():
+    batch = make_batch(1, full=True)
+    batch["audio_present"][:] = True
+    order = torch.randperm(NUM_FRAMES, generator=torch.Generator().manual_seed(0))
+    for positions, told in (("rotary", True), ("none", False)):
+        model = make_model(temporal="none", fusion="attention", positions=positions)
+        streams = [states[:, None] for states in torch.randn(2, NUM_FRAMES, 8)]
+        visual, audio = (states.transpose(0, 1) for states in streams)
+        layer, sight = model.blocks[0].visual_asks, Sight.over(batch["audio_present"], span=0, causal=False)
+        moved = float((layer(visual, audio[:, order], sight) - layer(visual, audio, sight)).detach().abs().max())
+        assert (moved > 1e-3) is told
+
+
+def test_attention_depends_on_how_far_apart_frames_are_and_not_on_when():
+    torch.manual_seed(0)
+    attention, queries, keys = CrossAttention(6, 2, rotary=True), torch.randn(1, 9, 6), torch.randn(1, 9, 6)
+    later = [torch.cat([torch.randn(1, 4, 6), part], 1) for part in (queries, keys)]
+    seen = torch.ones(1, 13, dtype=torch.bool)
+    seen[:, :4] = False
+    expected = attention(queries, keys, Sight.over(seen[:, 4:], span=0, causal=False))
+    same(attention(*later, Sight.over(seen, span=0, causal=False))[:, 4:], expected)
+
+
+def test_frames_without_a_stream_are_not_looked_at():
+    model, batch = make_model(temporal="none", fusion="attention"), make_batch(1, full=True)
+    batch["audio_present"] = torch.tensor([[True] * 5 + [False] * 4])
+    before = frames(model(**batch))
+    with torch.no_grad():
+        model.inputs["audio"].absent.add_(1 + torch.arange(8.0))
+    moved = (frames(model(**batch)) - before).abs().amax(-1)[0] > 1e-7
+    assert moved.tolist() == [False] * 5 + [True] * 4  # those that lack it still have the token for their own
 
 
 def test_cross_attention_equals_a_loop_over_heads_and_frames():
     torch.manual_seed(0)
-    attention = CrossAttention(8, 2).double()
+    attention = CrossAttention(8, 2, rotary=True).double()
     queries, keys = torch.randn(5, 8).double(), torch.randn(5, 8).double()
-    allowed = torch.tril(torch.ones(5, 5, dtype=torch.bool))
     key, value = attention.key_value(keys).chunk(2, -1)
     query, expected = attention.query(queries), torch.zeros(5, 8).double()
+
+    def turned(states: Tensor, frame: int) -> Tensor:
+        """A head's four channels as two complex ones, turned by 1 and by 1 / 100 of the frame's number."""
+        angle = frame * torch.tensor([1, 0.01], dtype=torch.float64)
+        plane = torch.complex(states[:2], states[2:]) * torch.polar(torch.ones(2, dtype=torch.float64), angle)
+        return torch.cat([plane.real, plane.imag])
+
     for head, frame in itertools.product((slice(0, 4), slice(4, 8)), range(5)):
-        scores = torch.stack([query[frame, head] @ key[k, head] / 2 for k in range(frame + 1)])  # sqrt(4) = 2
+        scores = torch.stack(
+            [turned(query[frame, head], frame) @ turned(key[k, head], k) / 2 for k in range(frame + 1)]
+        )  # sqrt(4) = 2
         expected[frame, head] = scores.softmax(0) @ value[: frame + 1, head]
-    got = attention(queries[None], keys[None], allowed[None, None])[0]
-    torch.testing.assert_close(got, attention.out(expected))
+    got = attention(queries[None], keys[None], Sight.over(torch.ones(1, 5).bool(), span=0, causal=True))[0]
+    torch.testing.assert_close(got, attention.out(expected), rtol=1e-5, atol=1e-6)  # angles are in single precision
 
 
 def test_a_cross_modal_layer_adds_to_what_asks():
     torch.manual_seed(0)
-    layer, asking, asked = CrossModalLayer(8, 2, 0.0), torch.randn(1, 5, 8), torch.randn(1, 5, 8)
-    attended = asking + layer.attention(layer.query_norm(asking), layer.key_norm(asked), None)
-    torch.testing.assert_close(layer(asking, asked, None), attended + layer.feed_forward(attended))
+    layer, asking, asked = CrossModalLayer(8, 2, 0.0, rotary=True), torch.randn(1, 5, 8), torch.randn(1, 5, 8)
+    sight = Sight.over(torch.ones(1, 5).bool(), span=0, causal=False)
+    attended = asking + layer.attention(layer.query_norm(asking), layer.key_norm(asked), sight)
+    torch.testing.assert_close(layer(asking, asked, sight), attended + layer.feed_forward(attended))
     for last in (layer.attention.out, layer.feed_forward[4]):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-    assert torch.equal(layer(asking, asked, None), asking)  # two silent branches leave the residual path
+    assert torch.equal(layer(asking, asked, sight), asking)  # two silent branches leave the residual path
 
 
 def test_gate_by_hand():
@@ -469,6 +533,17 @@ def test_a_step_runs_under_bfloat16_autocast():
     assert float(same_sign.float().mean()) > 0.9
     output.va.float().sum().backward()
     assert bool(torch.isfinite(model.inputs["visual"].project.weight.grad).all())
+
+
+def test_a_feature_that_was_nearly_dead_in_training_cannot_drown_the_others():
+    stream = StreamInput(2, 2, 0.0)
+    stream.standardise(torch.tensor([1.0, 0.0]), torch.tensor([1e-9, 1.0]))  # halves near 1 lie .001 apart
+    with torch.no_grad():
+        stream.project.weight.copy_(torch.eye(2))
+        stream.project.bias.zero_()
+    states = stream(torch.tensor([[[1.001, 0.5], [60.0, -400.0]]]), torch.ones(1, 2, dtype=torch.bool))[0]
+    assert float(states[0, 0].detach()) == pytest.approx(1.024, abs=1e-3)
+    assert states[1].tolist() == [MAX_DEVIATIONS, -MAX_DEVIATIONS]
 
 
 def test_inputs_are_standardised_by_the_training_statistics() -> None:

@@ -139,6 +139,21 @@ def test_the_scale_starts_at_clips_and_is_held_below_its_limit():
     assert float(head.scale.detach()) < INITIAL_SCALE
 
 
+def test_a_scale_that_the_last_step_lifted_over_its_limit_is_held_in_evaluation_too():
+    head = make_head(torch.eye(2)).eval()
+    with torch.no_grad():
+        head.log_scale.fill_(10)
+    assert float(head(torch.tensor([[[1.0, 0.0]]])).detach().max()) <= MAX_SCALE * (1 + 1e-5)
+
+
+def test_rotated_features_keep_every_angle_and_nothing_else():
+    texts = [torch.randn(3, 12, generator=torch.Generator().manual_seed(k)) for k in range(5)]
+    ensemble, rotated = (build_prompt_features(texts, mode, seed=1) for mode in ("ensemble", "rotated"))
+    torch.testing.assert_close(rotated @ rotated.T, ensemble @ ensemble.T, rtol=1e-5, atol=1e-5)
+    assert float((rotated * ensemble).sum(-1).abs().max()) < 0.9
+    assert not torch.allclose(build_prompt_features(texts, "rotated", seed=2), rotated)
+
+
 def test_a_bank_is_copied_into_the_head():
     bank = PromptBank.build(texts(), "learned", 0)
     head = PromptHead(3, bank.features, learnable=True)

@@ -119,7 +119,7 @@ def test_the_report_of_a_study_shows_its_best_model(summary: StudySummary):
     best = draw_best(package, data.validation, summary.folder / "best", histories=histories, course={0: 0.5})
     assert best.scores.p == pytest.approx(summary.trials[0].objective, abs=1e-6)  # the saved model is the scored one
     page = Page(write_report(summary, best).read_text())
-    assert len(page.images) == 5
+    assert len(page.images) == 6
     assert all(image["alt"] for image in page.images)
     for part in ("it broke", "abc123", "tune.py", "untrained `tiny` encoders", "bootstrap", *package.grid.names):
         assert part in page.text

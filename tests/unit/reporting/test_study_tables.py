@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from affectgrid.reporting.caveat import caveat
+from affectgrid.data.export import Filled
+from affectgrid.data.features.streams import AudioStream
+from affectgrid.reporting.caveat import caveat, look_ahead_caveat
 from affectgrid.reporting.scores import prediction_lines
 from affectgrid.reporting.study.tables import (
     arm_rows,
@@ -85,7 +87,20 @@ def test_the_caveat_stands_under_the_scores(tmp_path: Path):
 
 
 def test_the_lines_of_a_prediction_say_what_is_missing_and_why():
-    lines = list(prediction_lines("s3://b/x", 2, 80, "s3://b/x/s.txt", "mind", {"a": "no video"}))
+    lines = list(prediction_lines("s3://b/x", 2, 80, "s3://b/x/s.txt", [Filled("a", 3, 4)], "mind", {"a": "no video"}))
     assert lines[0].startswith("2 tracks, 80 frames: s3://b/x/<track>.csv")
-    assert lines[1:] == ["the challenge's file: s3://b/x/s.txt", "mind", "not predicted: a: no video"]
-    assert len(list(prediction_lines("/p", 2, 80, "", "", {}))) == 1
+    assert lines[1:] == [
+        "the challenge's file: s3://b/x/s.txt",
+        "filled, as no video has them: 2 frames of 1 tracks, listed in filled.csv beside it",
+        "mind",
+        "not predicted: a: no video",
+    ]
+    assert len(list(prediction_lines("/p", 2, 80, "", (), "", {}))) == 1
+
+
+def test_a_causal_model_over_features_that_look_ahead_is_told():
+    centred, trailing = (AudioStream(causal=causal).model_dump_json() for causal in (False, True))
+    assert "up to 0.7 s ahead" in look_ahead_caveat({"audio_stream": centred}, causal=True)
+    assert look_ahead_caveat({"audio_stream": trailing}, causal=True) == ""
+    assert look_ahead_caveat({"audio_stream": centred}, causal=False) == ""
+    assert look_ahead_caveat({"audio": "planted"}, causal=True) == ""

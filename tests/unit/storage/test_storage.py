@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from affectgrid.credentials import without_credentials
 from affectgrid.errors import StoreError
-from affectgrid.storage import Storage, append, replace_directory, without_credentials, write_atomic, write_json
+from affectgrid.storage import Storage, append, replace_directory, write_atomic, write_json
 from support.bucket import Bucket, s3_server
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from affectgrid.errors import TrackingError
-from affectgrid.tracking import Point, Tracker, connection, delivery, open_tracker
+from affectgrid.tracking import Point, Tracker, connection, delivery, open_tracker, records
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +99,7 @@ def test_more_than_one_request_holds(tracker):
 def test_points_of_many_steps_are_one_request_and_keep_their_times(tracker, monkeypatch):
     run = tracker.study("points", {}, {})
     sent = []
-    apply = delivery._apply
-    monkeypatch.setattr(delivery, "_apply", lambda run, record: (sent.append(record["op"]), apply(run, record)))
+    monkeypatch.setattr(delivery, "apply", lambda uri, record: (sent.append(record["op"]), records.apply(uri, record)))
     run.points([Point(epoch, {"val/p": epoch / 10, "lr": 0.1}, 1000 * epoch) for epoch in (1, 2, 3)])
     history = client(tracker).get_metric_history(run.run_id, "val/p")
     assert [(m.step, m.value, m.timestamp) for m in history] == [(1, 0.1, 1000), (2, 0.2, 2000), (3, 0.3, 3000)]
@@ -119,38 +120,118 @@ def test_a_missing_artifact_is_an_error_and_not_an_outage(tracker, tmp_path):
         tracker.study("artifacts", {}, {}).artifact(tmp_path / "absent.png")
 
 
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """MLflow cannot be reached, until it is undone. A server that really goes away is in tests/faults."""
+    monkeypatch.setattr(delivery, "_RETRY_AFTER_S", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "apply", _refuse)
+        yield patch
+
+
+def _refuse(uri: str, record: object) -> None:
+    raise sqlite3.OperationalError("database is locked")
+
+
+def kept(tracker: Tracker) -> list[dict[str, object]]:
+    return [json.loads(line) for file in tracker.spool.glob("*.jsonl") for line in file.read_text().split("\n") if line]
+
+
 def test_what_an_outage_kept_back_is_delivered_once_and_in_order(tracker, monkeypatch, tmp_path):
-    """The order of delivery; a server that really goes away is in tests/faults."""
     run = tracker.study("outage", {}, {})
     run.metrics({"val/p": 0.1}, step=1)
     (tmp_path / "figure.txt").write_text("figure")
-    monkeypatch.setattr(delivery, "is_outage", lambda error: True)
-    monkeypatch.setattr(delivery, "_apply", _refuse)
-    run.metrics({"val/p": 0.2}, step=2)
-    run.artifact(tmp_path / "figure.txt")
-    monkeypatch.undo()
+    with monkeypatch.context() as outage:
+        outage.setattr(delivery, "_RETRY_AFTER_S", 0.0)
+        outage.setattr(delivery, "apply", _refuse)
+        run.metrics({"val/p": 0.2}, step=2)
+        run.artifact(tmp_path / "figure.txt")
     (tmp_path / "figure.txt").unlink()
-    assert len((tracker.spool / f"{run.run_id}.jsonl").read_text().splitlines()) == 2
+    assert [record["op"] for record in kept(tracker)] == ["write", "artifact"]
+    assert not run.delivered
 
-    delivery._down_until.clear()
     run.metrics({"val/p": 0.3}, step=3)
     history = client(tracker).get_metric_history(run.run_id, "val/p")
     assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert [f.path for f in client(tracker).list_artifacts(run.run_id)] == ["figure.txt"]
-    assert not list(tracker.spool.glob("*.jsonl"))
+    assert run.delivered
+    assert not [path for path in tracker.spool.iterdir() if path.suffix != ".lock"]
 
 
-def _refuse(run: object, record: object) -> None:
-    raise sqlite3.OperationalError("database is locked")
+def test_a_study_and_its_children_that_begin_in_an_outage_are_made_afterwards_once(tracker, outage):
+    study = tracker.study("late", {"lr": 0.1}, {"commit": "abc"})
+    trial = tracker.child(study, "0", "trial 0", params={"depth": 2}, new=True)
+    seed = pickle.loads(pickle.dumps(tracker.child(trial, "seed-0", "seed 0")))
+    seed.metrics({"val/p": 0.5}, step=1)
+    for run in (seed, trial, study):
+        run.finish()
+    with pytest.raises(LookupError, match="no run late"):
+        str(trial.page)
+    assert seed.steps("val/p") is None
+    outage.undo()
+
+    waiting = next(tracker.spool.glob("*.jsonl")).read_bytes()
+    assert study.deliver()
+    (tracker.spool / "again.jsonl").write_bytes(waiting)  # as after a kill between the delivery and its end
+    delivery.deliver_all(tracker.uri, tracker.spool)
+    runs = [client(tracker).get_run(run.run_id) for run in (study, trial, seed)]
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert [run.data.tags.get("mlflow.parentRunId") for run in runs] == [None, study.run_id, trial.run_id]
+    assert (runs[0].data.params, runs[1].data.params) == ({"lr": "0.1"}, {"depth": "2"})
+    assert [m.value for m in client(tracker).get_metric_history(seed.run_id, "val/p")] == [0.5]
+    assert trial.page == f"#/experiments/{tracker.experiment_id}/runs/{trial.run_id}"
+    below = [f"tags.`mlflow.parentRunId` = '{parent.run_id}'" for parent in (study, trial)]
+    assert [len(client(tracker).search_runs([tracker.experiment_id], one)) for one in below] == [1, 1]
+    assert tracker.study("late", {}, {}).run_id == study.run_id
 
 
-def test_records_delivered_twice_are_there_once_and_half_a_line_is_passed_over(tracker):
-    run = tracker.study("twice", {}, {})
-    record = json.dumps({"op": "write", "rows": [["val/p", 0.5, 1000, 1]], "tags": {}})
-    for _ in range(2):
-        (tracker.spool / f"{run.run_id}.jsonl").write_text(f'{record}\n{record}\n{{"op": "wri')
-        delivery.deliver_all(tracker.uri, tracker.spool)
-    assert len(client(tracker).get_metric_history(run.run_id, "val/p")) == 1
+def test_a_run_whose_creation_timed_out_is_not_made_again(tracker, monkeypatch):
+    """The server made it, and the answer was lost."""
+    study = tracker.study("timed out", {}, {})
+
+    def lose_the_answer(uri, record):
+        records.apply(uri, record)
+        raise TimeoutError
+
+    with monkeypatch.context() as outage:
+        outage.setattr(delivery, "_RETRY_AFTER_S", 0.0)
+        outage.setattr(delivery, "apply", lose_the_answer)
+        trial = tracker.child(study, "0", "trial 0", new=True)
+    assert trial.deliver()
+    below = f"tags.`mlflow.parentRunId` = '{study.run_id}'"
+    assert len(client(tracker).search_runs([tracker.experiment_id], below)) == 1
+
+
+def test_values_that_a_reopened_run_has_are_not_logged_again_and_others_are(tracker):
+    tracker.study("reopened", {}, {}).points([Point(1, {"val/p": 0.1, "nan": math.nan}), Point(2, {"val/p": 0.2})])
+    again = tracker.study("reopened", {}, {})
+    again.points([Point(epoch, {"val/p": epoch / 10, "nan": math.nan}) for epoch in (1, 2, 3)])
+    again.metrics({"val/p": 0.4}, step=3)
+    history = client(tracker).get_metric_history(again.run_id, "val/p")
+    assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2), (3, 0.3), (3, 0.4)]
+    assert sorted(m.step for m in client(tracker).get_metric_history(again.run_id, "nan")) == [1, 2, 3]
+
+
+def test_a_record_that_mlflow_refuses_holds_back_nothing_that_waits_behind_it(tracker, outage, caplog):
+    run = tracker.study("refused", {}, {})
+    run.metrics({"no\nname": 0.1}, step=1)
+    run.metrics({"val/p": 0.2}, step=1)
+    outage.undo()
+    assert run.deliver()
+    assert client(tracker).get_run(run.run_id).data.metrics == {"val/p": 0.2}
+    assert "refuses a record" in caplog.text
+
+
+def test_half_a_line_that_a_kill_left_is_passed_over_and_the_next_is_whole(tracker, outage):
+    run = tracker.study("torn", {}, {})
+    run.metrics({"val/p": 0.5}, step=1)
+    (file,) = tracker.spool.glob("*.jsonl")
+    with file.open("a") as torn:
+        torn.write('\n{"op": "wri')
+    run.metrics({"val/p": 0.6}, step=2)
+    outage.undo()
+    delivery.deliver_all(tracker.uri, tracker.spool)
+    assert [m.value for m in client(tracker).get_metric_history(run.run_id, "val/p")] == [0.5, 0.6]
 
 
 def test_a_server_that_is_not_there_is_named_with_the_way_to_start_it():

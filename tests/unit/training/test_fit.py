@@ -57,7 +57,7 @@ def test_an_epoch_reports_every_metric_and_p_best_is_a_running_maximum(data):
 
 
 def test_the_model_that_is_kept_is_the_best_epoch_s_and_its_score_is_the_ccc_of_all_frames(data):
-    config = small_config(optim__epochs=6, optim__lr=0.05)  # so large that the last epoch is not the best
+    config = small_config(optim__epochs=6, optim__lr=0.3)  # so large that the last epoch is not the best
     result = run(config, data)
     assert result.best["epoch"] < 6
     predictions = predict_split(result.model, data.validation, config.window)

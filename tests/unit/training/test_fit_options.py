@@ -20,7 +20,7 @@ from support.planted import planted_data, planted_split, small_config
 
 EVERYTHING = {
     "model__modality_dropout": 0.3,
-    "optim__lr": 0.02,
+    "optim__lr": 0.08,
     "optim__epochs": 8,
     "optim__schedule": "linear",
     "optim__ema_decay": 0.8,

@@ -7,14 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+from torch import nn
 
 from affectgrid.errors import TrainingError
-from affectgrid.metrics import ccc
+from affectgrid.metrics import bootstrap_ccc, ccc
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import Resident
 from affectgrid.training.build import build_model
 from affectgrid.training.config import WindowConfig
-from affectgrid.training.inference.predict import Predictions, evaluate, predict_split, predict_tracks
+from affectgrid.training.inference.predict import Predictions, evaluate, moments_by_video, predict_split, predict_tracks
 from affectgrid.windows import cut
 from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
 
@@ -67,6 +69,71 @@ def test_predictions_are_those_of_a_loop_over_tracks_windows_and_frames(model, s
     assert found.track(1) == slice(50, 59)
 
 
+def test_predictions_may_have_windows_of_their_own(model, split):
+    longer = WindowConfig(length=16, stride=10, predict_length=30, predict_stride=15)
+    expected = predict_split(model, split, WindowConfig(length=30, stride=15)).va
+    assert torch.equal(predict_split(model, split, longer).va, expected)
+    with pytest.raises(ValidationError, match="stride 40 is above length 30"):
+        WindowConfig(length=16, stride=10, predict_length=30, predict_stride=40)
+
+
+def causal_model(**fields):
+    config = small_config(**{"model__temporal": "gru", **fields})
+    model = build_model(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=planted_prompts())
+    with torch.no_grad():
+        model.va_head.weight.mul_(3)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model__temporal": "causal-tcn"},
+        {"model__temporal": "causal-transformer"},
+        {"model__fusion_depth": 2},
+    ],
+    ids=str,
+)
+def test_a_causal_models_prediction_does_not_hear_the_future(split, fields):
+    """An event at a frame changes that frame and no earlier one, with smoothing and over the borders of windows."""
+    model, window = causal_model(**fields), WindowConfig(length=16, stride=10, smooth_half_width=3)
+    before = predict_split(model, split, window).va
+    for event in (3, 20, 41):
+        moved = dataclasses.replace(split, visual=split.visual.copy(), audio=split.audio.copy())
+        moved.visual_present[event] = moved.audio_present[event] = True
+        moved.visual[event] += 5
+        moved.audio[event] += 5
+        reference = dataclasses.replace(moved, visual=split.visual, audio=split.audio)
+        same = predict_split(model, reference, window).va
+        after = predict_split(model, moved, window).va
+        torch.testing.assert_close(after[:event], same[:event], rtol=0, atol=1e-6)
+        assert float((after[event] - same[event]).abs().max()) > 1e-4
+    assert before.shape == after.shape
+
+
+def test_a_causal_model_carries_its_state_over_the_whole_track(split):
+    """Without attention the state of the first frame reaches further than any window; attention itself does not."""
+    window = WindowConfig(length=4, stride=4)
+    moved = dataclasses.replace(split, visual=split.visual.copy())
+    moved.visual[0] = 50
+    moved.visual_present[0] = True
+    known = dataclasses.replace(moved, visual=split.visual)
+    for fields, reach in (
+        ({"model__fusion": "gate"}, 50),
+        ({"model__temporal": "causal-tcn", "model__tcn_layers": 1}, 7),
+    ):
+        model = causal_model(**fields)
+        with torch.no_grad():
+            for gru in (part for part in model.modules() if isinstance(part, nn.GRU)):
+                gru.bias_ih_l0[16:32] += 4  # the update gate keeps what it holds
+        change = (predict_split(model, moved, window).va - predict_split(model, known, window).va).abs().amax(1)[:50]
+        reached = int((change > 1e-6).nonzero().max()) + 1
+        assert reached > 16 if reach == 50 else reached <= reach + 1
+    whole = predict_split(causal_model(), split, WindowConfig(length=50, stride=50)).va
+    torch.testing.assert_close(predict_split(causal_model(), split, WindowConfig(length=60, stride=7)).va, whole)
+
+
 def test_labels_are_not_read(model, split):
     window = WindowConfig(length=16, stride=10)
     hidden = dataclasses.replace(split, va=np.full_like(split.va, np.nan), labelled=np.zeros_like(split.labelled))
@@ -83,7 +150,7 @@ def test_some_consecutive_tracks_are_predicted_as_among_all(model, split):
 
 def test_a_prediction_that_is_no_number_names_its_track(model, split):
     spoilt = dataclasses.replace(split, visual=split.visual.copy())
-    spoilt.visual[55] = np.inf
+    spoilt.visual[55] = np.nan
     with pytest.raises(TrainingError, match="PRED-NAN validation-1"):
         predict_split(model, spoilt, WindowConfig(length=16, stride=10))
 
@@ -110,3 +177,14 @@ def test_predictions_of_another_split_are_refused(split):
     predictions = Predictions(other.track_ids, torch.as_tensor(other.offsets), torch.zeros(92, 2))
     with pytest.raises(ValueError, match="other tracks"):
         evaluate(predictions, split, RegionGrid.square(3))
+
+
+def test_two_people_of_a_video_are_one_unit_of_resampling():
+    split = dataclasses.replace(planted_split("validation", [50, 9, 33]), track_ids=("a_left", "b", "a_right"))
+    predictions = Predictions(split.track_ids, torch.as_tensor(split.offsets), torch.as_tensor(split.va) * 0.9)
+    both, alone = moments_by_video(predictions, split)
+    assert float(both[0, 0]) == float(torch.as_tensor(split.labelled)[:50].sum() + split.labelled[59:].sum())
+    assert float(alone[0, 0]) == float(split.labelled[50:59].sum())
+    found = evaluate(predictions, split, RegionGrid.square(3)).intervals.p
+    expected = bootstrap_ccc(torch.stack([both, alone])).p
+    assert (found.low, found.high) == (expected.low, expected.high)

@@ -87,7 +87,7 @@ def test_smoothed_labels_by_hand_and_at_both_ends():
 
 def test_each_kind_of_label_is_the_one_that_its_name_says():
     va = POINTS.float()
-    spacing = GRID.spacing
+    spacing, _ = GRID.spacing
     assert torch.equal(labels_of(sigma_ratio=0.4)(va, None), soft_labels(va, GRID, sigma=0.4 * spacing))
     two = labels_of(sigma_ratio=0.4, sigma_ratio_arousal=0.8)(va, None)
     torch.testing.assert_close(two, soft_labels(va, GRID, sigma=(0.4 * spacing, 0.8 * spacing)))
@@ -95,6 +95,14 @@ def test_each_kind_of_label_is_the_one_that_its_name_says():
     assert torch.equal(labels_of(labels="uniform", smoothing=0.3)(va, None), one_hot_labels(va, GRID, smoothing=0.3))
     widths = torch.tensor([0.2, 0.3])
     torch.testing.assert_close(labels_of(labels="learned")(va, widths), soft_labels(va, GRID, sigma=(0.2, 0.3)))
+
+
+def test_one_ratio_is_the_same_share_of_the_step_on_both_axes():
+    grid, va = RegionGrid.rectangle(5, 2), POINTS.float()
+    labels = RegionLabels(PromptConfig(sigma_ratio=0.5), grid, CPU)(va, None)
+    torch.testing.assert_close(labels, soft_labels(va, grid, sigma=(0.2, 0.5)))
+    learned = LearnedSigma((0.5,), SIGMA_RATIO_BOUNDS, grid.spacing)
+    torch.testing.assert_close(learned().detach(), torch.tensor([0.2, 0.5]))
 
 
 def test_a_learned_width_starts_where_it_is_told_and_stays_within_its_bounds():

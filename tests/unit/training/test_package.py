@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from affectgrid.errors import ModelError
 from affectgrid.regions import RegionGrid
 from affectgrid.training.build import build_model
+from affectgrid.training.config import METHOD_VERSION
 from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.manifest import collect
@@ -84,8 +85,11 @@ def test_an_unknown_setting_a_cut_file_and_a_missing_folder_are_told(tmp_path):
     write(tmp_path / "model")
     config = tmp_path / "model" / "config.json"
     whole = config.read_text()
-    config.write_text(json.dumps({"config": {"lr": 1}}))
+    config.write_text(json.dumps({"version": METHOD_VERSION, "config": {"lr": 1}}))
     with pytest.raises(ModelError, match="lr"):
+        load_package(tmp_path / "model")
+    config.write_text(json.dumps({"version": 1, "config": {}}))
+    with pytest.raises(ModelError, match=r"PKG-VERSION .*: version 1 of the method"):
         load_package(tmp_path / "model")
     config.write_text(whole)
     path = tmp_path / "model" / "model.safetensors"

@@ -10,11 +10,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from affectgrid.settings import Precision, Settings
+from affectgrid.settings import AudioPooling, Precision, Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
+_CAUSAL = "nothing later than a frame enters its features: for causal models and live use"
 _PRECISION = "of the weights; auto: half where it is faster and the features keep a cosine of .999 with fp32's"
+
+# Settings that came later: at these values stores from before there was a choice keep their names.
+_LATER = {"causal": False, "layer": None, "pooling": "model"}
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
@@ -27,7 +31,9 @@ class VisualStream(Settings):
     """One feature per video frame, or per point of a regular grid of times."""
 
     kind: Literal["visual"] = "visual"
-    model: str = Field("tiny", description="open_clip model/weights, a local directory, or tiny")
+    model: str = Field(
+        "tiny", description="open_clip model/weights, timm/ or transformers/ and a hub name, a local directory, or tiny"
+    )
     precision: Precision = Field("auto", description=_PRECISION)
     crop: Literal["crops", "detect", "frame"] = Field(
         "crops", description="the data set's own face crops, a detector on each frame, or the whole frame"
@@ -46,10 +52,11 @@ class VisualStream(Settings):
         None,
         description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
     )
+    causal: bool = Field(False, description=f"{_CAUSAL}; between the frames of a rate the last one is held")
 
 
 class AudioStream(Settings):
-    """One feature per hop, from a window of sound centred on it."""
+    """One feature per hop, from a window of sound centred on it, or ending there if `causal`."""
 
     kind: Literal["audio"] = "audio"
     model: str = Field("tiny", description="transformers audio model, a local directory, or tiny")
@@ -57,6 +64,18 @@ class AudioStream(Settings):
     sample_rate_hz: int = Field(16_000, gt=0)
     window_s: float = Field(1.0, gt=0, description="length of sound behind one feature, in seconds")
     hop_s: float = Field(0.2, gt=0, description="time between two features, in seconds")
+    causal: bool = Field(False, description=f"{_CAUSAL}; windows end at their hop, and the last hop is held")
+    layer: int | None = Field(
+        None, description="hidden layer to read: 0 is the embedding, -1 the last; default: the model's own output"
+    )
+    pooling: AudioPooling = Field(
+        "model", description="over a window: as the model does it, the mean of its states, or that and their deviation"
+    )
+
+    @property
+    def look_ahead_s(self) -> float:
+        """How much later than a frame a sound may be that enters its features, in seconds."""
+        return 0.0 if self.causal else self.window_s / 2 + self.hop_s
 
 
 Stream = VisualStream | AudioStream
@@ -77,6 +96,9 @@ def describe(stream: Stream, encoder_digest: str) -> dict[str, object]:
     Precision counts through the digest, where ``auto`` has been resolved; a landmark file counts by its content.
     """
     settings = stream.model_dump(mode="json", exclude={"precision"})
+    for name, default in _LATER.items():
+        if settings.get(name) == default:
+            settings.pop(name, None)
     if isinstance(stream, VisualStream) and stream.landmarks:
         settings["landmarks"] = hashlib.sha256(stream.landmarks.read_bytes()).hexdigest()
     return {

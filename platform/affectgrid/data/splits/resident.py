@@ -20,6 +20,7 @@ from affectgrid.data.features.table import FeatureTable
 from affectgrid.media.sampling import nearest_frames
 
 _BLOCK_ROWS = 256
+_CLOCK_S = 1e-9  # times of frames and of hops are sums of their own
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,12 +135,17 @@ class SplitPlan:
     def fill(self, allocate: Allocate = in_memory) -> Split:
         """Read the features track by track into the arrays that `allocate` gives: no second copy of the split."""
         columns = {name: allocate(name, *kind) for name, kind in self.columns.items()}
-        rate_hz = self.store.read_spec("visual", self.visual_fp).get("stream", {}).get("frame_rate_hz")
+        seen, heard = (
+            self.store.read_spec(*stream).get("stream", {})
+            for stream in (("visual", self.visual_fp), ("audio", self.audio_fp))
+        )
+        rate_hz, hold = seen.get("frame_rate_hz"), bool(heard.get("causal"))
         for track, labels, rows in zip(self.tracks, self.labels, itertools.pairwise(self.offsets), strict=True):
             visual = self.store.read("visual", self.visual_fp, track.id)
-            visual = visual if rate_hz is None else fill_between(visual, rate_hz)
+            if rate_hz is not None:
+                visual = fill_between(visual, rate_hz, causal=bool(seen.get("causal")))
             audio = self.store.read("audio", self.audio_fp, track.id)
-            _join(visual, audio, labels, {name: column[slice(*rows)] for name, column in columns.items()})
+            _join(visual, audio, labels, {name: column[slice(*rows)] for name, column in columns.items()}, hold=hold)
         encoders = {
             stream: str(self.store.read_metadata(stream, print_, self.tracks[0].id).get("encoder", "unknown"))
             for stream, print_ in (("visual", self.visual_fp), ("audio", self.audio_fp))
@@ -176,9 +182,14 @@ def load_split(store: FeatureStore, tracks: Sequence[Track], *, visual_fp: str, 
 
 
 def _join(
-    visual: FeatureTable, audio: FeatureTable, labels: Annotation | None, rows: Mapping[str, NDArray[Any]]
+    visual: FeatureTable,
+    audio: FeatureTable,
+    labels: Annotation | None,
+    rows: Mapping[str, NDArray[Any]],
+    *,
+    hold: bool,
 ) -> None:
-    """Write one track into its rows of every column, which are zeros."""
+    """Write one track into its rows of every column, which are zeros. `hold`: see `interpolate`."""
     num_frames = len(rows["frame_index"])
     rows["frame_index"][:] = np.arange(1, num_frames + 1)
     here = int(np.searchsorted(visual.frame_index, num_frames, side="right"))
@@ -188,49 +199,63 @@ def _join(
     rows["time_s"][:] = time_s
     rows["visual_present"][place] = visual.present[:here]
     rows["visual"][place] = visual.feature[:here]
-    _interpolate_into(audio, time_s, rows["audio"], rows["audio_present"])
+    _interpolate_into(audio, time_s, rows["audio"], rows["audio_present"], hold=hold)
     if labels is not None:
         rows["va"][:] = labels.va
         rows["labelled"][:] = labels.valid
 
 
-def fill_between(visual: FeatureTable, rate_hz: float) -> FeatureTable:
+def fill_between(visual: FeatureTable, rate_hz: float, *, causal: bool = False) -> FeatureTable:
     """Interpolate the frames that were not encoded: linear in time between those at `rate_hz` on both sides.
 
-    Present where both are: a face that was not found leaves a gap as wide as the grid's spacing, not one frame.
+    If `causal` each has the features of the last one before it, and is present where that is. Otherwise present where
+    both are: a face that was not found leaves a gap as wide as the grid's spacing, not one frame.
     """
     timed = np.isfinite(visual.time_s)
     if not timed.any():
         return visual  # without a clock there is no grid, and every frame was encoded
-    chosen = np.flatnonzero(timed)[nearest_frames(visual.time_s[timed], rate_hz)]
+    chosen = np.flatnonzero(timed)[nearest_frames(visual.time_s[timed], rate_hz, causal=causal)]
     columns = (field.name for field in dataclasses.fields(FeatureTable))
-    feature, present = interpolate(FeatureTable(*(getattr(visual, name)[chosen] for name in columns)), visual.time_s)
+    grid = FeatureTable(*(getattr(visual, name)[chosen] for name in columns))
+    feature, present = interpolate(grid, visual.time_s, hold=causal)
     return dataclasses.replace(visual, feature=feature, present=present)
 
 
-def interpolate(audio: FeatureTable, time_s: NDArray[np.float64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+def interpolate(
+    audio: FeatureTable, time_s: NDArray[np.float64], *, hold: bool = False
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Features at the given times, linear between hops: float16 [time, dim], 0 where not present, and bool [time].
 
     Present where the hops on both sides are (at a hop: where that one is), within the span of the hops; never at NaN.
+    With `hold` each time has the last hop at or before it, and those after the last hop have that.
     """
     feature, heard = np.zeros((len(time_s), audio.dim), np.float16), np.zeros(len(time_s), np.bool_)
-    _interpolate_into(audio, time_s, feature, heard)
+    _interpolate_into(audio, time_s, feature, heard, hold=hold)
     return feature, heard
 
 
 def _interpolate_into(
-    audio: FeatureTable, time_s: NDArray[np.float64], feature: NDArray[np.float16], heard: NDArray[np.bool_]
+    audio: FeatureTable,
+    time_s: NDArray[np.float64],
+    feature: NDArray[np.float16],
+    heard: NDArray[np.bool_],
+    *,
+    hold: bool,
 ) -> None:
     """As ``interpolate``, into arrays of zeros; in blocks, since the arithmetic is in float64."""
     if not audio.present.any():
         return
-    inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= audio.time_s[-1]))
+    end_s = np.inf if hold else audio.time_s[-1]
+    inside = np.flatnonzero((time_s >= audio.time_s[0]) & (time_s <= end_s))
     if not len(inside):
         return
     for block in np.split(inside, range(_BLOCK_ROWS, len(inside), _BLOCK_ROWS)):
         times = time_s[block]
-        right = np.searchsorted(audio.time_s, times)
-        left = np.where(audio.time_s[right] == times, right, right - 1)
+        if hold:
+            left = right = np.searchsorted(audio.time_s, times + _CLOCK_S, side="right") - 1
+        else:
+            right = np.searchsorted(audio.time_s, times)
+            left = np.where(audio.time_s[right] == times, right, right - 1)
         gap_s = audio.time_s[right] - audio.time_s[left]
         weight = np.divide(times - audio.time_s[left], gap_s, out=np.zeros(len(times)), where=gap_s > 0)[:, None]
         both = audio.present[left] & audio.present[right]

@@ -90,6 +90,7 @@ def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits
         detect_every=stream.detect_every,
         landmarks=str(stream.landmarks) if stream.landmarks else None,
         labelled=_labelled(chunk.annotation) if chunk.annotation else None,
+        causal=stream.causal,
     )
     return frames
 
@@ -111,6 +112,7 @@ def _sound(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
         hop_s=stream.hop_s,
         window_s=stream.window_s,
         sample_rate_hz=stream.sample_rate_hz,
+        causal=stream.causal,
     )
     return dataclasses.asdict(sound)
 

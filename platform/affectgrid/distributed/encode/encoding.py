@@ -18,6 +18,7 @@ from affectgrid.distributed.encode.sandbox import Limits
 from affectgrid.distributed.preflight import device, node_name
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.visual import VisualEncoder, load_visual
+from affectgrid.errors import MediaError, Problem
 
 
 class EncodeChunks:
@@ -42,9 +43,14 @@ class EncodeChunks:
         return {name: [state[name] for state in states] for name in states[0]}
 
     def _encode(self, row: Row) -> None:
+        """Write the features of a decoded chunk; those that cannot be stored are the row's error."""
         kind = str(row["stream"])
         present = np.asarray(row["present"], dtype=bool)
         encoded = self._images(row["images"]) if kind == "visual" else self._windows(row, present)
+        unusable = _unusable(encoded, row)
+        if unusable is not None:
+            row["error"] = str(MediaError(unusable))
+            return
         features = np.zeros((len(present), encoded.shape[1]), dtype=np.float16)
         features[present] = encoded.numpy().astype(np.float16)
         table = FeatureTable(
@@ -77,7 +83,13 @@ class EncodeChunks:
         stream = self._jobs["audio"].stream
         assert isinstance(stream, AudioStream)
         return load_audio(
-            stream.model, device=self._device, window_s=stream.window_s, precision=stream.precision, trusted=True
+            stream.model,
+            device=self._device,
+            window_s=stream.window_s,
+            layer=stream.layer,
+            pooling=stream.pooling,
+            precision=stream.precision,
+            trusted=True,
         )
 
 
@@ -98,6 +110,25 @@ class WholeChunks(EncodeChunks):
         if not decoded["error"]:
             self._encode(decoded)
         return _state(decoded)
+
+
+def _unusable(encoded: Float[Tensor, "n dim"], row: Row) -> Problem | None:
+    """Features that half precision cannot hold: the track's own fault, or the encoder's in its precision."""
+    limit = torch.finfo(torch.float16).max
+    bad = ~(encoded.abs() <= limit)  # NaN is no smaller than anything
+    if not bool(bad.any()):
+        return None
+    finite = encoded[encoded.isfinite()].abs()
+    largest = f"the largest finite one is {float(finite.max()):.3g}" if len(finite) else "none is finite"
+    first = int(bad.any(1).nonzero()[0])
+    time_s = np.asarray(row["time_s"])[np.asarray(row["present"], dtype=bool)][first]
+    return Problem(
+        "ENC-RANGE",
+        where=f"{row['track']} ({row['stream']}), from {time_s:.2f} s",
+        found=f"{int(bad.sum())} of {bad.numel()} feature values are not finite or beyond {limit:g}; {largest}",
+        expected="features that half precision can hold",
+        hint="encode with --precision fp32, or leave the track out and look at its picture or sound there",
+    )
 
 
 def _state(row: Row) -> Row:

@@ -49,6 +49,8 @@ def stream_jobs(
     sounds = load_audio(
         audio.model,
         window_s=audio.window_s,
+        layer=audio.layer,
+        pooling=audio.pooling,
         precision=audio.precision,
         half=half,
         calibration=lambda: sample_sounds(audio, tracks, limits),
@@ -97,6 +99,7 @@ def _sounds(stream: AudioStream, tracks: Sequence[Track], limits: Limits) -> Ite
             piece: SoundChunk = guarded(
                 limits, read_sound_chunk, track.video and str(track.video), 5, 6,
                 hop_s=stream.hop_s, window_s=stream.window_s, sample_rate_hz=stream.sample_rate_hz,
+                causal=stream.causal,
             )  # fmt: skip
         except MediaError as error:
             log.debug("no calibration sound from %s: %s", track.id, error)

@@ -79,8 +79,13 @@ def _nearest(ascending: Sequence[int], value: int) -> int:
 
 
 def num_units(kind: str, source: Source, config: EncodeConfig) -> int:
-    """Frames of a video, or the hops that cover it: centres 0, hop_s, ... and one at or past its last frame's time."""
-    return source.num_frames if kind == "visual" else math.ceil(source.duration_s / config.audio.hop_s) + 1
+    """Frames of a video, or the hops that cover it: centres 0, hop_s, ... and one at or past its last frame's time.
+
+    Data sets cut their crops with decoders of their own: those beyond the last frame of ours are frames too.
+    """
+    if kind == "audio":
+        return math.ceil(source.duration_s / config.audio.hop_s) + 1
+    return max(source.num_frames, source.last_crop if config.visual.crop == "crops" else 0)
 
 
 @dataclasses.dataclass(frozen=True)

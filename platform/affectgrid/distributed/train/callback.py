@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 from ray.train import UserCallback
 from ray.util.queue import Queue
 
+from affectgrid.errors import TrackingError
 from affectgrid.metrics import Metrics
 from affectgrid.reporting.progress import bar
 from affectgrid.tracking import RunLog
+
+_log = logging.getLogger(__name__)
 
 
 class EpochLog(UserCallback):  # type: ignore[misc]
@@ -28,7 +32,11 @@ class EpochLog(UserCallback):  # type: ignore[misc]
             return
         self.known.add(epoch)
         if self.run:
-            self.run.metrics(metrics[0], step=epoch)
+            try:
+                self.run.metrics(metrics[0], step=epoch)
+            except (TrackingError, LookupError) as error:  # the training goes on: the driver logs what is missing
+                _log.error("%s", error)
+                self.run = None
         if self.on_epoch:
             self.on_epoch(metrics[0])
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import ray
 from ray.train import ScalingConfig
 
+from affectgrid.credentials import without_credentials
 from affectgrid.data.splits.resident import Split
 from affectgrid.distributed.cluster import num_gpus
 from affectgrid.distributed.train.callback import EpochLog, shown_progress
 from affectgrid.distributed.train.workers import Job, run_workers
-from affectgrid.errors import Problem, TrainingError
+from affectgrid.errors import Problem, TrackingError, TrainingError
 from affectgrid.metrics import Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.settings import flatten
-from affectgrid.storage import Storage, write_json
+from affectgrid.storage import Storage, write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.build import build_model
@@ -29,6 +31,9 @@ from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
 from affectgrid.training.loop import best_epoch
 from affectgrid.training.manifest import Manifest, collect, run_identity
+
+_LOGGED = "logged"  # the name of a file that says that MLflow has the whole run
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +79,15 @@ def train(
 
     Raises TrainingError: TRAIN-CHANGED where the name is taken by a run of other settings, TRAIN-STORAGE where the
     folder cannot be written, TRAIN-FAILED where workers died too often, and what `fit` raises. ConfigError
-    (CFG-CONTEXT) as `build_model` does.
+    (CFG-CONTEXT) as `build_model` does. TrackingError (TRK-AUTH, TRK-FORBIDDEN) where MLflow refuses the log.
     """
     prompts = data.prompts_for(config)
     files = WorkingCopy(Storage(storage) / name)
     _claim(files, run_identity(config, data.train, data.validation, prompts))
     done = _finished(files)
     if done is not None:
+        if tracker and not files.place.exists(_LOGGED):
+            _log_result(tracker.study(name, flatten(config), {}), done, files)
         return done
     _fresh_model(config, data.train, prompts)  # a model that cannot be built fails here once, not on every worker
     fewest = num_workers if isinstance(num_workers, int) else num_workers[0]
@@ -101,22 +108,29 @@ def train(
         result = _finish(files, config, data.train, prompts, state, manifest)
     except BaseException as error:
         if run:
-            run.tags({"error": error})
-            run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
+            with contextlib.suppress(TrackingError):  # the first error counts
+                run.tags({"error": without_credentials(str(error))})
+                run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     if run:
-        _log_result(run, result)
+        _log_result(run, result, files)
     return result
 
 
-def _log_result(run: RunLog, result: TrainResult) -> None:
+def _log_result(run: RunLog, result: TrainResult, files: WorkingCopy) -> None:
     """Log the best epoch and the model; first the epochs that a kill right after a checkpoint kept from the log."""
-    known = run.steps("epoch")
-    missing = [metrics for metrics in result.history if known is not None and int(metrics["epoch"]) not in known]
-    run.points([Point(int(metrics["epoch"]), metrics) for metrics in missing])
-    run.metrics({f"best/{metric}": value for metric, value in result.best.items()}, int(result.best["epoch"]))
+    known = run.steps("epoch") or set()
+    missing = [metrics for metrics in result.history if int(metrics["epoch"]) not in known]
+    run.points([Point(int(metrics["epoch"]), metrics) for metrics in missing], once=True)
+    best = {f"best/{metric}": value for metric, value in result.best.items()}
+    run.points([Point(int(result.best["epoch"]), best)], once=True)
     run.artifact(result.package, "model")
     run.finish()
+    if run.deliver():
+        files.put(write_atomic(files.folder / _LOGGED, ""))
+    else:
+        uri = without_credentials(run.uri)
+        _log.warning("MLflow at %s lacks a part of the log; when it is back, the same command sends it", uri)
 
 
 def _claim(files: WorkingCopy, identity: str) -> None:

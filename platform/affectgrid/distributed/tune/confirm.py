@@ -28,17 +28,18 @@ from affectgrid.analysis.confirmation import (
     read_run,
 )
 from affectgrid.analysis.summary import StudySummary
+from affectgrid.credentials import without_credentials
 from affectgrid.distributed.cluster import completed
 from affectgrid.distributed.tune.callback import NUM_RETRIES
 from affectgrid.distributed.tune.mlflow_logger import StudyLog, epoch_point
 from affectgrid.distributed.tune.trial import package_folder, train_in_process
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.settings import flatten
-from affectgrid.storage import write_atomic, write_json
+from affectgrid.storage import write_json
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
-from affectgrid.training.inference.predict import moments_by_track, predict_split
+from affectgrid.training.inference.predict import moments_by_video, predict_split
 from affectgrid.training.manifest import run_identity
 
 
@@ -101,7 +102,7 @@ def _planned(
     for seed in seeds:
         config = space.resolve(candidate.values, seed=seed)
         prompts = data.prompts[config.prompt.file]
-        identity = run_identity(config, data.train, data.validation, prompts)
+        identity = f"{run_identity(config, data.train, data.validation, prompts)} by video"  # what its moments are of
         yield _Run(candidate, config, identity, folder / "confirm" / candidate.key / f"seed-{seed}.json")
 
 
@@ -155,10 +156,10 @@ def _confirm(
             config, data, files, package_folder(path.parent, config.seed), on_epoch=lambda _: None
         )
         predicted = predict_split(result.model, data.validation, config.window)
-        moments = moments_by_track(predicted, data.validation)
+        moments = moments_by_video(predicted, data.validation)
         facts = {"best": result.best, "history": result.history, "moments": moments.tolist()}
     except Exception as error:
-        facts = {"reason": f"{type(error).__name__}: {error}"}
+        facts = {"reason": without_credentials(f"{type(error).__name__}: {error}")}
     run = ConfirmRun(seed=config.seed, identity=identity, duration_s=round(time.monotonic() - began, 3), **facts)
     files.put(write_json(path, run.model_dump(mode="json")))
     return run
@@ -192,7 +193,7 @@ def _log_run(log: StudyLog, parent: Any, run: _Run, result: ConfirmRun) -> None:
         scores = {f"best/{name.rpartition('/')[2]}": result.best[name] for name in result.best if "val/" in name}
         child.metrics({**scores, "duration_s": result.duration_s}, int(result.best["epoch"]))
     child.finish("FAILED" if result.reason else "FINISHED")
-    log.ledger.files.put(write_atomic(_marker(run), ""))
+    log.mark(_marker(run))
 
 
 def _marker(run: _Run) -> Path:

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from affectgrid.analysis.arms import compare_arms
-from affectgrid.analysis.bootstrap import Difference
 from affectgrid.analysis.importance import Importance
+from affectgrid.analysis.moments import read_moments
+from affectgrid.analysis.optimism import choice_optimism
 from affectgrid.analysis.ped_anova import importance
 from affectgrid.analysis.slices import effects, sigma_by_grid
 from affectgrid.analysis.summary import StudySummary
@@ -28,6 +30,7 @@ from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.package import load_package
 
 _log = logging.getLogger(__name__)
+REPORT_LOGGED = "report.logged"  # the name of a file that says that MLflow has the report and the best model
 
 
 def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall_s: float) -> StudySummary:
@@ -60,25 +63,18 @@ def confirmed_before(ledger: Ledger) -> list[Table]:
     return []
 
 
-def differences(summary: StudySummary, ledger: Ledger, data: PreparedData) -> dict[str, Difference]:
-    """Comparisons of the arms; none where a model was made by another version of the code, before a kill."""
-    arms = summary.arms
-    folders = {
-        trial.number: package_folder(ledger.folder_of(trial.number), trial.seeds[0].seed)
-        for trials in arms.values()
-        for trial in trials
-    }
-    try:
-        for package in folders.values():
-            ledger.files.fetch(package)
-        return compare_arms(arms, folders, data.validation)
-    except (ModelError, FileNotFoundError) as error:
-        _log.warning("the arms cannot be compared: %s", error)
-        return {}
+def from_moments(summary: StudySummary, ledger: Ledger) -> dict[str, Any]:
+    """What the moments of the trials add to a summary: comparisons of arms, or the optimism of a search's choice."""
+    moments = read_moments(ledger.files)
+    if summary.arms:
+        return {"differences": compare_arms(summary.arms, moments)}
+    tried = [moments[trial.number] for trial in summary.complete if trial.number in moments]
+    return {"choice_optimism": choice_optimism(tried)}
 
 
 def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
     """Figures and report, beside the study and in MLflow."""
+    ledger.files.remove(ledger.folder / REPORT_LOGGED)
     drawn: BestModel | None = None
     if summary.best is not None:
         try:
@@ -92,10 +88,13 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         if path.exists():
             ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
+    log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED) if log.complete else None)
 
 
 def is_stale(report: Path, ledger: Ledger) -> bool:
-    """Whether a kill came between the last trial and the report."""
+    """Whether a kill came between the last trial and the report, or MLflow lacks the report or the best model."""
+    if not ledger.files.place.exists(REPORT_LOGGED):
+        return True
     ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
 

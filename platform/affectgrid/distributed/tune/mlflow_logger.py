@@ -1,6 +1,8 @@
 """A study in MLflow: a run for the study, a child for each trial, a grandchild for each seed where there are several.
 
-Only the driver logs. A background thread writes, so that no worker waits for a database.
+Only the driver logs. A background thread writes, so that no worker waits for a database. What MLflow has is noted in
+the study's place, once it really has it and not while it waits for a server that is away: the next session logs the
+rest again from the study's own records, even where the machine and what waited on it are gone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from affectgrid.credentials import without_credentials
+from affectgrid.errors import TrackingError
 from affectgrid.metrics import Metrics
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import Assignment
@@ -29,6 +33,9 @@ _BEHIND_S = 0.2  # how long records may wait: meanwhile the worker that reported
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
+_Task = tuple[int | None, Callable[[], object]]  # of a trial, or of the study
+
+
 class StudyLog:
     """Writes records in order on a background thread. `close` waits for it."""
 
@@ -41,7 +48,10 @@ class StudyLog:
         self._seed_runs: dict[tuple[int, int], RunLog] = {}
         self._unsent: dict[int, list[tuple[int, Point]]] = {}
         self._sent_at: dict[int, float] = {}
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._unmarked: list[Path] = []
+        self._lost: set[int | None] = set()  # trials of which a part could not be logged; None: the study
+        self._refused: TrackingError | None = None
+        self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -51,7 +61,7 @@ class StudyLog:
         """A trial begins: its run, with every parameter of its first seed's configuration."""
         self._unsent[assigned.number] = []
         self._sent_at[assigned.number] = time.monotonic()
-        self._queue.put(lambda: self._open(assigned))
+        self._queue.put((assigned.number, lambda: self._open(assigned)))
 
     def progressed(self, number: int, seed: int, metrics: Metrics) -> None:
         """An epoch is done."""
@@ -62,38 +72,64 @@ class StudyLog:
     def finished(self, record: TrialRecord) -> None:
         """A trial ended."""
         self._flush(record.number)
-        self._queue.put(lambda: self._close_trial(record))
+        self._queue.put((record.number, lambda: self._close_trial(record)))
 
     def artifacts(self, files: Sequence[Path], folder: str, *, trial: int | None = None) -> None:
         """Keep files with the study, or with one of its trials."""
-        self._queue.put(lambda: self._keep(files, folder, trial))
+        self._queue.put((trial, lambda: self._keep(files, folder, trial)))
 
     def summary(self, metrics: Mapping[str, float], tags: Mapping[str, object]) -> None:
         """The results of the study."""
-        self._queue.put(lambda: self.run.metrics(metrics, 0))
-        self._queue.put(lambda: self.run.tags(tags))
+        self._queue.put((None, lambda: self.run.metrics(metrics, 0)))
+        self._queue.put((None, lambda: self.run.tags(tags)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was logged in this session is in MLflow or waits for it. For tasks on the log's thread."""
+        return not self._lost
+
+    def mark(self, path: Path) -> None:
+        """Write an empty file, once MLflow has all that was logged before. For tasks on the log's own thread."""
+        self._unmarked.append(path)
 
     def later(self, task: Callable[[], None]) -> None:
         """Write something else, after everything queued before it."""
-        self._queue.put(task)
+        self._queue.put((None, task))
 
     def close(self, status: str) -> None:
-        """Write what is left and close the study's run."""
+        """Write what is left and close the study's run. Raises TrackingError where MLflow refused this client."""
         self._closing.set()
-        self._queue.put(lambda: self.run.finish(status))  # type: ignore[arg-type]
+        self._queue.put((None, lambda: self.run.finish(status)))  # type: ignore[arg-type]
+        self._queue.put((None, self.run.deliver))  # the server may be back since the last attempt
         self._queue.put(None)
         self._thread.join()
+        if self._refused is not None:
+            raise self._refused
+        if not self.run.delivered:
+            uri = without_credentials(self.tracker.uri)
+            _log.warning("MLflow at %s lacks a part of the log; when it is back, the same command sends it", uri)
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
+            if self._refused is not None:
+                continue
+            trial, work = task
             try:
-                task()
-            except (
-                Exception
-            ):  # the results are in the study's folder: losing a page of the log must not lose the search
-                _log.exception("could not write to MLflow at %s", self.tracker.uri)
+                work()
+                self._write_marks()
+            except TrackingError as error:  # it would be refused again and again
+                self._refused = error
+                _log.error("%s; the study goes on, and the same command logs the rest", error)
+            except Exception:  # the results are in the study's folder: losing a page must not lose the search
+                self._lost.add(trial)
+                _log.exception("could not write to MLflow at %s", without_credentials(self.tracker.uri))
 
-    def _next(self) -> Callable[[], None] | None:
+    def _write_marks(self) -> None:
+        while self._unmarked and self.run.delivered:
+            self.ledger.files.put(write_atomic(self._unmarked[0], ""))
+            del self._unmarked[0]
+
+    def _next(self) -> _Task | None:
         """Wait for a task, and, after a pause, a moment longer: right after a trial's end a worker needs the driver."""
         try:
             return self._queue.get_nowait()
@@ -104,7 +140,7 @@ class StudyLog:
             return task
 
     def _catch_up(self) -> None:
-        """Trials that ended just before a kill and were not logged."""
+        """Trials that ended and that MLflow lacks: a kill came in between, or it was away."""
         for record in self.ledger.records.values():
             if not self._marker(record.number).exists():
                 self.started(_assignment(self.space, record))
@@ -115,6 +151,7 @@ class StudyLog:
 
     def _open(self, assigned: Assignment) -> None:
         config = self.space.resolve(assigned.values, seed=assigned.seeds[0])
+        self._seed_runs = {key: run for key, run in self._seed_runs.items() if key[0] != assigned.number}  # of a try
         facts = {"trial": assigned.number, "label": assigned.label, "searched": ", ".join(assigned.values)}
         self.trials[assigned.number] = self.tracker.child(
             self.run,
@@ -129,7 +166,7 @@ class StudyLog:
         points, self._unsent[number] = self._unsent.get(number, []), []
         self._sent_at[number] = time.monotonic()
         if points:
-            self._queue.put(lambda: self._write(number, points))
+            self._queue.put((number, lambda: self._write(number, points)))
 
     def _write(self, number: int, points: Sequence[tuple[int, Point]]) -> None:
         for seed in dict.fromkeys(seed for seed, _ in points):
@@ -161,8 +198,8 @@ class StudyLog:
             if number == record.number:
                 seed_run.finish(status)
         run.finish(status)
-        marker = self._marker(record.number)
-        self.ledger.files.put(write_atomic(marker, ""))
+        if record.number not in self._lost:
+            self.mark(self._marker(record.number))
 
     def _keep(self, files: Sequence[Path], folder: str, trial: int | None) -> None:
         run = self.run if trial is None else self.trials.get(trial)

@@ -19,7 +19,7 @@ from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed import cluster
 from affectgrid.distributed.tune.callback import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.tune.confirm import confirm
-from affectgrid.distributed.tune.finalize import confirmed_before, differences, is_stale, report, summarise
+from affectgrid.distributed.tune.finalize import confirmed_before, from_moments, is_stale, report, summarise
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.resources import (
     TrialResources,
@@ -31,6 +31,7 @@ from affectgrid.distributed.tune.resources import (
 from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
 from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
 from affectgrid.distributed.tune.tune_actor_reuse_patch import reuse_free_actors_only
+from affectgrid.errors import TrackingError
 from affectgrid.reporting.live import SearchDisplay, opening_notes
 from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.search.space.schema import SearchSpace
@@ -65,7 +66,7 @@ def tune(
     """Run the study, or the rest of it, and write its summary, figures and report into ``storage/<name>``.
 
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
-    `read_prior_trials` raise.
+    `read_prior_trials` raise; and TrackingError (TRK-AUTH, TRK-FORBIDDEN), in the end, where MLflow refused the log.
 
     Args:
         extend: trials that are added to a study that is done.
@@ -83,7 +84,6 @@ def tune(
             ledger.extend(extend)
         facts = manifest.collect(data=data.fingerprint, device=_device())
         log = StudyLog(tracker, ledger, facts)
-        status = "KILLED"
         try:
             known, worked = confirmed_before(ledger), not ledger.done
             if worked:
@@ -91,15 +91,17 @@ def tune(
                 _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = summarise(ledger, data, facts, time.monotonic() - began)
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
-            update = {"confirmation": confirmation, "differences": differences(summary, ledger, data)}
+            update = {"confirmation": confirmation, **from_moments(summary, ledger)}
             summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
             ledger.files.put(summary.write())
             if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger):
                 report(summary, ledger, data, log)
             ledger.settle()
-            status = "FINISHED"
-        finally:
-            log.close(status)
+        except BaseException:
+            with contextlib.suppress(TrackingError):  # it has been told
+                log.close("KILLED")
+            raise
+        log.close("FINISHED")
     return summary
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from affectgrid.credentials import without_credentials
 from affectgrid.distributed import preflight
 from affectgrid.distributed.preflight import NODE_FAULTS, require_place
 from affectgrid.errors import ConfigError
@@ -24,13 +25,15 @@ from affectgrid.model.fusion import FusionModel
 from affectgrid.search.space.objective import LATENCY_MS
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import IDENTITY, assignment, trial_folder
-from affectgrid.storage import replace_directory, without_credentials, write_atomic
+from affectgrid.search.study.records import MOMENTS
+from affectgrid.storage import replace_directory, write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.training.checkpoint import CheckpointFolder, Save
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.cost import model_costs
 from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.inference.predict import moments_by_video, predict_split
 from affectgrid.training.loop import FitResult, fit
 
 OBJECTIVE = "objective"  # what every report holds
@@ -63,6 +66,7 @@ def run_trial(
     try:
         require_place(IDENTITY, study.place)
         costs: dict[str, float] = {}
+        moments: dict[int, Any] = {}
         for seed in assigned.seeds:
             chosen, package = space.resolve(assigned.values, seed=seed), package_folder(folder, seed)
             if num_workers == 1:
@@ -70,6 +74,9 @@ def run_trial(
             else:
                 model = train_distributed(seed, chosen, data, study, package, num_workers, use_gpu, reporter)
             costs = costs or _costs(model, chosen, space, data)
+            predicted = predict_split(model, data.validation, chosen.window, preflight.device())
+            moments[seed] = moments_by_video(predicted, data.validation).tolist()
+        study.put(write_json(folder / MOMENTS, moments))
         outcome: dict[str, Any] = {OBJECTIVE: reporter.objective, "costs": costs, "finished": True}
     except Exception as error:
         study.put(write_atomic(folder / "error.txt", without_credentials(traceback.format_exc())))

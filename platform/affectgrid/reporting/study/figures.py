@@ -19,6 +19,17 @@ _MIN_NEAR = 2.0  # effective number of trials that a shaded place needs
 _MAX_SHOWN = 12  # parameters
 
 
+def prompt_angles(cosines: Array, names: Sequence[str]) -> Figure:
+    """Cosine between the text features of every two regions [region, region]: all that the logits know of the texts."""
+    figure = blank(4.8, 4.2)
+    axes = figure.add_subplot()
+    image = axes.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r")
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    figure.colorbar(image, label="cosine", shrink=0.8)
+    return figure
+
+
 def search_course(numbers: Sequence[int], objectives: Sequence[float]) -> Figure:
     """The objective of every finished trial in the order of their numbers, and the best so far."""
     with mpl.rc_context(STYLE):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from torch.nn.functional import normalize
 
 from affectgrid.analysis.importance import MIN_TRIALS, ParameterImportance
 from affectgrid.analysis.slices import Effect, SigmaByGrid
@@ -23,6 +24,7 @@ from affectgrid.training.inference.predict import Scores, evaluate, predict_spli
 
 _WORDS = {
     "fusion": "Fusion in the track of median P: which stream the gates trust, and which frames attend to which",
+    "prompt-angles": "Cosine between the text features of every two regions: all that the logits know of the texts",
     "learning-curves": "Training loss and validation CCC by epoch; the dot is the epoch that was kept",
     "search": "Validation P of each trial, and the best so far",
     "importance": "Share of each parameter in the importance (PED-ANOVA); grey: not above what shuffled scores show",
@@ -68,11 +70,20 @@ def draw_best(
     scores = evaluate(predictions, validation, package.grid)
     drawn = {
         **_fusion_figure(package, validation, scores),
+        **_prompt_figure(package),
         "learning-curves": learning_curves(histories),
         "search": figures.search_course(list(course), list(course.values())),
     }
     predicted = draw_predictions(folder, scores, predictions, validation, package.grid)
     return BestModel(scores, (*predicted, *_save(folder, drawn)))
+
+
+def _prompt_figure(package: ModelPackage) -> dict[str, Figure]:
+    head = package.model.prompt_head
+    if head is None:
+        return {}
+    texts = normalize(head.text_features.detach().float(), dim=-1)
+    return {"prompt-angles": figures.prompt_angles((texts @ texts.T).numpy(), package.grid.names)}
 
 
 def _fusion_figure(package: ModelPackage, validation: Split, scores: Scores) -> dict[str, Figure]:

@@ -16,7 +16,7 @@ from affectgrid.reporting.tables import Table
 from affectgrid.storage import Storage
 
 _LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their own
-_OPTIMISM = "The search picked this model on the same tracks, so these scores flatter it."
+_OPTIMISM = "The search picked this model on the same videos, so these scores flatter it"
 
 
 def print_study(study: StudySummary, open_command: str, root: Storage, *, console: Console | None = None) -> None:
@@ -27,7 +27,7 @@ def print_study(study: StudySummary, open_command: str, root: Storage, *, consol
     console.print(f"\n{headline(study)}", style="bold", highlight=False, markup=False)
     for table in [*study_tables(study), *confirmation_tables(study.confirmation)]:
         console.print(table.rich())
-    for sentence in confirmation_sentences(study.confirmation):
+    for sentence in confirmation_sentences(study.confirmation, study.choice_optimism):
         console.print(sentence, highlight=False, markup=False)
     report = root.show("studies", study.name, "report.html")
     for line in (f"report   {report}", f"files    {root.address}", f"MLflow   {open_command}"):
@@ -38,16 +38,25 @@ def write_report(study: StudySummary, best: BestModel | None, search: SearchFigu
     """``report.html`` in the study's folder."""
     sections = [html.Section("Results", [headline(study), study.description], study_tables(study))]
     if study.confirmation is not None:
-        sentences, tables = confirmation_sentences(study.confirmation), confirmation_tables(study.confirmation)
+        sentences, tables = (
+            confirmation_sentences(study.confirmation, study.choice_optimism),
+            confirmation_tables(study.confirmation),
+        )
         sections.append(html.Section("Confirmation", sentences, tables))
     if best is not None:
-        tables = [score_table(best.scores, _OPTIMISM), region_table(best.scores)]
+        tables = [score_table(best.scores, _optimism(study)), region_table(best.scores)]
         sections.append(html.Section("The best model on the validation split", (), tables, best.pictures))
     if search is not None:
         sections += _search_section(study, search)
     facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
     sections.append(html.Section("How to reproduce it", facts=facts))
     return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study_caveat(study))
+
+
+def _optimism(study: StudySummary) -> str:
+    if study.choice_optimism is None:
+        return f"{_OPTIMISM}."
+    return f"{_OPTIMISM}: by about {study.choice_optimism:+.3f} of P for the choice among {len(study.complete)} trials."
 
 
 def _search_section(study: StudySummary, search: SearchFigures) -> list[html.Section]:

@@ -41,7 +41,7 @@ def study_tables(study: StudySummary) -> list[Table]:
         title, rows = "Arms", arm_rows(study)
         note = "mean ± standard deviation over the seeds"
         if study.differences:
-            note += "; P - ...: paired bootstrap over tracks and seeds, 95 %; *: also when corrected for all arms"
+            note += "; P - ...: 95 % interval over videos and seeds; *: also corrected for all arms, from five seeds on"
     else:
         title, rows = "Best trials", leaderboard(study)
     main = Table.of(title, rows, note="; ".join(filter(None, (note, study_caveat(study)))))
@@ -116,7 +116,8 @@ def importance_note(found: Importance) -> str:
         return f"{found.num_trials} complete trials are too few to weigh parameters; {MIN_TRIALS} are needed."
     return (
         f"PED-ANOVA: how far the best {found.num_top} of {found.num_trials} complete trials differ from all of them in "
-        "each parameter. Above chance: more than in 19 of 20 shuffles of the scores. Trials ended early do not count."
+        "each parameter. Above chance: in 19 of 20 shuffles of the scores no parameter is. "
+        "Trials ended early do not count."
     )
 
 
@@ -129,11 +130,10 @@ def spread(values: Sequence[float]) -> str:
 
 
 def _interval(found: Difference | None) -> str:
-    """A difference with its 95 % interval; a star where the corrected one, too, leaves out zero."""
+    """A difference with its 95 % interval; a star where it holds when corrected."""
     if found is None:
         return ""
-    sure = "*" if found.low_corrected > 0 or found.high_corrected < 0 else ""
-    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{sure}"
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{'*' if found.holds else ''}"
 
 
 def _varied(trials: Sequence[TrialRecord]) -> list[str]:

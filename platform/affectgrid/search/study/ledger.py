@@ -39,6 +39,7 @@ from affectgrid.settings import flatten
 from affectgrid.storage import Storage, write_json
 from affectgrid.storage.lease import LeaseTakenError, exclusive
 from affectgrid.storage.working_copy import WorkingCopy
+from affectgrid.training.config import METHOD_VERSION
 
 JOURNAL = "study.journal"
 _PROPOSAL = "proposal.json"
@@ -227,7 +228,7 @@ def open_ledger(place: Storage | Path, space: SearchSpace, *, data: str) -> Iter
             found, hint = f"another process runs this study: {error}", "wait for it to end, or use another name"
             raise _refusal("STUDY-BUSY", files, found, "one at a time", hint) from error
         try:
-            _check_identity(files, {"data": data, "storage": JOURNAL, **space.identity()})
+            _check_identity(files, {"data": data, "storage": JOURNAL, "method": METHOD_VERSION, **space.identity()})
             _prepare_journal(files, space)
             yield Ledger(files, space)
         except KeyboardInterrupt:

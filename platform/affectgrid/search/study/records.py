@@ -15,6 +15,7 @@ from affectgrid.settings import Settings
 from affectgrid.storage import WorkingCopy
 
 RECORD = "trial.json"  # the name of a record in its trial's folder
+MOMENTS = "moments.json"  # beside it: what each raw video of validation adds to CCC, by the trial's seed
 State = Literal["complete", "pruned", "failed"]
 
 

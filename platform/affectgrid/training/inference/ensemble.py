@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from affectgrid.credentials import without_credentials
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ModelError, Problem
-from affectgrid.storage import Storage, fetched, is_uri, without_credentials
+from affectgrid.storage import Storage, fetched, is_uri
 from affectgrid.training.inference.package import ModelPackage, load_package
 from affectgrid.training.inference.predict import Predictions, predict_split
 

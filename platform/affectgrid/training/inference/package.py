@@ -16,10 +16,8 @@ from affectgrid.model.fusion import CONTEXT, FusionModel
 from affectgrid.regions import RegionGrid
 from affectgrid.storage import replace_directory, write_json
 from affectgrid.training.build import blank_model
-from affectgrid.training.config import TrainConfig
+from affectgrid.training.config import METHOD_VERSION, TrainConfig
 from affectgrid.training.manifest import Manifest
-
-_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +62,22 @@ def save_package(
     facts = {"encoders": encoders, "metrics": metrics, "manifest": manifest.as_dict() if manifest else None}
     with replace_directory(folder) as draft:
         save_file(weights, draft / "model.safetensors")
-        write_json(draft / "config.json", {"version": _VERSION, "config": config.model_dump(mode="json")})
+        write_json(draft / "config.json", {"version": METHOD_VERSION, "config": config.model_dump(mode="json")})
         write_json(draft / "grid.json", dataclasses.asdict(grid))
         write_json(draft / "manifest.json", facts)
     return folder
 
 
 def load_package(folder: Path) -> ModelPackage:
-    """Read a model package. Raises ModelError, which names the file, or the first tensors that do not fit."""
+    """Read a model package.
+
+    Raises ModelError: PKG-READ, PKG-VERSION for a model of another version of the method, whose predictions would
+    differ from those that were scored, and PKG-SHAPE with the first tensors that do not fit.
+    """
     try:
-        config = TrainConfig.model_validate(json.loads((folder / "config.json").read_text())["config"])
+        content = json.loads((folder / "config.json").read_text())
+        _require_version(folder, content["version"])
+        config = TrainConfig.model_validate(content["config"])
         grid = RegionGrid.explicit(**json.loads((folder / "grid.json").read_text()))
         facts = json.loads((folder / "manifest.json").read_text())
         weights = load_file(folder / "model.safetensors")
@@ -102,6 +106,15 @@ def load_package(folder: Path) -> ModelPackage:
         )
     model.load_state_dict(weights)
     return ModelPackage(model.eval(), config, grid, facts["encoders"], facts["metrics"], facts["manifest"])
+
+
+def _require_version(folder: Path, version: int) -> None:
+    if version != METHOD_VERSION:
+        found, expected = f"version {version} of the method", f"version {METHOD_VERSION}"
+        hint = "train it again, or use the release that made it"
+        raise ModelError(
+            Problem("PKG-VERSION", where=str(folder / "config.json"), found=found, expected=expected, hint=hint)
+        )
 
 
 def _shaped_like(weights: dict[str, Any], config: TrainConfig, grid: RegionGrid) -> FusionModel:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from affectgrid.data.catalog import raw_video
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
@@ -45,7 +46,7 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """CCC over the concatenation of all labelled frames; intervals over tracks; error by region.
+    """CCC over the concatenation of all labelled frames; intervals over raw videos; error by region.
 
     `track_p` is P within each track, NaN without labels: for display, never to be averaged.
     """
@@ -92,36 +93,53 @@ def predict_split(
 
 @torch.no_grad()
 def predict_tracks(
-    model: nn.Module, resident: Resident, bounds: Int[Tensor, " bound"], window: WindowConfig
+    model: FusionModel, resident: Resident, bounds: Int[Tensor, " bound"], window: WindowConfig
 ) -> Float[Tensor, "frame 2"]:
-    """Merged, smoothed and clipped predictions of consecutive tracks: the rows from bounds[0] up to bounds[-1]."""
+    """Merged, smoothed and clipped predictions of consecutive tracks: the rows from bounds[0] up to bounds[-1].
+
+    A causal model reads each track in one piece, so that its state is carried from the first frame to the last; its
+    attention reaches back as far as in training. Others read overlapping windows, whose middles count most.
+    """
     model.eval()
-    index = WindowIndex.over(bounds.tolist(), window.length, window.stride)
+    causal, (length, stride) = model.config.causal, window.of_predictions
+    if causal:
+        length = stride = int(bounds.diff().max()) if len(bounds) > 1 else 1
+    index = WindowIndex.over(bounds.tolist(), length, stride)
     if not len(index):
         return torch.zeros(0, 2, device=resident.device)
+    reach = window.length - 1 if causal else 0
     longest, first, last = int((index.stop - index.start).max()), int(bounds[0]), int(bounds[-1])
     outputs: list[Tensor] = []
     size = max(1, _BATCH_FRAMES.get(resident.device.type, _BATCH_FRAMES_ELSEWHERE) // longest)
     for number in range(0, len(index), size):
         batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
-        va = model(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask).va
+        streams = (batch.visual, batch.visual_present, batch.audio, batch.audio_present)
+        va = model(*streams, batch.frame_mask, attention_reach=reach).va
         outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
     merged = merge_windows(torch.cat(outputs), index.spans - first, last - first)
-    return smooth_tracks(merged, bounds - first, window.smooth_half_width)
+    return smooth_tracks(merged, bounds - first, window.smooth_half_width, causal=causal)
 
 
 def smooth_tracks(
-    va: Float[Tensor, "frame 2"], offsets: Int[Tensor, " bound"], half_width: int
+    va: Float[Tensor, "frame 2"], offsets: Int[Tensor, " bound"], half_width: int, *, causal: bool = False
 ) -> Float[Tensor, "frame 2"]:
     """Smooth each track by itself, then clip to [-1, 1]; track i has the rows offsets[i]:offsets[i + 1]."""
     tracks = [va[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
-    return torch.cat([smooth(track, half_width) for track in tracks]).clamp(-1, 1)
+    return torch.cat([smooth(track, half_width, causal=causal) for track in tracks]).clamp(-1, 1)
 
 
-def moments_by_track(predictions: Predictions, split: Split) -> Float[Tensor, "track stat 2"]:
-    """The moments of every track of the split that was predicted: enough for pooled CCCs of any choice of tracks."""
+def moments_by_video(predictions: Predictions, split: Split) -> Float[Tensor, "video stat 2"]:
+    """The moments of every raw video of the split that was predicted, in the order in which they first appear.
+
+    Enough for pooled CCCs of any choice of videos. Two people of one video count together: they share its sound, its
+    picture and often its mood.
+    """
     va, labelled = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
-    return track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
+    by_track = track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
+    videos = [raw_video(track) for track in split.track_ids]
+    places = {video: place for place, video in enumerate(dict.fromkeys(videos))}
+    pooled = by_track.new_zeros(len(places), *by_track.shape[1:])
+    return pooled.index_add_(0, torch.tensor([places[video] for video in videos], dtype=torch.int64), by_track)
 
 
 def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_resamples: int = 1000) -> Scores:
@@ -143,7 +161,7 @@ def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_re
         ccc_arousal=arousal,
         p=(valence + arousal) / 2,
         num_frames=pooled.num_frames,
-        intervals=bootstrap_ccc(tracks, num_resamples=num_resamples),
+        intervals=bootstrap_ccc(moments_by_video(predictions, split), num_resamples=num_resamples),
         regions=tuple(region_scores(predictions.va, va, labelled, grid)),
         track_p=track_p,
     )

@@ -52,7 +52,8 @@ def smoothing_curve(package: ModelPackage, validation: Split, half_widths: Seque
         )
     plain = package.config.window.model_copy(update={"smooth_half_width": 0})
     merged = predict_split(package.model, validation, plain)
-    return SmoothingCurve(widths, tuple(_p(merged, validation, width) for width in widths))
+    causal = package.config.model.causal
+    return SmoothingCurve(widths, tuple(_p(merged, validation, width, causal=causal) for width in widths))
 
 
 def keep_choice(folder: Path, package: ModelPackage, curve: SmoothingCurve) -> ModelPackage:
@@ -70,8 +71,8 @@ def keep_choice(folder: Path, package: ModelPackage, curve: SmoothingCurve) -> M
     return dataclasses.replace(package, config=package.config.model_copy(update={"window": window}))
 
 
-def _p(merged: Predictions, split: Split, half_width: int) -> float:
+def _p(merged: Predictions, split: Split, half_width: int, *, causal: bool) -> float:
     smoothed = CccAccumulator()
-    va = smooth_tracks(merged.va, merged.offsets, half_width)
+    va = smooth_tracks(merged.va, merged.offsets, half_width, causal=causal)
     smoothed.update(va, torch.as_tensor(split.va), torch.as_tensor(split.labelled))
     return float(smoothed.compute().mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,26 +14,15 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import load_file
 from torch import nn
 
-from affectgrid.encoders.image_tower import bad_config, build_image_tower
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.quiet import quiet
+from affectgrid.encoders.towers.image import bad_config, build_image_tower
+from affectgrid.encoders.towers.loaded import LoadedImageModel
 from affectgrid.encoders.weights import find_safetensors, load_strictly, misfit, pickle_refused
 from affectgrid.errors import ModelError, Problem, nearest
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadedImageModel:
-    """What every way of loading ends in. ``tokenizer`` is None for an image tower alone."""
-
-    model: nn.Module
-    tokenizer: Any
-    preprocess: ImagePreprocess
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    settings: dict[str, Any]
-
-
-def load_directory(directory: Path) -> LoadedImageModel:
+def load_clip_directory(directory: Path) -> LoadedImageModel:
     config_path = directory / "open_clip_config.json"
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
@@ -60,7 +48,7 @@ def load_directory(directory: Path) -> LoadedImageModel:
     return _loaded(model, tokenizer, model.visual.preprocess_cfg, model_cfg)
 
 
-def load_named(name: str) -> LoadedImageModel:
+def load_clip_named(name: str) -> LoadedImageModel:
     architecture, _, tag = name.partition("/")
     if architecture not in open_clip.list_models():
         raise ModelError(
@@ -68,7 +56,7 @@ def load_named(name: str) -> LoadedImageModel:
                 "MOD-NAME",
                 where=name,
                 found=f"neither a directory nor an open_clip architecture: {architecture!r}",
-                expected="'tiny', '<architecture>/<tag>' or a directory",
+                expected="'tiny', '<architecture>/<tag>', 'timm/<name>', 'transformers/<name>' or a directory",
                 hint=nearest(architecture, open_clip.list_models()),
             )
         )

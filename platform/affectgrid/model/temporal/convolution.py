@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from affectgrid.model.dropout import LockedDropout
-from affectgrid.model.temporal import FrameOrder, in_order, out_of_order
+from affectgrid.model.temporal.recurrent import FrameOrder, in_order, out_of_order
 
 
 class DilatedBlock(nn.Module):

@@ -36,7 +36,7 @@ def bad_config(where: str, found: str) -> ModelError:
             "MOD-CONFIG",
             where=where,
             found=found,
-            expected="open_clip_config.json with a model_cfg that open_clip can build, for square images",
+            expected="open_clip_config.json, or timm's or transformers' config.json, of a model for square images",
             hint="correct the configuration of the model directory",
         )
     )

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from affectgrid.model.dropout import LockedDropout
-from affectgrid.model.recurrence import run_grus
+from affectgrid.model.temporal.gru import run_grus
 
 
 @dataclasses.dataclass(frozen=True)

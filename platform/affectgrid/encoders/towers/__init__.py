@@ -1,0 +1,1 @@
+"""Image towers, text towers and whole CLIP models, each by the library that knows it."""

@@ -1,0 +1,1 @@
+"""What follows a stream over time: recurrence, convolution or self-attention."""
