@@ -39,9 +39,10 @@ ip addr add "$address/24" dev eth0
 ip link set eth0 up
 ip route add default via {OUTSIDE}  # Ray asks the kernel for its address with a route to the world
 hostname "$name"
-mkdir -p "$disk" /tmp/ray
+mkdir -p "$disk" /tmp/ray /tmp/_ray_lockfiles
 mount -t tmpfs tmpfs "$disk"
 mount -t tmpfs tmpfs /tmp/ray
+mount -t tmpfs tmpfs /tmp/_ray_lockfiles  # of Ray Train, wherever TMPDIR is
 mount -t tmpfs tmpfs /dev/shm
 mkdir "$disk/home" "$disk/tmp"
 echo "127.0.0.1 localhost
