@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -271,6 +271,10 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     """One connection for each address in each process."""
     if not is_uri(uri):
         return pafs.LocalFileSystem(), uri
+    if region := parse_qs(urlsplit(uri).query).get("region"):
+        # Else the AWS SDK asks EC2's metadata service for it, for each connection, although the address names it: 4 s
+        # wherever that service does not answer.
+        os.environ.setdefault("AWS_REGION", region[0])
     try:
         fs, base = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
