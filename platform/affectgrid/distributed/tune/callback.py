@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray import tune as ray_tune
@@ -66,7 +67,14 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             self._end(trial, state, objective=result[OBJECTIVE], costs=result.get("costs"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial, "failed", reason=_death(trial))
+        """The trial's process died, and Tune gives it up.
+
+        Tune does so at once, without a retry, where the process was being given to the trial: a node that is lost takes
+        with it what was just to begin there. Such a trial stays interrupted, and the search runs it again.
+        """
+        running = self.running.get(trial.config["number"])
+        if running is not None and running.attempts > NUM_RETRIES:
+            self._end(trial, "failed", reason=_death(trial))
 
     def _end(
         self,
@@ -127,7 +135,11 @@ def ended(record: TrialRecord) -> Ended:
 
 
 def _death(trial: Trial) -> str:
-    """Why a trial's process ended, in one line."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'its process died'} (tried {NUM_RETRIES + 1} times)"
+    """Why a trial's process ended the last time, in one line.
+
+    From this machine's own file: Tune's `get_error` asks the bucket, which may not answer just then.
+    """
+    path = Path(trial.error_file) if trial.error_file else None
+    text = path.read_text() if path is not None and path.exists() else ""
+    lines = [line.strip() for line in text.rpartition("Failure #")[2].splitlines()[1:] if line.strip()]
+    return f"{lines[0] if lines else 'its process died'} (tried {NUM_RETRIES + 1} times)"

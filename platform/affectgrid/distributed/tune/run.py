@@ -88,7 +88,9 @@ def tune(
             known, worked = confirmed_before(ledger), not ledger.done
             if worked:
                 said = opening_notes(space, prior_trials)
-                _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
+                for _ in range(1 + NUM_RETRIES):  # again where a lost node has left trials interrupted
+                    if not ledger.done:
+                        _search(ledger, data, log, max_concurrent=max_concurrent, resources=placed, said=said)
             summary = summarise(ledger, data, facts, time.monotonic() - began)
             confirmation = confirm(summary, space, data, log, num_seeds=num_confirm, bundle=bundle(placed))
             update = {"confirmation": confirmation, **from_moments(summary, ledger)}
