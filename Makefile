@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo results test test-long mutants golden schema media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
+.PHONY: help install install-runtime demo results test test-long mutants reliability golden schema media lint format bench bench-encode bench-train bench-search cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -52,6 +52,9 @@ test-long: media ## the long suite
 
 mutants: $(READY) ## make three dozen mistakes in a copy of the package; every one must be noticed (about 6 minutes)
 	$(BIN)/python tests/mutation/check.py
+
+reliability: $(READY) ## docs/reliability.md, with the results in REPORTS, which pytest --junitxml has written
+	$(BIN)/python tests/reliability.py $(REPORTS)
 
 golden: $(READY) ## train the golden run again, say how far arithmetic moves it, and write its scores
 	$(BIN)/python tests/golden/regenerate.py
