@@ -93,13 +93,18 @@ def completed(pending: Mapping[ray.ObjectRef, T]) -> Iterator[tuple[T, ray.Objec
 
 
 def num_gpus() -> float:
-    """Number of GPUs in the cluster that this process is connected to."""
-    return float(ray.cluster_resources().get("GPU", 0))
+    """GPUs of the cluster at its full size: an autoscaler adds a node with one only for work that asks for one."""
+    return full_size().get("GPU", 0.0)
 
 
 def num_cpus() -> int:
-    """Number of cores in the cluster that this process is connected to."""
-    return int(ray.cluster_resources().get("CPU", 1))
+    """Cores of the cluster at its full size."""
+    return max(1, int(full_size().get("CPU", 1)))
+
+
+def num_cpus_now() -> int:
+    """Cores of the cluster as it is now; at least one."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def full_size() -> dict[str, float]:

@@ -104,7 +104,9 @@ class Executor:
         return items.map(
             WholeChunks,
             fn_constructor_args=(str(self._store.root), self._jobs, self._limits),
-            compute=ActorPoolStrategy(size=placement.encoders),
+            compute=ActorPoolStrategy(
+                min_size=min(placement.encoders, cluster.num_cpus_now()), max_size=placement.encoders
+            ),
             **self._encoder_options(placement),
         )
 
