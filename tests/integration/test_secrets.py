@@ -62,7 +62,7 @@ def train(bucket: Bucket, repository: Path, rendered: Path, tmp_path: Path, ray:
         "MLFLOW_TRACKING_URI": tracking,
         "COLUMNS": "200",
     }
-    places = {name: with_login(bucket.uri(name), "test-key", secret) for name in ("out", "features")}
+    places = {name: with_login(bucket.uri(f"secrets/{name}"), "test-key", secret) for name in ("out", "features")}
     command = [sys.executable, "jobs/train.py", "--data", str(rendered), "--name", "one", *QUICK]
     command += ["--out", places["out"], "--store", places["features"]]
     return subprocess.run(
@@ -78,7 +78,7 @@ def test_nothing_that_a_run_leaves_holds_a_secret(
         tracking = with_login(f"http://{front.address}", USER, PASSWORD)
         done = train(bucket, repository, rendered, tmp_path, ray, tracking, BUCKET_SECRET)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert Storage(bucket.uri("out")).exists("runs/one/model/model.safetensors")
+    assert Storage(bucket.uri("secrets/out")).exists("runs/one/model/model.safetensors")
     found = [
         *hiding_places((tmp_path, ray), bucket),
         ("stdout", done.stdout.encode()),
