@@ -187,16 +187,23 @@ class _PlainObjects:
     """Where no condition is known: the token is read back after a pause. Two that start in one second may both lose."""
 
     _PAUSE_S = 1.0
+    _MAX_READS = 10
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage, self._name = storage, name
 
     def read(self) -> _Version | None:
-        try:
-            content = self._storage.read_json(self._name)
-        except FileNotFoundError:
-            return None
-        return _Version(f"{content['token']} {content['expires']}", content)
+        for tries_left in range(self._MAX_READS - 1, -1, -1):
+            try:
+                content = self._storage.read_json(self._name)
+            except FileNotFoundError:
+                return None
+            except ValueError:  # another put came between asking for the size and reading so many bytes
+                if not tries_left:
+                    raise
+                continue
+            return _Version(f"{content['token']} {content['expires']}", content)
+        return None
 
     def put(self, content: dict[str, Any], expected: _Version | None) -> str | None:
         if (found := self.read()) != expected and (found is None or found.tag != getattr(expected, "tag", None)):
