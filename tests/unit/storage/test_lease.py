@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from affectgrid.storage import Storage, lease
+from affectgrid.storage import Storage
 from affectgrid.storage import lease as module
 from affectgrid.storage.lease import LeaseTakenError, exclusive
 from support.bucket import Bucket, s3_server
