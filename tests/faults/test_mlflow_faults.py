@@ -203,6 +203,33 @@ def test_a_training_whose_end_a_dead_server_missed_is_sent_by_the_same_command(s
     assert "model.safetensors" in files(client, logged.info.run_id, "model")
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_lost_or_older_database_lacks_is_logged_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The marks in the study's place speak of runs that no longer exist."""
+    old, new = (f"sqlite:///{tmp_path / name}/mlflow.db" for name in ("old", "new"))
+    study = Study(tmp_path, monkeypatch)
+    summary = study.run(old)
+    assert study.run(new).trials == summary.trials
+    check_complete(new, summary)
+    # An older dump: the study's run and its first trials are there.
+    client = MlflowClient(old)
+    for run in client.search_runs(["1"], "tags.trial = '3'"):
+        client.delete_run(run.info.run_id)
+    assert study.run(old).trials == summary.trials
+    check_complete(old, summary)
+
+    def trained(uri: str) -> TrainResult:
+        tracker = open_tracker(uri, "training")
+        return train(small_config(), planted_data(), storage=tmp_path / "runs", name="one", tracker=tracker)
+
+    result = trained(new)
+    assert trained(f"{new}-2").history == result.history
+    (logged,) = MlflowClient(f"{new}-2").search_runs(["1"])
+    assert logged.data.metrics["best/val/p"] == result.best["val/p"]
+
+
 USER, PASSWORD = "ann", "open:sesame/9"
 LOGIN = "ann:open%3Asesame%2F9"
 

@@ -48,6 +48,11 @@ class Delivery:
         """Copies of files and folders that wait: the originals may be gone when they are delivered."""
         return self.kept.with_suffix("")
 
+    @property
+    def is_down(self) -> bool:
+        """Whether MLflow could not be reached a moment ago, and is not asked again yet."""
+        return time.monotonic() < _down_until.get(self.uri, 0.0)
+
     def send(self, record: Record) -> bool:
         """Deliver a record after those that wait, or keep it while MLflow cannot be reached. True if it made a run.
 
@@ -55,7 +60,7 @@ class Delivery:
         MLflow raises where it refuses the record.
         """
         with locked(self.kept):
-            if time.monotonic() >= _down_until.get(self.uri, 0.0):
+            if not self.is_down:
                 try:
                     self._deliver_kept()
                     made = apply(self.uri, record)

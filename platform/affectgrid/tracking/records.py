@@ -15,6 +15,7 @@ Record = Mapping[str, Any]
 Names = tuple[str, ...]  # of a study's run, its child's, its grandchild's: where a run is, before MLflow gave it an id
 _log = logging.getLogger(__name__)
 _KEY = "affectgrid.key"
+MARK = "affectgrid.logged"  # begins the name of the tag that a run gets when it has everything
 _PARENT = "mlflow.parentRunId"
 _BATCH = 100  # parameters, or tags, that one request may carry; ten times as many things in all
 _ids: dict[tuple[str, str, Names], str] = {}
@@ -29,6 +30,13 @@ def find_run(uri: str, experiment_id: str, names: Names) -> str:
             raise LookupError(f"MLflow has no run {' / '.join(names)}")
         _ids[place] = found[0]
     return _ids[place]
+
+
+def find_marks(uri: str, experiment_id: str, run_id: str) -> frozenset[str]:
+    """The marks of a run and of its children."""
+    children = client(uri).search_runs([experiment_id], f"tags.`{_PARENT}` = '{run_id}'", max_results=10_000)
+    runs = [client(uri).get_run(run_id), *children]
+    return frozenset(value for run in runs for name, value in run.data.tags.items() if name.startswith(MARK))
 
 
 def apply(uri: str, record: Record) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from affectgrid.tracking.connection import client, credentials, is_outage, refusal
 from affectgrid.tracking.delivery import Delivery
-from affectgrid.tracking.records import find_run
+from affectgrid.tracking.records import MARK, find_marks, find_run
 
+_Answer = TypeVar("_Answer")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _MAX_PARAM_LENGTH = 6000
 
@@ -59,6 +61,22 @@ class RunLog:
     def run_id(self) -> str:
         """MLflow's id of the run. Raises LookupError while it waits to be made."""
         return find_run(self.uri, self.experiment_id, self.names)
+
+    def mark(self, name: str = "") -> str:
+        """Log that all is logged, last of all, and return what `marks` has once it is: a new one each time."""
+        mark = uuid.uuid4().hex
+        self.tags({f"{MARK}{name}": mark})
+        return mark
+
+    def marks(self) -> frozenset[str] | None:
+        """The marks of this run and of its children that MLflow has now; None while it cannot be asked.
+
+        A mark that is not among them was made in a database that was lost, or set back to an older copy, since.
+        """
+        if self._delivery.is_down:
+            return None
+        nothing: frozenset[str] = frozenset()
+        return self._ask(lambda: find_marks(self.uri, self.experiment_id, self.run_id), absent=nothing)
 
     @property
     def page(self) -> str:
@@ -110,10 +128,15 @@ class RunLog:
 
     def steps(self, metric: str) -> set[int] | None:
         """The steps at which a metric was logged; None while MLflow cannot be reached or the run waits to be made."""
+        history = self._ask(lambda: client(self.uri).get_metric_history(self.run_id, metric), absent=None)
+        return None if history is None else {point.step for point in history}
+
+    def _ask(self, question: Callable[[], _Answer], absent: _Answer) -> _Answer | None:
+        """`absent` where there is no such run; None while MLflow cannot be reached. Raises TrackingError."""
         try:
-            return {point.step for point in client(self.uri).get_metric_history(self.run_id, metric)}
+            return question()
         except LookupError:
-            return None
+            return absent
         except Exception as error:
             refused = refusal(self.uri, error)
             if refused is not None:

@@ -57,6 +57,10 @@ class Tracker:
             run.params(params, first=run.fresh)
         return run
 
+    def find(self, name: str) -> RunLog:
+        """The study's run of that name as it is, neither made nor reopened."""
+        return self._run((name,))
+
     def _run(self, names: tuple[str, ...]) -> RunLog:
         return RunLog(self.uri, self.experiment_id, names, self.spool)
 

@@ -86,7 +86,7 @@ def train(
     _claim(files, run_identity(config, data.train, data.validation, prompts))
     done = _finished(files)
     if done is not None:
-        if tracker and not files.place.exists(_LOGGED):
+        if tracker and not _is_logged(tracker.find(name), files):
             _log_result(tracker.study(name, flatten(config), {}), done, files)
         return done
     _fresh_model(config, data.train, prompts)  # a model that cannot be built fails here once, not on every worker
@@ -117,6 +117,15 @@ def train(
     return result
 
 
+def _is_logged(run: RunLog, files: WorkingCopy) -> bool:
+    try:
+        mark = files.fetch(files.folder / _LOGGED, again=True).read_text()
+    except FileNotFoundError:
+        return False
+    known = run.marks()
+    return known is None or mark in known
+
+
 def _log_result(run: RunLog, result: TrainResult, files: WorkingCopy) -> None:
     """Log the best epoch and the model; first the epochs that a kill right after a checkpoint kept from the log."""
     known = run.steps("epoch") or set()
@@ -126,8 +135,9 @@ def _log_result(run: RunLog, result: TrainResult, files: WorkingCopy) -> None:
     run.points([Point(int(result.best["epoch"]), best)], once=True)
     run.artifact(result.package, "model")
     run.finish()
+    mark = run.mark()
     if run.deliver():
-        files.put(write_atomic(files.folder / _LOGGED, ""))
+        files.put(write_atomic(files.folder / _LOGGED, mark))
     else:
         uri = without_credentials(run.uri)
         _log.warning("MLflow at %s lacks a part of the log; when it is back, the same command sends it", uri)

@@ -169,7 +169,7 @@ def _log_runs(log: StudyLog, runs: Sequence[_Run]) -> None:
     """A child run of the study for each candidate, a grandchild for each seed; those already logged are left alone."""
     for key in dict.fromkeys(run.candidate.key for run in runs):
         mine = [run for run in runs if run.candidate.key == key]
-        ended = [(run, read_run(run.file, run.identity)) for run in mine if not _marker(run).exists()]
+        ended = [(run, read_run(run.file, run.identity)) for run in mine if not log.has(_marker(run))]
         if not any(result for _, result in ended):
             continue
         role = mine[0].candidate.role
@@ -193,7 +193,7 @@ def _log_run(log: StudyLog, parent: Any, run: _Run, result: ConfirmRun) -> None:
         scores = {f"best/{name.rpartition('/')[2]}": result.best[name] for name in result.best if "val/" in name}
         child.metrics({**scores, "duration_s": result.duration_s}, int(result.best["epoch"]))
     child.finish("FAILED" if result.reason else "FINISHED")
-    log.mark(_marker(run))
+    log.mark(_marker(run), parent, f".seed-{result.seed}")
 
 
 def _marker(run: _Run) -> Path:

@@ -88,12 +88,16 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         if path.exists():
             ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
-    log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED) if log.complete else None)
+    log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED, log.run) if log.complete else None)
 
 
-def is_stale(report: Path, ledger: Ledger) -> bool:
+def is_stale(report: Path, ledger: Ledger, log: StudyLog) -> bool:
     """Whether a kill came between the last trial and the report, or MLflow lacks the report or the best model."""
-    if not ledger.files.place.exists(REPORT_LOGGED):
+    try:
+        logged = log.has(ledger.files.fetch(ledger.folder / REPORT_LOGGED, again=True))
+    except FileNotFoundError:
+        logged = False
+    if not logged:
         return True
     ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime

@@ -44,11 +44,12 @@ class StudyLog:
         self.tags = manifest.tags()
         planned = ledger.num_planned or f"as many as fit into {self.space.time_budget}"
         self.run = tracker.study(self.space.name, self.space.identity(), {**self.tags, "trials": planned})
+        self._known = self.run.marks()
         self.trials: dict[int, RunLog] = {}
         self._seed_runs: dict[tuple[int, int], RunLog] = {}
         self._unsent: dict[int, list[tuple[int, Point]]] = {}
         self._sent_at: dict[int, float] = {}
-        self._unmarked: list[Path] = []
+        self._unmarked: list[tuple[Path, str]] = []
         self._lost: set[int | None] = set()  # trials of which a part could not be logged; None: the study
         self._refused: TrackingError | None = None
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -88,9 +89,16 @@ class StudyLog:
         """Whether all that was logged in this session is in MLflow or waits for it. For tasks on the log's thread."""
         return not self._lost
 
-    def mark(self, path: Path) -> None:
-        """Write an empty file, once MLflow has all that was logged before. For tasks on the log's own thread."""
-        self._unmarked.append(path)
+    def mark(self, path: Path, run: RunLog, name: str = "") -> None:
+        """Mark the run, and write the mark into a file once MLflow has it, and so all that was logged before.
+
+        For tasks on the log's own thread. `name` tells several marks of a run apart.
+        """
+        self._unmarked.append((path, run.mark(name)))
+
+    def has(self, path: Path) -> bool:
+        """Whether MLflow has what this mark stands for: a mark of a database that was lost since does not count."""
+        return path.exists() and (self._known is None or path.read_text() in self._known)
 
     def later(self, task: Callable[[], None]) -> None:
         """Write something else, after everything queued before it."""
@@ -126,7 +134,7 @@ class StudyLog:
 
     def _write_marks(self) -> None:
         while self._unmarked and self.run.delivered:
-            self.ledger.files.put(write_atomic(self._unmarked[0], ""))
+            self.ledger.files.put(write_atomic(*self._unmarked[0]))
             del self._unmarked[0]
 
     def _next(self) -> _Task | None:
@@ -140,9 +148,9 @@ class StudyLog:
             return task
 
     def _catch_up(self) -> None:
-        """Trials that ended and that MLflow lacks: a kill came in between, or it was away."""
+        """Trials that ended and that MLflow lacks: a kill came in between, it was away, or its database was lost."""
         for record in self.ledger.records.values():
-            if not self._marker(record.number).exists():
+            if not self.has(self._marker(record.number)):
                 self.started(_assignment(self.space, record))
                 for seed in record.seeds:
                     for metrics in seed.history:
@@ -199,7 +207,7 @@ class StudyLog:
                 seed_run.finish(status)
         run.finish(status)
         if record.number not in self._lost:
-            self.mark(self._marker(record.number))
+            self.mark(self._marker(record.number), run)
 
     def _keep(self, files: Sequence[Path], folder: str, trial: int | None) -> None:
         run = self.run if trial is None else self.trials.get(trial)

@@ -96,7 +96,7 @@ def tune(
             update = {"confirmation": confirmation, **from_moments(summary, ledger)}
             summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
             ledger.files.put(summary.write())
-            if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger):
+            if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger, log):
                 report(summary, ledger, data, log)
             ledger.settle()
         except BaseException:
