@@ -19,6 +19,7 @@ _CONTEXT_S = 0.05  # more than the half-width of the resampling filter at any us
 # Matroska rounds times to 1 ms, so neighbours seem to overlap or to leave a gap; beyond this it is a real one.
 _JITTER_S = 0.01
 _ROUNDING_S = 0.0015
+_HALF_TAPS = 16  # of FFmpeg's resampling filter on each side, at the lower of both rates
 
 
 def read_audio(
@@ -62,6 +63,11 @@ def read_audio(
     ticks = np.arange(first, stop, dtype=np.int64) * rate // sample_rate_hz - begin_in
     present = line.present[np.clip(ticks, 0, len(line.present) - 1)]
     return np.where(present, sound, np.float32(0)), present
+
+
+def filter_reach_s(rate_hz: int, sample_rate_hz: int) -> float:
+    """How much later a sound may be than the sample that it changes when sound of one rate is read at another."""
+    return 0.0 if rate_hz == sample_rate_hz else _HALF_TAPS / min(rate_hz, sample_rate_hz)
 
 
 class _Line:
