@@ -23,7 +23,7 @@ from affectgrid.training.data import EncodedPrompts
 from affectgrid.training.inference.predict import predict_tracks
 from affectgrid.training.labels import RegionLabels, learned_widths, require_labels, smooth_over_time, window_chances
 from affectgrid.training.manifest import run_identity
-from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_factor, warn_if_emulated
+from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_factor, repeatable, warn_if_emulated
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
@@ -88,7 +88,7 @@ def fit(
             run.remember_random_state()
             report({"epoch": run.epoch, "step": len(run.terms)}, run.save)
 
-    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+    with repeatable(run.device):
         while not run.done:
             metrics = run.train_epoch(between_steps) | run.validate()
             report(run.finish_epoch(metrics), run.save)

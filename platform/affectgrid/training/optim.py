@@ -12,6 +12,7 @@ import copy
 import inspect
 import logging
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -102,6 +103,25 @@ def forward_pass(precision: TrainPrecision, device: torch.device) -> contextlib.
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Within it, the same state takes the same steps again; afterwards torch's globals are as they were.
+
+    The random numbers are the run's own, and of what CUDA may choose by itself nothing is left open: whether products
+    are rounded to TF32, and which of cuDNN's algorithms is taken, by trial or although its sums have no fixed order.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
+        allowed, products.allow_tf32 = products.allow_tf32, False
+        try:
+            yield
+        finally:
+            products.allow_tf32 = allowed
 
 
 def warn_if_emulated(precision: TrainPrecision, device: torch.device) -> None:

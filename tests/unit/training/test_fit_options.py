@@ -230,3 +230,23 @@ def test_defaults_are_those_of_the_plain_objective():
     optim = config.optim
     assert (optim.ema_decay, optim.patience, optim.region_balance, optim.precision) == (0.0, 0, 0.0, "fp32")
     assert optim.schedule == "cosine"
+
+
+def test_nothing_that_cuda_may_choose_is_left_open_while_a_run_lasts(data):
+    """A resumed run would not take the same steps otherwise, on a GPU of another kind or with another free memory."""
+
+    def choices() -> tuple[bool, ...]:
+        cudnn = torch.backends.cudnn
+        return torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, not cudnn.deterministic
+
+    before = choices()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True
+    try:
+        found = []
+        run(small_config(optim__epochs=1), data, report=lambda metrics, save: found.append(choices()))
+        assert found == [(False, False, False, False)]
+        assert choices()[0]
+        assert choices()[2]
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark = before[0], before[2]
+    assert choices() == before
