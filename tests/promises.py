@@ -17,6 +17,7 @@ class Promise:
 _DECODE, _ENCODE = "faults/test_decode_faults.py", "faults/test_encode_faults.py"
 _SEARCH, _TRAIN = "faults/test_search_faults.py", "faults/test_training_faults.py"
 _STORE, _MLFLOW = "faults/test_store_faults.py", "faults/test_mlflow_faults.py"
+_LOGIN = "faults/test_mlflow_login.py"
 _DISKS, _LEASE = "cluster/test_private_disks.py", "unit/storage/test_lease.py"
 
 PROMISES = (
@@ -138,11 +139,16 @@ PROMISES = (
         ),
     ),
     Promise(
+        "MLflow's database is lost, or an older dump restored",
+        "the same command logs what it lacks",
+        (f"{_MLFLOW}::test_what_a_lost_or_older_database_lacks_is_logged_by_the_same_command",),
+    ),
+    Promise(
         "MLflow unreachable at the start, or it refuses the login",
         "an error that names the address and what to do",
         (
             "unit/tracking/test_tracking.py::test_a_server_that_is_not_there_is_named_with_the_way_to_start_it",
-            f"{_MLFLOW}::test_mlflows_own_login",
+            f"{_LOGIN}::test_mlflows_own_login",
         ),
     ),
     Promise(

@@ -22,6 +22,7 @@ _JITTER_S = 0.01
 _ROUNDING_S = 0.0015
 # A mix this far below its channels (30 dB) is no mix: they cancel. Never so where the mix itself is loud.
 _CANCELLED, _LOUD_RMS = 1e-3, 0.05
+_HALF_TAPS = 16  # of FFmpeg's resampling filter on each side, at the lower of both rates
 
 
 def read_audio(
@@ -65,6 +66,11 @@ def read_audio(
     ticks = np.arange(first, stop, dtype=np.int64) * rate // sample_rate_hz - begin_in
     present = line.present[np.clip(ticks, 0, len(line.present) - 1)]
     return np.where(present, sound, np.float32(0)), present
+
+
+def filter_reach_s(rate_hz: int, sample_rate_hz: int) -> float:
+    """How much later a sound may be than the sample that it changes when sound of one rate is read at another."""
+    return 0.0 if rate_hz == sample_rate_hz else _HALF_TAPS / min(rate_hz, sample_rate_hz)
 
 
 class _Line:

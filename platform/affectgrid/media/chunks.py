@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
-from affectgrid.media.audio import read_audio
+from affectgrid.media.audio import filter_reach_s, read_audio
 from affectgrid.media.crops import list_crops, read_crop
 from affectgrid.media.faces import FaceTracker, Person, align_face, crop_face, default_detector, landmark_predictor
 from affectgrid.media.frames import FrameReader
@@ -182,17 +182,19 @@ def read_sound_chunk(
 ) -> SoundChunk:
     """Sound of hops [start, stop); hop i is centred at ``i * hop_s`` on the video's clock, or ends there if `causal`.
 
-    A hop is present when at least a quarter of its window has sound, so that the frames just before the end of the
-    sound have a hop on both sides. Without a sound track none is.
+    Causal windows end earlier by the reach of the resampling filter (1 ms for 44.1 or 48 kHz read at 16), which would
+    otherwise let the beginning of a later sound in. A hop is present when at least a quarter of its window has sound,
+    so that the frames just before the end of the sound have a hop on both sides. Without a sound track none is.
     """
     hops = np.arange(start, stop, dtype=np.int32)
     centres = hops * hop_s
-    before_s, after_s = (window_s, 0.0) if causal else (window_s / 2, window_s / 2)
-    first, last = centres[0] - before_s, centres[-1] + after_s
-    num_samples = round((last - first) * sample_rate_hz)
-    if video is None or _info(video).audio is None:
+    info = _info(video).audio if video else None
+    if video is None or info is None:
         absent = np.zeros(len(hops), dtype=bool)
         return SoundChunk(hops + 1, centres, absent, np.zeros(0, dtype=np.float32))
+    after_s = -filter_reach_s(info.sample_rate_hz, sample_rate_hz) if causal else window_s / 2
+    first, last = centres[0] + after_s - window_s, centres[-1] + after_s
+    num_samples = round((last - first) * sample_rate_hz)
     sound, there = read_audio(Path(video), first, last, sample_rate_hz=sample_rate_hz)
     sound, there = _fit(sound, num_samples), _fit(there, num_samples)
     covered = np.concatenate([[0], np.cumsum(there)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.features.streams import look_ahead_s
 
 
 def caveat(encoders: Iterable[str], *, rendered: bool = False) -> str:
@@ -22,14 +22,21 @@ def caveat(encoders: Iterable[str], *, rendered: bool = False) -> str:
 
 
 def look_ahead_caveat(encoders: Mapping[str, str], *, causal: bool) -> str:
-    """One sentence where a causal model hears the future in its features; else empty.
+    """One sentence where a causal model gets the future with its features; else empty.
 
     Args:
-        encoders: of a model package or split.
-        causal: whether the model is.
+        encoders: of a split, a study or a model package.
+        causal: whether the model is, or one of several.
     """
-    if not causal or "audio_stream" not in encoders:
+    ahead_s = look_ahead_s(encoders) if causal else 0.0
+    if not ahead_s:
         return ""
-    ahead_s = AudioStream.model_validate_json(encoders["audio_stream"]).look_ahead_s
-    hint = "encode with --encode.audio.causal True --encode.visual.causal True"
-    return f"The model is causal, but its sound is heard up to {ahead_s:.2g} s ahead: {hint}." if ahead_s else ""
+    return f"The model is causal, but its features look up to {ahead_s:.2g} s ahead: encode with --encode.causal."
+
+
+def look_ahead(encoders: Mapping[str, str]) -> str:
+    """How far the features of a split, a study or a model package look ahead; empty where it is not known."""
+    ahead_s = look_ahead_s(encoders)
+    if ahead_s is None:
+        return ""
+    return f"up to {ahead_s:.2g} s later than their frame" if ahead_s else "causal: nothing later than their frame"

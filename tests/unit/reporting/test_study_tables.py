@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from affectgrid.data.export import Filled
-from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.reporting.caveat import caveat, look_ahead_caveat
 from affectgrid.reporting.scores import prediction_lines
 from affectgrid.reporting.study.tables import (
@@ -15,6 +16,7 @@ from affectgrid.reporting.study.tables import (
     leaderboard,
     pareto_rows,
     spread,
+    study_caveat,
     study_tables,
 )
 from affectgrid.search.space.objective import Goal
@@ -98,9 +100,25 @@ def test_the_lines_of_a_prediction_say_what_is_missing_and_why():
     assert len(list(prediction_lines("/p", 2, 80, "", (), "", {}))) == 1
 
 
+def encoders(*, causal: bool, rate_hz: float | None = None) -> dict[str, str]:
+    visual, audio = VisualStream(causal=causal, frame_rate_hz=rate_hz), AudioStream(causal=causal)
+    return {"visual_stream": visual.model_dump_json(), "audio_stream": audio.model_dump_json()}
+
+
 def test_a_causal_model_over_features_that_look_ahead_is_told():
-    centred, trailing = (AudioStream(causal=causal).model_dump_json() for causal in (False, True))
-    assert "up to 0.7 s ahead" in look_ahead_caveat({"audio_stream": centred}, causal=True)
-    assert look_ahead_caveat({"audio_stream": trailing}, causal=True) == ""
-    assert look_ahead_caveat({"audio_stream": centred}, causal=False) == ""
+    assert "up to 0.7 s ahead" in look_ahead_caveat(encoders(causal=False), causal=True)
+    assert "up to 1 s ahead" in look_ahead_caveat(encoders(causal=False, rate_hz=1.0), causal=True)
+    assert look_ahead_caveat(encoders(causal=True, rate_hz=1.0), causal=True) == ""
+    assert look_ahead_caveat(encoders(causal=False), causal=False) == ""
     assert look_ahead_caveat({"audio": "planted"}, causal=True) == ""
+    assert EncodeConfig(causal=True).audio.causal
+    assert EncodeConfig(causal=True).visual.causal
+
+
+def test_a_study_of_causal_models_over_features_that_look_ahead_says_so(tmp_path: Path):
+    causal = trial(0, 0.5).model_copy(update={"params": {"model.temporal": "causal-tcn"}})
+    told = study(tmp_path, trial(1, 0.5), causal, encoders=encoders(causal=False))
+    assert "up to 0.7 s ahead" in study_caveat(told)
+    assert "ahead" not in study_caveat(study(tmp_path, trial(1, 0.5), encoders=encoders(causal=False)))
+    fixed = {"constants": {"model.temporal": "gru"}}
+    assert "ahead" in study_caveat(study(tmp_path, trial(1, 0.5), encoders=encoders(causal=False), space=fixed))

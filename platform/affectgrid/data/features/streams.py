@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
+from tyro.conf import Suppress
 
 from affectgrid.settings import AudioPooling, Precision, Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
-_CAUSAL = "nothing later than a frame enters its features: for causal models and live use"
 _PRECISION = "of the weights; auto: half where it is faster and the features keep a cosine of .999 with fp32's"
+
+_Causal = Annotated[bool, Suppress]  # not on the command line: EncodeConfig.causal sets it in both streams
 
 # Settings that came later: at these values stores from before there was a choice keep their names.
 _LATER = {"causal": False, "layer": None, "pooling": "model"}
@@ -52,7 +55,12 @@ class VisualStream(Settings):
         None,
         description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
     )
-    causal: bool = Field(False, description=f"{_CAUSAL}; between the frames of a rate the last one is held")
+    causal: _Causal = Field(False, description="between the frames of a rate the last one is held")
+
+    @property
+    def look_ahead_s(self) -> float:
+        """How much later than a frame a picture may be that enters its features, in seconds."""
+        return 0.0 if self.causal or self.frame_rate_hz is None else 1 / self.frame_rate_hz
 
 
 class AudioStream(Settings):
@@ -64,7 +72,7 @@ class AudioStream(Settings):
     sample_rate_hz: int = Field(16_000, gt=0)
     window_s: float = Field(1.0, gt=0, description="length of sound behind one feature, in seconds")
     hop_s: float = Field(0.2, gt=0, description="time between two features, in seconds")
-    causal: bool = Field(False, description=f"{_CAUSAL}; windows end at their hop, and the last hop is held")
+    causal: _Causal = Field(False, description="windows end at their hop, and the last hop is held")
     layer: int | None = Field(
         None, description="hidden layer to read: 0 is the embedding, -1 the last; default: the model's own output"
     )
@@ -79,6 +87,19 @@ class AudioStream(Settings):
 
 
 Stream = VisualStream | AudioStream
+
+
+def look_ahead_s(encoders: Mapping[str, str]) -> float | None:
+    """How much later than a frame something may be that enters its features, in seconds; 0 where they are causal.
+
+    `encoders`: of a split, a study or a model package, which have the settings of both streams. None where they do not.
+    """
+    try:
+        visual = VisualStream.model_validate_json(encoders["visual_stream"])
+        audio = AudioStream.model_validate_json(encoders["audio_stream"])
+    except KeyError:  # features that no encoder made
+        return None
+    return max(visual.look_ahead_s, audio.look_ahead_s)
 
 
 def fingerprint(stream: Stream, encoder_digest: str) -> str:

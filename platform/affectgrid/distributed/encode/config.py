@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.sandbox import Limits
@@ -13,10 +13,15 @@ from affectgrid.settings import Settings
 
 
 class EncodeConfig(Settings):
-    """What is encoded, and how the work is spread. Only `visual` and `audio` change the numbers that are stored."""
+    """What is encoded, and how the work is spread. `visual`, `audio` and `causal` change the numbers."""
 
     visual: VisualStream = VisualStream()
     audio: AudioStream = AudioStream()
+    causal: bool = Field(
+        False,
+        description="nothing later than a frame enters its features, for causal models: windows of sound end at their "
+        "hop, and what lies between hops, or between the frames of a rate, has the last one",
+    )
     chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
     chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
     batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
@@ -34,6 +39,14 @@ class EncodeConfig(Settings):
     tries: int = Field(3, gt=0, description="tries for a chunk whose decoder crashes or hangs")
     on_error: Literal["skip", "stop"] = Field("skip", description="continue without a track that fails, or stop")
     retry_quarantined: bool = Field(False, description="retry tracks that failed before, although unchanged")
+
+    @model_validator(mode="after")
+    def _causal_streams(self) -> Self:
+        if self.causal:
+            for name in ("visual", "audio"):
+                stream = getattr(self, name).model_copy(update={"causal": True})
+                object.__setattr__(self, name, stream)  # the model is frozen
+        return self
 
     @property
     def limits(self) -> Limits:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.reporting import html
+from affectgrid.reporting.caveat import look_ahead
 from affectgrid.reporting.scores import region_table, score_table
 from affectgrid.reporting.study.confirmation import confirmation_sentences, confirmation_tables
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures
@@ -49,6 +50,7 @@ def write_report(study: StudySummary, best: BestModel | None, search: SearchFigu
     if search is not None:
         sections += _search_section(study, search)
     facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
+    facts.append(("features", look_ahead(study.encoders) or "unknown"))
     sections.append(html.Section("How to reproduce it", facts=facts))
     return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study_caveat(study))
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from affectgrid.analysis.bootstrap import Difference
 from affectgrid.analysis.importance import MIN_TRIALS, Importance
 from affectgrid.analysis.summary import StudySummary
-from affectgrid.reporting.caveat import caveat
+from affectgrid.model.config import FusionConfig
+from affectgrid.reporting.caveat import caveat, look_ahead_caveat
 from affectgrid.reporting.tables import Table
 from affectgrid.search.space.objective import HEADINGS
 from affectgrid.search.study.records import TrialRecord, settings, text
@@ -28,7 +29,16 @@ def headline(study: StudySummary) -> str:
 
 def study_caveat(study: StudySummary) -> str:
     """What a reader of the scores must know; may be empty."""
-    return caveat(study.encoders.values(), rendered=study.rendered)
+    general = caveat(study.encoders.values(), rendered=study.rendered)
+    return " ".join(filter(None, (general, look_ahead_caveat(study.encoders, causal=_some_causal(study)))))
+
+
+def _some_causal(study: StudySummary) -> bool:
+    """Whether a trial's model is causal."""
+    constants = study.space.get("constants")
+    base = constants if isinstance(constants, dict) else {}
+    names = [{**base, **trial.params}.get("model.temporal") for trial in study.trials]
+    return any(FusionConfig.model_validate({"temporal": name}).causal for name in set(names) if name is not None)
 
 
 def study_tables(study: StudySummary) -> list[Table]:
