@@ -67,6 +67,15 @@ def media() -> Path:
     return MEDIA
 
 
+@pytest.fixture(scope="session")
+def ffmpeg() -> Path:
+    """An FFmpeg that is not PyAV's; skips where it could not be fetched."""
+    path = MEDIA / "ffmpeg-linux-x86_64-v9.0.2"
+    if not path.exists():
+        pytest.skip("FFmpeg is not here: `make media` fetches it and needs the package index")
+    return path
+
+
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """A temporary folder with a short path: Ray's sockets live under it, and their paths hold 107 bytes."""

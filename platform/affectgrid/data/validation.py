@@ -40,8 +40,8 @@ def validate(
         progress: called with 1 after every track.
 
     Errors come first. Codes beside those of the annotation reader and the prober: VAL-LEAK (one video in two splits),
-    VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-RATE, VAL-CONSTANT,
-    VAL-MASKED.
+    VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-LATE, VAL-RATE,
+    VAL-CONSTANT, VAL-MASKED.
     """
     problems = [*_leaks(catalog), *_orphans(catalog)]
     with contextlib.ExitStack() as stack:
@@ -91,10 +91,13 @@ def _video(path: Path, probe: Probe, problems: list[Problem]) -> VideoInfo | Non
         return None
     last_s, times = float(info.frame_times_s[-1]), info.frame_times_s
     if info.audio is None:
-        problems.append(_warning("VAL-NO-SOUND", path, "no sound", "a sound track", "its sound is masked"))
+        problems.append(_warning("VAL-NO-SOUND", path, info.why_no_sound, "a sound track", "its sound is masked"))
     elif info.audio.stop_s < last_s - 1:
         found, expected = f"sound ends at {info.audio.stop_s:.1f} s", f"sound until {last_s:.1f} s"
         problems.append(_warning("VAL-SOUND-SHORT", path, found, expected, "the rest of its sound is masked"))
+    if info.lost_frames:
+        found = f"{info.lost_frames} pictures at the beginning whose keyframe is missing"
+        problems.append(_warning("VAL-LATE", path, found, "a keyframe first", "frame 1 is the first that decodes"))
     if len(times) > 2:
         even = np.linspace(times[0], times[-1], len(times))
         drift, interval = float(np.abs(times - even).max()), float(times[-1] - times[0]) / (len(times) - 1)

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.media.container import open_media, origin_s
+from affectgrid.media.tracks import sound_track
 
 _PREROLL_S = 1.0  # decoders need what came before: AAC a frame, Opus 80 ms, MP3 its bit reservoir
 _CONTEXT_S = 0.05  # more than the half-width of the resampling filter at any usual rate
 # Matroska rounds times to 1 ms, so neighbours seem to overlap or to leave a gap; beyond this it is a real one.
 _JITTER_S = 0.01
 _ROUNDING_S = 0.0015
+# A mix this far below its channels (30 dB) is no mix: they cancel. Never so where the mix itself is loud.
+_CANCELLED, _LOUD_RMS = 1e-3, 0.05
 _HALF_TAPS = 16  # of FFmpeg's resampling filter on each side, at the lower of both rates
 
 
@@ -29,9 +32,9 @@ def read_audio(
 
     Sample ``i`` is at ``(round(start_s * sample_rate_hz) + i) / sample_rate_hz``. Outside the sound track, and where it
     is damaged, samples are 0 and not present; both arrays have ``round(stop) - round(start)`` entries, whatever the
-    file holds. Other channels are mixed down by FFmpeg's own matrix. A part equals that part of the whole, but for
-    AAC's noise substitution, whose random state depends on where decoding began (seen: 0.002 of full scale). Raises
-    MediaError only if the file does not open.
+    file holds. Other channels are mixed down by FFmpeg's own matrix; where those of stereo cancel, the left one is
+    taken. A part equals that part of the whole, but for AAC's noise substitution, whose random state depends on where
+    decoding began (seen: 0.002 of full scale). Raises MediaError only if the file does not open.
     """
     first, stop = round(start_s * sample_rate_hz), round(stop_s * sample_rate_hz)
     if stop < first:
@@ -49,7 +52,7 @@ def read_audio(
     block = (first - context) // step_out
     begin_in, end_in = block * step_in, math.ceil((stop + context) * rate / sample_rate_hz)
     with open_media(path) as container:
-        stream = container.streams.audio[0]
+        stream = sound_track(container)
         line = _Line(begin_in, end_in, rate, origin_s(container))
         line.align(head)
         _rewind(container, stream, start_s - _PREROLL_S)
@@ -127,7 +130,33 @@ class _Line:
         frame.pts = None  # the resampler would fill or drop samples to follow the times; the line does that itself
         # a damaged float stream may hold NaN, and one would spread through the filter
         mono: NDArray[np.float32] = _run(mixer, frame) / np.float32(gain)
-        return np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
+        mono = np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0)
+        return _left_where_cancelled(frame, mono) if key[1] == "stereo" else mono
+
+
+def _left_where_cancelled(frame: Any, mono: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mix of a stereo frame, or its left channel where the right one is its negative (a wire crossed)."""
+    energy = float(np.mean(np.square(mono), dtype=np.float64)) if len(mono) else 0.0
+    if not len(mono) or energy > _LOUD_RMS**2:
+        return mono
+    left: NDArray[np.float32]
+    right: NDArray[np.float32]
+    left, right = _channels(frame)
+    if len(left) != len(mono) or energy >= _CANCELLED * float(np.mean(np.square(left) + np.square(right)) / 2):
+        return mono
+    return left
+
+
+def _channels(frame: Any) -> NDArray[np.float32]:
+    """Both channels of a stereo frame at full scale 1, whatever its samples are."""
+    samples: NDArray[Any] = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, 2).T
+    if samples.dtype.kind == "f":
+        return np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    limits = np.iinfo(samples.dtype)
+    middle = 0 if limits.min < 0 else limits.max // 2 + 1
+    return (samples.astype(np.float32) - middle) / np.float32(limits.max - middle)
 
 
 def _mixer(frame: Any, rate: int) -> tuple[Any, float]:
@@ -152,9 +181,8 @@ def _run(resampler: Any, *frames: Any) -> NDArray[np.float32]:
 def _head(path: Path) -> list[Any]:
     """The first two frames of sound, fewer where there are not so many."""
     with open_media(path) as container:
-        if not container.streams.audio:
-            return []
-        return list(itertools.islice(_decoded(container, container.streams.audio[0]), 2))
+        stream = sound_track(container)
+        return [] if stream is None else list(itertools.islice(_decoded(container, stream), 2))
 
 
 def _rewind(container: Any, stream: Any, time_s: float) -> None:

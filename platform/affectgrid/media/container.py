@@ -9,7 +9,6 @@ from typing import Any
 
 import av
 import av.logging
-import av.stream
 
 from affectgrid.errors import MediaError, Problem
 
@@ -90,16 +89,6 @@ def open_media(path: Path) -> Iterator[Any]:
     # a broken title must not stop the pictures: metadata_errors
     with media_errors(path), av.open(str(path), options=_OPTIONS, metadata_errors="replace") as container:
         yield container
-
-
-def moving_pictures(path: Path, container: Any) -> Any:
-    """The first moving stream; a cover picture is a video stream, too."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    raise MediaError(
-        Problem("MED-NO-VIDEO", where=str(path), found="no video stream", expected="pictures", hint="leave it out")
-    )
 
 
 def origin_s(container: Any) -> float:

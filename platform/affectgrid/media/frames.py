@@ -13,7 +13,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from affectgrid.errors import MediaError, Problem
-from affectgrid.media.container import media_errors, moving_pictures, open_media
+from affectgrid.media.container import media_errors, open_media
+from affectgrid.media.tracks import moving_pictures
+from affectgrid.media.upright import Tilter
 from affectgrid.media.video import VideoInfo
 
 _MIN_FRAMES_TO_SEEK = 32  # frames: opening the file and seeking costs about as much as decoding these
@@ -30,6 +32,8 @@ class FrameReader:
         self._frames: Generator[tuple[int, Any], None, None] | None = None
         self._next = 0  # the earliest position that `_frames` can still give
         self._converter = VideoReformatter()  # kept: FFmpeg prepares its tables once, not in every frame
+        tilt_degrees = info.orientation.tilt_degrees
+        self._tilter = Tilter(tilt_degrees) if tilt_degrees else None
 
     def read(self, positions: Iterable[int]) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
         """Yield ``(frame_index, time_s, rgb [h, w, 3])`` for ascending positions; frame_index = p + 1.
@@ -40,7 +44,7 @@ class FrameReader:
         for position in positions:
             frame = self._find(position)
             with media_errors(self._path):
-                rgb = _to_rgb(frame, self._info, self._converter)
+                rgb = _to_rgb(self._tilter.tilt(frame) if self._tilter else frame, self._info, self._converter)
             yield position + 1, float(self._info.frame_times_s[position]), rgb
 
     def close(self) -> None:
@@ -122,9 +126,10 @@ def _decode(path: Path, info: VideoInfo, landing: tuple[int, int] | None) -> Gen
                 container.seek(landing[0], stream=stream)
             except av.FFmpegError:
                 raise _SeekError from None
-        for number, packet in enumerate(container.demux(stream)):
-            if number == 0 and landing and (packet.pts is None or packet.pts > landing[1]):
-                raise _SeekError
+        packets = container.demux(stream)
+        if landing:
+            packets = _from_keyframe(packets, landing[1])
+        for packet in packets:
             for frame in packet.decode():
                 if not info.in_time_order:
                     yield counted, frame
@@ -135,6 +140,21 @@ def _decode(path: Path, info: VideoInfo, landing: tuple[int, int] | None) -> Gen
                         yield position, frame
 
 
+def _from_keyframe(packets: Iterator[Any], pts: int) -> Iterator[Any]:
+    """Packets from a keyframe on. Raises _SeekError if it does not come.
+
+    Some demuxers (MPEG-PS) land on any packet before it, and MPEG-2 decodes pictures without what they refer to.
+    """
+    for packet in packets:
+        if packet.is_keyframe and (packet.pts is None or packet.pts >= pts):
+            if packet.pts != pts:
+                break
+            yield packet
+            yield from packets
+            return
+    raise _SeekError
+
+
 def _to_rgb(frame: Any, info: VideoInfo, converter: Any) -> NDArray[np.uint8]:
     rgb: NDArray[np.uint8] = converter.reformat(frame, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, info.rotation_degrees // 90)) if info.rotation_degrees else rgb
+    return info.orientation.turn(rgb)

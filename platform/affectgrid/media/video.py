@@ -1,4 +1,4 @@
-"""The index of a video: its frames, times, keyframes and sound, from its packets; only one frame is decoded."""
+"""What a video holds: its frames, times, keyframes and sound, from its packets; only one frame is decoded."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.errors import MediaError, Problem
-from affectgrid.media.container import moving_pictures, open_media, origin_s
+from affectgrid.media.container import open_media, origin_s
+from affectgrid.media.index import Scan, index_frames, scan_packets
+from affectgrid.media.tracks import moving_pictures, sound_track, why_no_sound
+from affectgrid.media.upright import Orientation
 
-# In these codecs every demuxed packet becomes one picture, so counting packets counts frames. Others (VP8 has
-# invisible reference frames) are indexed by decoding once.
-_PACKET_IS_FRAME = frozenset({"h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores"})
 # AVI stores no presentation times: with reordering codecs they are guesses, and only counting is right.
 _GUESSED_TIMES = frozenset({"h264", "hevc"})
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioInfo:
-    """The first sound stream. Times are seconds on the video's clock, from the packets themselves."""
+    """The sound stream. Times are seconds on the video's clock, from the packets themselves."""
 
     codec: str
     sample_rate_hz: int
@@ -37,12 +37,14 @@ class VideoInfo:
     Args:
         num_frames: frames that should decode.
         frame_times_s: time of every frame, from the container's own start.
-        width, height: of the upright picture, after ``rotation_degrees``.
+        width, height: of the upright picture, after ``orientation``.
         average_rate_hz: frames over the time they span; 0 for a single frame.
         container_frames: what the header says, if it says so.
-        rotation_degrees: counter-clockwise, to make the stored picture upright: 0, 90, 180 or 270.
+        orientation: what makes the stored picture upright.
         pts, keyframes, seek_to: timestamps of all frames; positions of keyframes, and the decoding time of each.
         in_time_order: frames can be told by their timestamps; otherwise chunks are counted from the start.
+        lost_frames: pictures at the beginning that no decoder shows, for their keyframe is missing.
+        why_no_sound: where ``audio`` is None, what there is instead.
     """
 
     num_frames: int
@@ -52,24 +54,13 @@ class VideoInfo:
     average_rate_hz: float
     container_frames: int | None
     audio: AudioInfo | None
-    rotation_degrees: int
+    orientation: Orientation
     pts: NDArray[np.int64]
     keyframes: NDArray[np.int64]
     seek_to: NDArray[np.int64]
     in_time_order: bool
-
-
-_Frame = tuple[int, int | None, bool]  # pts, dts, keyframe
-
-
-@dataclasses.dataclass
-class _Scan:
-    """What one pass over the packets finds."""
-
-    frames: list[tuple[int | None, int | None, bool]] = dataclasses.field(default_factory=list)  # pts, dts, keyframe
-    discarded: int = 0
-    sound: list[tuple[int, int]] = dataclasses.field(default_factory=list)  # first and end, in the stream's ticks
-    stop_s: float = 0.0
+    lost_frames: int = 0
+    why_no_sound: str = "no sound"
 
 
 def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_000) -> VideoInfo:
@@ -81,8 +72,9 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
     with open_media(path) as container:
         stream = moving_pictures(path, container)
         _check_size(path, stream.width, stream.height, max_side_px)
-        sound = container.streams.audio[0] if container.streams.audio else None
-        scan = _scan(container, stream, sound)
+        sound, no_sound = sound_track(container), why_no_sound(container)
+        indexed = len(stream.index_entries)  # before packets are read: some demuxers add to it
+        scan = scan_packets(container, stream, sound)
         if len(scan.frames) > max_frames:
             found = f"{len(scan.frames)} frames"
             raise MediaError(
@@ -90,14 +82,12 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
                     "MED-LONG", where=str(path), found=found, expected=f"at most {max_frames}", hint="cut it into parts"
                 )
             )
-        _check_complete(path, container, stream, scan)
+        frames, decoded = index_frames(path, stream, scan)
+        _check_complete(path, container, stream, scan, indexed)
         start_s, name, time_base = origin_s(container), container.format.name, stream.time_base
         codec, stated = stream.codec_context.name, stream.frames or None
         audio = _audio_info(sound, scan, start_s)
-    rotation, width, height = _upright(path)
-    frames: list[_Frame] = [(pts, dts, key) for pts, dts, key in scan.frames if pts is not None]
-    if codec not in _PACKET_IS_FRAME or len(frames) < len(scan.frames):
-        frames = _scan_by_decoding(path)
+    orientation, width, height = _upright(path)
     if not frames:
         raise MediaError(
             Problem(
@@ -122,47 +112,17 @@ def probe_video(path: Path, *, max_side_px: int = 8192, max_frames: int = 2_000_
         average_rate_hz=(len(pts) - 1) / span_s if span_s > 0 else 0.0,
         container_frames=stated,
         audio=audio,
-        rotation_degrees=rotation,
+        orientation=orientation,
         pts=pts,
         keyframes=keys,
         seek_to=np.array(seek_to, dtype=np.int64),
-        in_time_order=bool(np.all(np.diff(pts) > 0)) and not (name == "avi" and codec in _GUESSED_TIMES),
+        in_time_order=bool(np.all(np.diff(pts) > 0)) and not (name == "avi" and (decoded or codec in _GUESSED_TIMES)),
+        lost_frames=max(0, len(scan.frames) - len(frames)) if scan.begins_late else 0,
+        why_no_sound=no_sound,
     )
 
 
-def _scan(container: Any, video: Any, sound: Any) -> _Scan:
-    """Read every packet of every stream once, decoding none: subtitles may be what the stated duration counts."""
-    scan = _Scan()
-    for packet in container.demux():
-        if packet.size == 0:
-            continue
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is not None:
-            stop_s = (time + (packet.duration or 0)) * float(packet.time_base) - origin_s(container)
-            scan.stop_s = max(scan.stop_s, stop_s)
-        if packet.stream_index != video.index:
-            is_sound = sound is not None and packet.stream_index == sound.index
-            if is_sound and time is not None and not packet.is_discard:
-                scan.sound.append((time, time + (packet.duration or 0)))
-        elif packet.is_discard:  # cut away by an edit list
-            scan.discarded += 1
-        else:
-            scan.frames.append((packet.pts, packet.dts, packet.is_keyframe))
-    return scan
-
-
-def _scan_by_decoding(path: Path) -> list[_Frame]:
-    """The slow index, for codecs and containers whose packets do not suffice; without times, frames are counted."""
-    with open_media(path) as container:
-        frames: list[_Frame] = [
-            (frame.pts, None, bool(frame.key_frame)) for frame in container.decode(moving_pictures(path, container))
-        ]
-    if any(pts is None for pts, _, _ in frames):
-        return [(count, None, count == 0) for count in range(len(frames))]
-    return frames
-
-
-def _audio_info(sound: Any, scan: _Scan, start_s: float) -> AudioInfo | None:
+def _audio_info(sound: Any, scan: Scan, start_s: float) -> AudioInfo | None:
     if sound is None or not scan.sound or not sound.sample_rate:
         return None
     tick_s = float(sound.time_base)
@@ -183,20 +143,27 @@ def _check_size(path: Path, width: int, height: int, max_side_px: int) -> None:
         )
 
 
-def _check_complete(path: Path, container: Any, stream: Any, scan: _Scan) -> None:
-    """Compare with the header. Truncated files decode short without any error of their own."""
+def _check_complete(path: Path, container: Any, stream: Any, scan: Scan, indexed: int) -> None:
+    """Compare with the header. Truncated files decode short without any error of their own.
+
+    An edit list may leave most of an MP4 out; FFmpeg's index of its packets (`indexed` of them) says what remains.
+    """
     hint = "the file is cut off: copy or download it again"
     found = len(scan.frames) + scan.discarded
-    if "mp4" in container.format.name and stream.frames and found < stream.frames:
+    is_mp4 = "mp4" in container.format.name
+    is_edited = is_mp4 and 0 < indexed < stream.frames
+    if is_mp4 and found < (indexed if is_edited else stream.frames):
         raise MediaError(
             Problem(
                 "MED-SHORT",
                 where=str(path),
                 found=f"{found} frames",
-                expected=f"{stream.frames}, says its header",
+                expected=f"{indexed if is_edited else stream.frames}, says its header",
                 hint=hint,
             )
         )
+    if is_edited:
+        return  # editors leave the whole file's duration in the header
     stated_s = (container.duration or 0) / 1e6
     if container.format.name == "avi":  # FFmpeg guesses a cut file's duration anew, but not its header's count
         stated_s = max(stated_s, float(stream.frames * stream.time_base))
@@ -213,8 +180,8 @@ def _check_complete(path: Path, container: Any, stream: Any, scan: _Scan) -> Non
         )
 
 
-def _upright(path: Path) -> tuple[int, int, int]:
-    """Rotation in degrees counter-clockwise, and the upright width and height, from the first frame."""
+def _upright(path: Path) -> tuple[Orientation, int, int]:
+    """The orientation, and the upright width and height, from the first frame."""
     with open_media(path) as container:
         frame = next(container.decode(moving_pictures(path, container)), None)
         if frame is None:
@@ -227,6 +194,5 @@ def _upright(path: Path) -> tuple[int, int, int]:
                     hint="copy it again",
                 )
             )
-        rotation = round(frame.rotation / 90) * 90 % 360
-        width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
-    return rotation, width, height
+        orientation = Orientation.of(frame)
+        return orientation, *orientation.size(frame.width, frame.height)

@@ -10,6 +10,7 @@ from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.validation import validate
 from affectgrid.errors import MediaError, Problem
+from affectgrid.media.upright import Orientation
 from affectgrid.media.video import AudioInfo, VideoInfo
 
 
@@ -17,7 +18,9 @@ def info(num_frames=100, *, sound_stop_s=4.0, times=None):
     times = np.arange(num_frames) / 25 if times is None else times
     audio = None if sound_stop_s is None else AudioInfo("aac", 16000, 1, 0.0, sound_stop_s)
     positions = np.arange(num_frames)
-    return VideoInfo(num_frames, times, 64, 48, 25.0, num_frames, audio, 0, positions, positions, positions, True)
+    return VideoInfo(
+        num_frames, times, 64, 48, 25.0, num_frames, audio, Orientation(), positions, positions, positions, True
+    )
 
 
 def label(path, va, masked=0):
