@@ -44,8 +44,10 @@ demo: $(READY) ## render, encode and search on the rendered corpus; then a table
 results: $(READY) ## the README's table: arms with three seeds each
 	$(BIN)/python jobs/tune.py --space search_spaces/arms.yaml --out $(OUT)
 
+PUSHED := -q -m 'not long and not benchmark'
 test: lint media ## lint, types, import direction and every test but the long ones
-	$(BIN)/python -m pytest -q -m 'not long and not benchmark'
+	$(BIN)/python -m pytest $(PUSHED) -n 2 --dist worksteal tests/unit tests/data
+	$(BIN)/python -m pytest $(PUSHED) tests/integration tests/faults tests/cluster
 
 test-long: media ## the long suite
 	$(BIN)/python -m pytest -q -m long

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,9 @@ class Cloud:
         """The head."""
         return self.network.machines[HEAD]
 
-    def start_head(self, *options: str, mlflow: bool = True) -> Machine:
-        """A new head with an empty disk, Ray without CPUs, and MLflow."""
-        machine = self.network.machine(HEAD, self.environment)
+    def start_head(self, *options: str, mlflow: bool = True, more: Mapping[str, str] | None = None) -> Machine:
+        """A new head with an empty disk, Ray without CPUs, and MLflow; `more`: variables of its processes."""
+        machine = self.network.machine(HEAD, self.environment | dict(more or {}))
         if mlflow:
             machine.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
             store = ["--backend-store-uri", f"sqlite:///{machine.disk}/mlflow.db"]

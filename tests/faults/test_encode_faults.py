@@ -133,7 +133,9 @@ def striking(video: Path, blow: signal.Signals, *, when: Callable[[], bool]) -> 
     [
         (signal.SIGKILL, "MED-CRASH {video}: the decoder died of SIGKILL"),
         pytest.param(signal.SIGSEGV, "MED-CRASH {video}: the decoder died of SIGSEGV", marks=pytest.mark.long),
-        (signal.SIGSTOP, "MED-TIMEOUT {video}: still decoding; expected an end within 3 s"),
+        pytest.param(
+            signal.SIGSTOP, "MED-TIMEOUT {video}: still decoding; expected an end within 3 s", marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_video_whose_decoder_crashes_or_hangs_goes_to_quarantine(

@@ -75,6 +75,7 @@ def test_kill_of_the_driver_and_the_same_command_again(short_tmp: Path):
     assert [record for record in records(storage) if record in before] == before  # what had ended was not run again
 
 
+@pytest.mark.long
 def test_kill_before_the_first_trial_starts_afresh(short_tmp: Path):
     storage = short_tmp / "s"
     with family(short_tmp / "r") as group:

@@ -83,6 +83,7 @@ def test_kill_9_of_the_driver_then_the_same_command(unbroken, tmp_path):
     assert sorted(steps) == list(range(1, 41))
 
 
+@pytest.mark.long
 def test_kill_9_of_a_worker(unbroken, tmp_path):
     with family(Path("/tmp")) as processes:
         driver = processes.start(DRIVER, arguments(tmp_path))

@@ -183,6 +183,7 @@ def test_ec2_gets_a_profile_an_image_and_tags_on_every_node_and_one_open_port(pr
     assert [(one["FromPort"], one["ToPort"], one["IpRanges"]) for one in outside] == [(22, 22, [{"CidrIp": SSH_FROM}])]
 
 
+@pytest.mark.long
 def test_a_group_that_ray_makes_would_be_open_to_the_internet(prepared: dict[str, Any]) -> None:
     """Why cluster.yaml names a group: when this fails, Ray has fixed it, and provider.security_group will do."""
     rule = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": SSH_FROM}]}

@@ -101,6 +101,7 @@ def test_results_are_not_kept_in_rays_session_folder(tmp_path: Path) -> None:
         Workspace.open(tmp_path / "working_dir_files" / "_ray_pkg_0123" / "outputs")
 
 
+@pytest.mark.long
 def test_progress_of_training_is_told_by_a_driver_without_a_terminal(short_tmp: Path) -> None:
     script = textwrap.dedent(
         """
