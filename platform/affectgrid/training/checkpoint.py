@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class TrainingState:
 
 
 Save = Callable[[Path], Path]
+SAVE_EVERY_S = 60.0  # a kill costs a minute, however long an epoch takes
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:
@@ -146,6 +148,27 @@ def load_newest(folders: Iterable[Path]) -> TrainingState | None:
     if problems:
         raise TrainingError(*problems)
     return None
+
+
+class SaveClock:
+    """Asked after every step within an epoch, as `fit`'s `pause`: true where the newest checkpoint is too old.
+
+    Args:
+        every_s: seconds between checkpoints.
+        clock: seconds from any beginning.
+    """
+
+    def __init__(self, every_s: float = SAVE_EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self.every_s = every_s
+        self._clock = clock
+        self._saved = clock()
+
+    def __call__(self) -> bool:
+        return self._clock() - self._saved >= self.every_s
+
+    def saved(self) -> None:
+        """Begin to count anew."""
+        self._saved = self._clock()
 
 
 class CheckpointFolder:

@@ -19,12 +19,12 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from affectgrid.errors import AffectGridError, Problem, TrainingError
 from affectgrid.metrics import Metrics
 from affectgrid.storage import Storage
-from affectgrid.training.checkpoint import Save, TrainingState, load_newest
+from affectgrid.training.checkpoint import Save, SaveClock, TrainingState, load_newest
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.loop import fit
-from affectgrid.training.workers import SINGLE, process_group
+from affectgrid.training.workers import SINGLE, Workers, process_group
 
-_STEPS_BETWEEN_LOOKS = 8  # a check for a preemption is a barrier of all workers: a few milliseconds
+_STEPS_BETWEEN_LOOKS = 8  # a look for a preemption is a barrier of all workers: a few milliseconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +95,15 @@ def _work(settings: dict[str, Any]) -> AffectGridError | None:
     workers = process_group(device) if context.get_world_size() > 1 else SINGLE
     train_split, validation_split = ray.get(job.splits)
     newest = ray.train.get_checkpoint()
+    watch = SaveWatch(workers)
     try:
         fit(
             job.config,
             train_split,
             validation_split,
             ray.get(job.prompts),
-            report=_report_from(context.get_world_rank()),
-            pause=PreemptionWatch(),
+            report=_report_from(context.get_world_rank(), watch),
+            pause=watch,
             resume=load_newest(_newest_first(newest)) if newest else None,
             workers=workers,
             device=device,
@@ -114,25 +115,29 @@ def _work(settings: dict[str, Any]) -> AffectGridError | None:
     return None
 
 
-def _report_from(rank: int) -> Callable[[Metrics, Save], None]:
+def _report_from(rank: int, watch: SaveWatch) -> Callable[[Metrics, Save], None]:
     def report(metrics: Metrics, save: Save) -> None:
         if rank:
             ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(save(Path(folder) / "checkpoint")))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                ray.train.report(metrics, checkpoint=Checkpoint.from_directory(save(Path(folder) / "checkpoint")))
+        watch.clock.saved()
 
     return report
 
 
-class PreemptionWatch:
-    """True once for every warning that a node of this run is about to be taken away; the same on every worker.
+class SaveWatch:
+    """True where the newest checkpoint is a minute old, and once for every warning that a node is about to go away.
 
-    Ray hands all workers what rank 0 has heard. An epoch of a large data set takes minutes on CPUs and the warning
-    comes half a minute to two before the end, so without a checkpoint in between the epoch would be lost.
+    An epoch of a large data set takes minutes on CPUs: a killed worker then costs a minute, and a node that is taken
+    away, with a warning half a minute to two before the end, nothing. All workers get the same answer: rank 0's clock
+    counts, and Ray hands all of them what rank 0 has heard.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: Workers) -> None:
+        self.clock = SaveClock()
+        self._workers = workers
         self._steps = 0
         self._known: set[str] = set()
 
@@ -143,7 +148,8 @@ class PreemptionWatch:
         info = ray.train.get_preemption_info()
         leaving = set(info.preempted_node_ids) - self._known if info else set()
         self._known |= leaving
-        return bool(leaving)
+        due = self._workers.gather(torch.tensor([int(self.clock())]))[0]
+        return bool(leaving) or bool(due)
 
 
 def _newest_first(newest: Checkpoint) -> Iterator[Path]:

@@ -28,7 +28,7 @@ from affectgrid.search.study.assignment import IDENTITY, assignment, trial_folde
 from affectgrid.search.study.records import MOMENTS
 from affectgrid.storage import replace_directory, write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
-from affectgrid.training.checkpoint import CheckpointFolder, Save
+from affectgrid.training.checkpoint import CheckpointFolder, Save, SaveClock
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.cost import model_costs
@@ -38,7 +38,6 @@ from affectgrid.training.loop import FitResult, fit
 
 OBJECTIVE = "objective"  # what every report holds
 WORST = -1.0  # P before the first epoch: every report must have the objective
-_SAVE_EVERY_S = 60.0  # at most this much of a long trial is lost to a kill; a short one is not slowed down
 _REPORT_EVERY_S = 2.0  # a worker waits while the driver takes a report, and only a pruner needs every epoch
 
 
@@ -108,22 +107,23 @@ def train_in_process(
     """One run in this process, from its newest checkpoint where a kill left one; its model is kept as `package`.
 
     Model and checkpoints are under `files`, and are uploaded before this returns: the node may go away at any time.
+    A run of more than a minute is saved each minute, also within an epoch; a short one is not slowed down.
     """
-    prompts, saved = data.prompts[config.prompt.file], time.monotonic()
+    prompts, clock = data.prompts[config.prompt.file], SaveClock()
     checkpoints = CheckpointFolder(package.with_name(f"{package.name}-checkpoints"), files)
 
     def report(metrics: Metrics, save: Save) -> None:
-        nonlocal saved
-        if time.monotonic() - saved > _SAVE_EVERY_S:
+        if clock():
             checkpoints.keep(metrics, save)
-            saved = time.monotonic()
-        on_epoch(metrics)
+            clock.saved()
+        if "step" not in metrics:
+            on_epoch(metrics)
 
     device = preflight.device()
     resume = checkpoints.load()
     for metrics in resume.history if resume else ():
         on_epoch(metrics)  # the listener is new too
-    result = fit(config, data.train, data.validation, prompts, report=report, resume=resume, device=device)
+    result = fit(config, data.train, data.validation, prompts, report=report, pause=clock, resume=resume, device=device)
     encoders = dict(data.train.encoders)
     files.put(save_package(package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best))
     checkpoints.clear()
