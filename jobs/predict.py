@@ -29,7 +29,7 @@ def main(options: Predict) -> int:
     from affectgrid.distributed.predict import predict
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.caveat import caveat
-    from affectgrid.reporting.scores import prediction_lines
+    from affectgrid.reporting.scores import absent_lines, prediction_lines
     from affectgrid.training.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(options.model)
@@ -46,6 +46,7 @@ def main(options: Predict) -> int:
     lost = {failure.track: failure.reason for failure in report.quarantined}
     counts, note = (report.tracks, report.frames), caveat(report.encoders)
     print(*prediction_lines(report.place.address, *counts, report.submission, report.filled, note, lost), sep="\n")
+    print(*absent_lines(report.without), sep="\n", end="\n" if report.without else "")
     return 1 if report.quarantined else 0
 
 

@@ -31,8 +31,8 @@ def main(options: Train) -> int:
     from affectgrid.training.inference.package import load_package
 
     with tracked(options.out, options.address) as session:
-        prompt = options.config.prompt
-        prepared = prepare(options, session.workspace, [prompt.file], [prompt.mode])
+        prompt, streams = options.config.prompt, options.config.model.streams
+        prepared = prepare(options, session.workspace, [prompt.file], [prompt.mode], streams)
         result = train(
             options.config,
             prepared,

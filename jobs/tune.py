@@ -37,7 +37,8 @@ def main(options: Tune) -> int:
     space = load_space(options.space, name=options.name, trials=options.trials, time_budget=options.time_budget)
     with tracked(options.out, options.address) as session:
         older = find_study(options.warm_start, session.workspace.studies)
-        prepared = prepare(options, session.workspace, space.prompt_files(), space.values_of("prompt.mode"))
+        modes, streams = space.values_of("prompt.mode"), space.streams()
+        prepared = prepare(options, session.workspace, space.prompt_files(), modes, streams)
         summary = tune(
             space,
             prepared,

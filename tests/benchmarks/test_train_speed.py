@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affectgrid.data.splits.resident import Split
+from affectgrid.data.splits.resident import Split, StreamRows
 from affectgrid.distributed.train.run import train
 from affectgrid.training.batches import Batch, Resident, shuffled_batches
 from affectgrid.training.build import build_model
@@ -40,10 +40,10 @@ def config_of(**sections: dict[str, object]) -> TrainConfig:
 def few(split: Split, num_tracks: int) -> Split:
     """The first tracks of a split."""
     stop = int(split.offsets[num_tracks])
-    columns = ("frame_index", "time_s", "visual", "visual_present", "audio", "audio_present", "va", "labelled")
-    cut = {name: getattr(split, name)[:stop] for name in columns}
+    cut = {name: getattr(split, name)[:stop] for name in ("frame_index", "time_s", "va", "labelled")}
+    streams = {name: StreamRows(own.feature[:stop], own.present[:stop]) for name, own in split.streams.items()}
     names, offsets = split.track_ids[:num_tracks], split.offsets[: num_tracks + 1]
-    return Split(name=split.name, track_ids=names, offsets=offsets, encoders=split.encoders, **cut)
+    return Split(name=split.name, track_ids=names, offsets=offsets, encoders=split.encoders, streams=streams, **cut)
 
 
 @pytest.mark.parametrize("mode", ["resident", "mapped"])
@@ -125,7 +125,8 @@ def fed_by_loader(source: torch.utils.data.DataLoader) -> Iterator[Batch]:
     """The script's batches of an epoch."""
     for visual, audio, labels, mask in source:
         labelled, seen, heard = (labels[..., column] > 0 for column in (2, 3, 4))
-        yield Batch(visual, seen, audio, heard, mask, labels[..., :2], labelled)
+        streams = {"visual": (visual, seen), "audio": (audio, heard)}
+        yield Batch(streams, mask, labels[..., :2], labelled)
 
 
 def rate_hz(batches: Iterator[Batch], step: Callable[[Batch], None], num_batches: int) -> float:
@@ -143,16 +144,16 @@ def test_train_vs_dataloader(say, data: PreparedData, tmp_path: Path, kind: str)
     """Windows a second, fed by index from memory, over the usual script's DataLoader with two workers."""
     torch.set_num_threads(1)
     config = TrainConfig()
-    dims = {"visual_dim": data.train.visual.shape[1], "audio_dim": data.train.audio.shape[1]}
-    trivial = Trivial(**dims)
-    model = build_model(config, prompts=data.prompts_for(config), **dims).train()
+    dims = data.train.dims
+    trivial = Trivial(dims["visual"], dims["audio"])
+    model = build_model(config, prompts=data.prompts_for(config), dims=dims).train()
     optimizer = torch.optim.AdamW((trivial if kind == "trivial" else model).parameters(), fused=True)
 
     def step(batch: Batch) -> None:
         if kind == "trivial":
-            loss = (trivial(batch.visual, batch.audio) - batch.va.mean(1)).square().mean()
+            loss = (trivial(batch.streams["visual"][0], batch.streams["audio"][0]) - batch.va.mean(1)).square().mean()
         else:
-            output = model(batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask)
+            output = model(batch.streams, batch.frame_mask)
             loss = (output.va - batch.va)[batch.labelled].square().mean() + output.region_logits.square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from affectgrid.losses import objective
+from affectgrid.model.attention import Sight
 from affectgrid.model.fusion import FusionOutput
 from affectgrid.model.temporal.gru import run_grus
 from affectgrid.model.temporal.recurrent import FrameOrder
@@ -43,10 +44,12 @@ def test_train_step(say, hidden: int) -> None:
     torch.manual_seed(0)
     config = TrainConfig.model_validate({"model": {"hidden_dim": hidden}})
     prompts = drawn_prompts()
-    model = build_model(config, visual_dim=DIMS[0], audio_dim=DIMS[1], prompts=prompts).train()
+    model = build_model(config, dims=dict(zip(config.model.streams, DIMS, strict=True)), prompts=prompts).train()
     mask = torch.ones(WINDOWS, FRAMES, dtype=torch.bool)
     features = [torch.randn(WINDOWS, FRAMES, dim).half() for dim in DIMS]
     streams = [torch.randn(WINDOWS, FRAMES, hidden, requires_grad=True) for _ in DIMS]
+    present = dict.fromkeys(config.model.streams, mask)
+    sights = {name: Sight.over(mask, span=0, causal=False) for name in present}
     va = torch.rand(WINDOWS, FRAMES, 2) * 2 - 1
     centres = prompts.grid.centres_tensor()
 
@@ -58,9 +61,9 @@ def test_train_step(say, hidden: int) -> None:
         return tuple(model.inputs[s](f, mask) for s, f in zip(config.model.streams, features, strict=True))
 
     def attention() -> Tensor:
-        visual, audio = streams
+        states = dict(zip(config.model.streams, streams, strict=True))
         for block in model.blocks:
-            visual, audio, fused, *_ = block(visual, audio, None)
+            states, fused, _ = block(states, sights, present)
         return fused
 
     def heads() -> tuple[Tensor, ...]:

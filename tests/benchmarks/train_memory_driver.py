@@ -51,7 +51,7 @@ def four_trials(scale: float, folder: Path) -> int:
         data = prepare_scale(corpus(scale), TrainConfig(), FeedOptions(mode="mapped"), CACHE / "scale" / "mapped")
         summary = tune(space, data, storage=folder, tracker=tracker)
     assert not summary.failed, summary.failed
-    return sum(split.visual.nbytes + split.audio.nbytes for split in (data.train, data.validation))
+    return sum(split.feature_bytes for split in (data.train, data.validation))
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ def write_videos(split: Split, folder: Path) -> None:
     folder.mkdir()
     for number, name in enumerate(split.track_ids):
         rows = split.track(number)
-        np.save(folder / f"{name}.visual.npy", split.visual[rows])
-        np.save(folder / f"{name}.audio.npy", split.audio[rows])
-        labels = np.concatenate([split.va[rows], split.labelled[rows, None], split.visual_present[rows, None],
-                                 split.audio_present[rows, None]], 1)  # fmt: skip
+        np.save(folder / f"{name}.visual.npy", split.streams["visual"].feature[rows])
+        np.save(folder / f"{name}.audio.npy", split.streams["audio"].feature[rows])
+        present = [split.streams[name].present[rows, None] for name in ("visual", "audio")]
+        labels = np.concatenate([split.va[rows], split.labelled[rows, None], *present], 1)
         np.save(folder / f"{name}.labels.npy", labels.astype(np.float32))
 
 

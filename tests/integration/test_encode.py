@@ -101,7 +101,7 @@ def test_a_video_without_sound_is_masked(encoded: EncodedCorpus) -> None:
 def test_labels_join_by_frame_index_whatever_the_counts(encoded: EncodedCorpus) -> None:
     prints = encoded.report.fingerprints
     tracks = encoded.catalog.split("train")
-    split = load_split(encoded.store, tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="train")
+    split = load_split(encoded.store, tracks, fingerprints=prints, name="train")
     assert split.num_tracks == len(tracks)
     for number, track in enumerate(tracks):
         assert track.annotation is not None

@@ -98,15 +98,15 @@ def test_real_videos_go_through_the_whole_pipeline(media: Path, efficientnet: Pa
     assert report.quarantined == ()
     prints = report.fingerprints
     store = FeatureStore(tmp_path / "store")
-    split = load_split(store, few.tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="real")
-    assert np.isfinite(split.visual.astype(np.float32)).all()
+    split = load_split(store, few.tracks, fingerprints=prints, name="real")
+    assert np.isfinite(split.streams["visual"].feature.astype(np.float32)).all()
     rows = {track.id: split.track(number) for number, track in enumerate(few.tracks)}
     speech = rows["obama_speech"]
     info = probe_video(media / "obama_speech.mp4")
-    assert split.visual[speech].shape == (info.num_frames, 1280)
+    assert split.streams["visual"].feature[speech].shape == (info.num_frames, 1280)
     np.testing.assert_allclose(split.time_s[speech], info.frame_times_s)
-    assert split.visual_present[speech].mean() > 0.8
-    assert split.audio_present[speech].mean() > 0.9
-    assert not split.audio_present[rows["carphone_pristine"]].any()  # it has no sound
-    halves = np.array_split(split.visual_present[rows["face_noface"]], 2)
+    assert split.streams["visual"].present[speech].mean() > 0.8
+    assert split.streams["audio"].present[speech].mean() > 0.9
+    assert not split.streams["audio"].present[rows["carphone_pristine"]].any()  # it has no sound
+    halves = np.array_split(split.streams["visual"].present[rows["face_noface"]], 2)
     assert halves[0].mean() > halves[1].mean()  # the face leaves

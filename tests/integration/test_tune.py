@@ -325,7 +325,7 @@ def test_the_winner_and_the_default_are_confirmed_with_fresh_seeds(study: Study,
 def test_features_are_one_copy_in_shared_memory_that_nobody_can_write(ray: None):
     def features_of(data: Any) -> tuple[bool, bool]:
         """Whether they are memory of the process, and whether they can be written."""
-        return data.train.visual.flags.owndata, data.train.visual.flags.writeable
+        return data.train.streams["visual"].feature.flags.owndata, data.train.streams["visual"].feature.flags.writeable
 
     placed, reference = ray_core.remote(features_of), ray_core.put(planted_data())
     assert ray_core.get([placed.remote(reference) for _ in range(2)]) == [(False, False)] * 2

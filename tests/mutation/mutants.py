@@ -11,8 +11,7 @@ class Mutant:
 
     Args:
         name: what it does, as the list prints it.
-        file: under ``platform/affectgrid``.
-        source: text that is there exactly once.
+        file, source: under ``platform/affectgrid``, and text that is there exactly once.
         mistake: what takes its place.
         tests: files under ``tests/unit`` of which one must fail.
     """
@@ -105,23 +104,37 @@ MUTANTS = (
     Mutant(
         "labels joined one frame late",
         "data/splits/resident.py",
-        "place = visual.frame_index[:here] - 1",
-        "place = np.minimum(visual.frame_index[:here], num_frames - 1)",
+        "place = table.frame_index[:here] - 1",
+        "place = np.minimum(table.frame_index[:here], len(feature) - 1)",
         ("data/test_resident.py",),
     ),
     Mutant(
-        "audio and visual presence swapped in a batch",
+        "the presence of the first stream for all in a batch",
         "training/batches.py",
-        "visual_present=self.visual_present[stored].to(self.device) & mask",
-        "visual_present=self.audio_present[stored].to(self.device) & mask",
+        "present[stored].to(self.device) & mask",
+        "next(iter(self.streams.values()))[1][stored].to(self.device) & mask",
         ("training/test_batches.py",),
     ),
     Mutant(
         "audio and visual presence swapped in the model",
         "model/fusion.py",
-        '{"visual": visual_present & frame_mask, "audio": audio_present & frame_mask}',
-        '{"visual": audio_present & frame_mask, "audio": visual_present & frame_mask}',
+        "{name: streams[name][1] & frame_mask for name",
+        "{name: streams[self.config.fused_order[-1 - self.config.fused_order.index(name)]][1] & frame_mask for name",
         ("model/test_model.py",),
+    ),
+    Mutant(
+        "an absent stream has a share in the softmax gate",
+        "model/blocks.py",
+        "left_out = ~present & present.any(0)",
+        "left_out = ~present & ~present",
+        ("model/test_streams.py",),
+    ),
+    Mutant(
+        "imported features joined one frame late",
+        "data/imports/files.py",
+        "numbers.astype(np.int64) + 1 - wanted.first_frame",
+        "numbers.astype(np.int64) + 2 - wanted.first_frame",
+        ("data/test_imports.py",),
     ),
     Mutant(
         "the backward GRU reads forwards",
@@ -139,9 +152,9 @@ MUTANTS = (
     ),
     Mutant(
         "the gate takes the other stream",
-        "model/fusion.py",
-        "audio + gate * (visual - audio)",
-        "visual + gate * (audio - visual)",
+        "model/blocks.py",
+        "other + gate * (pivot - other)",
+        "pivot + gate * (other - pivot)",
         ("model/test_model.py",),
     ),
     Mutant(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from affectgrid.data.splits.resident import Split
+from affectgrid.data.splits.resident import Split, StreamRows
 from affectgrid.regions import RegionGrid
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM = 6, 4, 5
+DIMS = {"visual": VISUAL_DIM, "audio": AUDIO_DIM}
 
 
 def planted_split(name: str, lengths: Sequence[int], *, seed: int = 0, noise: float = 0.1) -> Split:
@@ -33,14 +36,34 @@ def planted_split(name: str, lengths: Sequence[int], *, seed: int = 0, noise: fl
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         frame_index=np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(np.int32),
         time_s=time_s,
-        visual=visual.astype(np.float16),
-        visual_present=row % 13 != 0,
-        audio=audio.astype(np.float16),
-        audio_present=row % 17 != 0,
+        streams={
+            "visual": StreamRows(visual.astype(np.float16), row % 13 != 0),
+            "audio": StreamRows(audio.astype(np.float16), row % 17 != 0),
+        },
         va=va.astype(np.float32),
         labelled=row % 11 != 0,
         encoders={"visual": "planted", "audio": "planted"},
     )
+
+
+def with_streams(split: Split, **columns: NDArray[Any]) -> Split:
+    """A copy with other columns: ``visual``, ``audio_present`` and so on; the others are copied too."""
+    streams = {
+        name: StreamRows(
+            columns.get(name, stream.feature.copy()), columns.get(f"{name}_present", stream.present.copy())
+        )
+        for name, stream in split.streams.items()
+    }
+    return dataclasses.replace(split, streams=streams)
+
+
+def columns_of(split: Split) -> dict[str, NDArray[Any]]:
+    """Every array of a split, also those of its streams, by the names that a plan gives them."""
+    values = {field.name: getattr(split, field.name) for field in dataclasses.fields(Split)}
+    found = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    for name, stream in split.streams.items():
+        found |= {f"{name}.feature": stream.feature, f"{name}.present": stream.present}
+    return found
 
 
 def planted_prompts(grid: RegionGrid | None = None) -> EncodedPrompts:

@@ -73,9 +73,10 @@ class ScaleReport:
 
 def prepare_scale(corpus: ScaleCorpus, config: TrainConfig, options: FeedOptions, folder: Path) -> PreparedData:
     """Splits and prompts of the corpus, as `prepare` makes those of a data set. Mapped files lie under `folder`."""
-    prints = {f"{stream}_fp": corpus.config.fingerprint(stream) for stream in ("visual", "audio")}
+    prints = {stream: corpus.config.fingerprint(stream) for stream in ("visual", "audio")}
     plans = [
-        plan_split(corpus.store, corpus.catalog.split(name), name=name, **prints) for name in ("train", "validation")
+        plan_split(corpus.store, corpus.catalog.split(name), name=name, fingerprints=prints)
+        for name in ("train", "validation")
     ]
     train, validation = feed(plans, options, folder)
     prompts = {config.prompt.file: _drawn_prompts(config.prompt.file, corpus.config.visual_dim)}
@@ -118,7 +119,7 @@ def run_scale(
         num_tracks={split.name: split.num_tracks for split in splits},
         num_frames={split.name: split.num_frames for split in splits},
         num_windows=len(WindowIndex.over(data.train.offsets.tolist(), window.length, window.stride)),
-        feature_bytes=sum(split.visual.nbytes + split.audio.nbytes for split in splits),
+        feature_bytes=sum(split.feature_bytes for split in splits),
         feed="mapped" if isinstance(data.train, MappedSplit) else "resident",
         load_s=loaded - started,
         statistics_s=times[0] - loaded,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from affectgrid.data.features.imported import imported_by
 from affectgrid.data.splits.resident import Split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import DataOptions
@@ -59,9 +60,11 @@ def evaluate_models(
 
     def split_named(name: str, encoders: Mapping[str, str]) -> Split:
         options = DataOptions.for_package(data, dict(encoders)).model_copy(update={"store": store})
-        key = options.encode.model_dump_json()
+        streams = [stream.name for stream in imported_by(encoders)]
+        key = f"{options.encode.model_dump_json()} {streams}"
         if key not in encoded:
-            encoded[key] = encode_data(options, workspace)
+            encoded[key] = encode_data(options, workspace, streams)
+            _require_same_source(encoded[key], encoders)
         return encoded[key].split(name)
 
     def members_on(name: str) -> list[Predictions]:
@@ -82,6 +85,16 @@ def evaluate_models(
     grid = ensemble.members[0].grid
     alone = [evaluate(own, target, grid, num_resamples=0).p for own in members] if len(members) > 1 else []
     return Evaluation(ensemble, target, predictions, evaluate(predictions, target, grid), tuple(alone), curve)
+
+
+def _require_same_source(encoded: Encoded, encoders: Mapping[str, str]) -> None:
+    """An imported stream must be of the source that the model was trained on. Raises ConfigError (CFG-STREAM)."""
+    for wanted, found in zip(imported_by(encoders), encoded.imported, strict=True):
+        if wanted.fingerprint != found.fingerprint:
+            expected, hint = f"features of {wanted.source!r}", "import those into another store: --store"
+            raise ConfigError(
+                Problem("CFG-STREAM", where=found.name, found=f"{found.source!r}", expected=expected, hint=hint)
+            )
 
 
 def _choose_smoothing(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
 from affectgrid.data.export import Fill, Filled, write_submission, write_track
+from affectgrid.data.features.imported import imported_by
 from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.splits.resident import Split, load_split
+from affectgrid.data.splits.resident import Split, StreamRows, load_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
@@ -28,7 +29,7 @@ _LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 
 @dataclasses.dataclass(frozen=True)
 class PredictReport:
-    """What was written, where, and which tracks could not be read."""
+    """What was written, where, which tracks could not be read, and which ones lack an imported stream, by stream."""
 
     place: Storage
     tracks: int
@@ -37,6 +38,7 @@ class PredictReport:
     encoders: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
     filled: tuple[Filled, ...] = ()
+    without: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def predict(
@@ -62,12 +64,19 @@ def predict(
     lost = {failure.track: failure for report in reports for failure in report.quarantined}
     tracks = _readable(catalog, lost)
     splits: list[Split] = []
+    without: dict[str, tuple[str, ...]] = {}
 
     def split_for(encoders: Mapping[str, str]) -> Split:
-        prints = reports[ensemble.encoders.index(dict(encoders))].fingerprints
-        splits.append(
-            load_split(features, tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="predict")
-        )
+        prints = dict(reports[ensemble.encoders.index(dict(encoders))].fingerprints)
+        imported = imported_by(encoders)
+        for stream in imported:
+            known = set(features.tracks(stream.name, stream.fingerprint))
+            if lacking := tuple(track.id for track in tracks if track.id not in known):
+                without[stream.name] = lacking
+            if known:
+                prints[stream.name] = stream.fingerprint
+        split = load_split(features, tracks, fingerprints=prints, name="predict")
+        splits.append(_with_absent(split, ensemble, encoders))
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
@@ -76,7 +85,9 @@ def predict(
         submission, filled = _write(folder, splits[0], predictions.va.numpy(), template, fill)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
-    return PredictReport(place, len(tracks), len(predictions.va), written, models, tuple(lost.values()), filled)
+    return PredictReport(
+        place, len(tracks), len(predictions.va), written, models, tuple(lost.values()), filled, without
+    )
 
 
 def _encoding(
@@ -92,6 +103,16 @@ def open_videos(videos: Path | str) -> Catalog:
     """A video, a folder of videos, or a folder in Aff-Wild2's layout; on this machine or in a bucket."""
     place = Storage(videos)
     return read_aff_wild2(place) if any(place.exists(name) for name in _LAYOUT) else read_folder(place)
+
+
+def _with_absent(split: Split, ensemble: Ensemble, encoders: Mapping[str, str]) -> Split:
+    """The split with the streams that its models read and the store lacks altogether, as absent from every frame."""
+    streams = dict(split.streams)
+    for member in ensemble.members:
+        if member.encoders == encoders:
+            for name, dim in member.model.feature_dims.items():
+                streams.setdefault(name, StreamRows.absent(split.num_frames, dim))
+    return dataclasses.replace(split, streams=streams)
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.features.imported import ENCODED, ImportedStream, find_imported
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
@@ -41,6 +42,7 @@ class Encoded:
     store: FeatureStore
     report: EncodeReport
     config: EncodeConfig
+    imported: tuple[ImportedStream, ...] = ()
 
     def split(self, name: str) -> Split:
         """Resident arrays of a split, as ``plan`` has it."""
@@ -60,10 +62,13 @@ class Encoded:
                     hint="look at the folders with jobs/validate.py",
                 )
             )
-        fingerprints = self.report.fingerprints
-        return plan_split(
-            self.store, tracks, visual_fp=fingerprints["visual"], audio_fp=fingerprints["audio"], name=name
-        )
+        return plan_split(self.store, tracks, fingerprints=self.fingerprints, name=name)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of every stream, encoded or imported."""
+        imported = {stream.name: stream.fingerprint for stream in self.imported}
+        return {stream: self.report.fingerprints[stream] for stream in ENCODED} | imported
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -74,22 +79,29 @@ class Encoded:
             "audio": config.audio.model,
             "visual_stream": config.visual.model_dump_json(),
             "audio_stream": config.audio.model_dump_json(),
+            **{name: text for stream in self.imported for name, text in stream.as_encoders().items()},
         }
 
     @property
     def fingerprint(self) -> str:
         """Digest that changes with the labels, the videos and everything that changes a feature."""
-        facts = json.dumps([self.catalog.digest(), sorted(self.report.fingerprints.items())])
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+        facts: list[object] = [self.catalog.digest(), sorted(self.fingerprints.items())]
+        tracks = [track.id for track in self.catalog.tracks]
+        facts += [stream.contents(self.store, tracks) for stream in self.imported]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
-    """Encode what is missing. Needs a Ray connection."""
-    catalog = open_catalog(options.data, workspace)
+def encode_data(options: DataOptions, workspace: Workspace, streams: Iterable[str] = ()) -> Encoded:
+    """Encode what is missing, and find the imported ones among `streams`. Needs a Ray connection.
+
+    Raises ConfigError (CFG-STREAM) before any work where the store lacks one.
+    """
     store = FeatureStore(options.store or workspace.features)
+    imported = find_imported(store, streams)
+    catalog = open_catalog(options.data, workspace)
     report = encode(catalog, store.root, options.encode)
-    encoded = Encoded(catalog, store, report, options.encode)
-    write_data_record(workspace.root, encoded.fingerprint, report.fingerprints)
+    encoded = Encoded(catalog, store, report, options.encode, imported)
+    write_data_record(workspace.root, encoded.fingerprint, encoded.fingerprints)
     return encoded
 
 
@@ -98,16 +110,21 @@ def prepare(
     workspace: Workspace,
     prompt_files: Iterable[str],
     prompt_modes: Iterable[PromptMode] = ("ensemble",),
+    streams: Iterable[str] = (),
 ) -> PreparedData:
     """Everything that training or a search reads; never the test split.
 
+    `streams` names the streams of all configurations; visual and audio are always there.
+
     With `context` among the modes the frozen text tower is part of it: 150 MB for ViT-B-32, once for all prompt files.
     """
-    # the prompts first: a mistake in them shows before the data are encoded, which may take hours
+    # streams and prompts first: a mistake in them shows before the data are encoded, which may take hours
+    streams = tuple(streams)
+    find_imported(FeatureStore(options.store or workspace.features), streams)
     visual = load_visual(options.encode.visual.model)
     prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
     del visual
-    encoded = encode_data(options, workspace)
+    encoded = encode_data(options, workspace, streams)
     plans = [encoded.plan(name) for name in ("train", "validation")]
     train, validation = (
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, StringConstraints, model_validator
 
 from affectgrid.settings import Settings
 
-Stream = Literal["visual", "audio"]
+StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]  # visual, audio, or an imported stream
 PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "rotated", "none"]
 Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none"]
 SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
@@ -17,7 +17,12 @@ SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearl
 class FusionConfig(Settings):
     """Streams, time and fusion. Sizes are this project's own choice."""
 
-    streams: tuple[Stream, ...] = Field(("visual", "audio"), min_length=1, description="which streams the model reads")
+    streams: tuple[StreamName, ...] = Field(
+        ("visual", "audio"), min_length=1, description="which streams the model reads: visual, audio, imported ones"
+    )
+    stream_priors: tuple[PositiveFloat, ...] = Field(
+        (), description="how much each of streams counts in a gate before it has learnt anything; empty: the same"
+    )
     hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads, even for bigru")
     temporal: Temporal = Field(
         "bigru", description="GRU, convolutions or self-attention, looking both ways or back alone; or none"
@@ -45,13 +50,28 @@ class FusionConfig(Settings):
 
     @property
     def fuses(self) -> bool:
-        """Whether there are fusion blocks: two streams, and more than their concatenation asked for."""
+        """Whether there are fusion blocks: several streams, and more than their concatenation asked for."""
         return len(self.streams) > 1 and self.fusion != "concat" and self.fusion_depth > 0
+
+    @property
+    def fused_order(self) -> tuple[str, ...]:
+        """The streams, first the pivot, which every other one attends to: the picture, else the first that is named."""
+        return tuple(sorted(self.streams, key=lambda name: name != "visual"))
+
+    @property
+    def priors_in_order(self) -> tuple[float, ...]:
+        """Of each stream, in `fused_order`."""
+        priors = dict(zip(self.streams, self.stream_priors or (1.0,) * len(self.streams), strict=True))
+        return tuple(priors[name] for name in self.fused_order)
 
     @model_validator(mode="after")
     def _check_shape(self) -> FusionConfig:
         if len(set(self.streams)) != len(self.streams):
             raise ValueError(f"streams names one twice: {', '.join(self.streams)}; list each once")
+        if self.stream_priors and len(self.stream_priors) != len(self.streams):
+            raise ValueError(
+                f"stream_priors has {len(self.stream_priors)} numbers for {len(self.streams)} streams; give one each"
+            )
         if self.hidden_dim % self.num_heads:
             raise ValueError(
                 f"hidden_dim {self.hidden_dim} is not divisible by num_heads {self.num_heads}; change one of them"

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from affectgrid.model.attention import CrossModalLayer, Sight
-from affectgrid.model.config import FusionConfig, Stream
+from affectgrid.model.attention import Sight
+from affectgrid.model.blocks import AttentionMaps, FusionBlock, shares_of
+from affectgrid.model.config import FusionConfig
 from affectgrid.model.dropout import LockedDropout
 from affectgrid.model.labels import LearnedSigma
 from affectgrid.model.prompts import PromptBank, PromptHead
@@ -21,9 +22,8 @@ from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
 from affectgrid.model.temporal.transformer import TransformerEncoder
 
 CONTEXT = "prompt_head.context."  # what the names of the weights of learnable context begin with
-Weights = Float[Tensor, "batch head frame frame"]
-AttentionPair = tuple[Weights, Weights]
-Sights = tuple[Sight, Sight]  # of the picture on the sound's frames, and the other way round
+# by the name of a stream: its features [batch, frame, dim] of any float type, and whether each frame has it
+StreamInputs = Mapping[str, tuple[Float[Tensor, "batch frame dim"], Bool[Tensor, "batch frame"]]]
 
 
 class FusionOutput(NamedTuple):
@@ -32,76 +32,19 @@ class FusionOutput(NamedTuple):
     Args:
         va: valence and arousal in (-1, 1).
         region_logits: None without prompts.
-        gates: one per fusion block, in (0, 1), 1 for visual; None unless asked for, empty where no block has a gate.
-        attention: per fusion block what the picture takes of the sound's frames, and the sound of the picture's; None
-            unless asked for, empty where no block attends.
+        gates: per fusion block the share of each stream in the fused state, in the order of ``fused_order``; they sum
+            to 1. None unless asked for, empty where no block has a gate.
+        attention: per fusion block what each stream takes of the frames of another one, by (asking, asked); None unless
+            asked for, empty where no block attends.
         sigma: widths of the soft labels where they are learnt. Here, so that it passes through what wraps the model for
             several workers, which only then joins its gradients.
     """
 
     va: Float[Tensor, "batch frame 2"]
     region_logits: Float[Tensor, "batch frame region"] | None
-    gates: list[Float[Tensor, "batch frame hidden"]] | None
-    attention: list[AttentionPair] | None = None
+    gates: list[Float[Tensor, "batch stream frame hidden"]] | None
+    attention: list[AttentionMaps] | None = None
     sigma: Float[Tensor, " axis"] | None = None
-
-
-class GatedFusion(nn.Module):
-    """g = sigmoid(W [v; a]) and f = g v + (1 - g) a, for every frame and every channel."""
-
-    def __init__(self, hidden_dim: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(2 * hidden_dim, hidden_dim)
-
-    def forward(
-        self, visual: Float[Tensor, "batch frame hidden"], audio: Float[Tensor, "batch frame hidden"]
-    ) -> tuple[Float[Tensor, "batch frame hidden"], Float[Tensor, "batch frame hidden"]]:
-        """Returns the fused state and the gate in (0, 1): 1 takes the visual stream, 0 the sound."""
-        gate = torch.sigmoid(self.gate(torch.cat([visual, audio], -1)))
-        return audio + gate * (visual - audio), gate
-
-
-class FusionBlock(nn.Module):
-    """Cross-modal attention both ways, then gated refinement; a configuration may leave either out.
-
-    The gated state is handed back to both streams as a residual, so that the next block refines what this one fused
-    (our reading of "hierarchical"; the paper's wiring is not public).
-    """
-
-    def __init__(self, config: FusionConfig) -> None:
-        super().__init__()
-        size = (config.hidden_dim, config.num_heads, config.dropout)
-        attends, gates = config.fusion in ("both", "attention"), config.fusion in ("both", "gate")
-        rotary = config.positions == "rotary"
-        self.visual_asks = CrossModalLayer(*size, rotary=rotary) if attends else None
-        self.audio_asks = CrossModalLayer(*size, rotary=rotary) if attends else None
-        self.gated = GatedFusion(config.hidden_dim) if gates else None
-
-    def forward(
-        self,
-        visual: Float[Tensor, "batch frame hidden"],
-        audio: Float[Tensor, "batch frame hidden"],
-        sights: Sights | None,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Returns both streams, the fused state and the gate; the last two are None without a gate.
-
-        `sights` is needed where the block attends.
-        """
-        if self.visual_asks is not None and self.audio_asks is not None and sights is not None:
-            of_audio, of_visual = sights
-            # both ask the states from before the block: neither direction comes first
-            visual, audio = self.visual_asks(visual, audio, of_audio), self.audio_asks(audio, visual, of_visual)
-        if self.gated is None:
-            return visual, audio, None, None
-        fused, gate = self.gated(visual, audio)
-        return visual + fused, audio + fused, fused, gate
-
-    def attention_weights(self, visual: Tensor, audio: Tensor, sights: Sights | None) -> AttentionPair | None:
-        """How the block that is given these states attends; None where it does not."""
-        if self.visual_asks is None or self.audio_asks is None or sights is None:
-            return None
-        asks = (self.visual_asks.attention_weights, self.audio_asks.attention_weights)
-        return asks[0](visual, audio, sights[0]), asks[1](audio, visual, sights[1])
 
 
 class FusionModel(nn.Module):
@@ -116,8 +59,7 @@ class FusionModel(nn.Module):
         self,
         config: FusionConfig,
         *,
-        visual_dim: int,
-        audio_dim: int,
+        feature_dims: Mapping[str, int],
         prompts: PromptBank | None = None,
         sigma: LearnedSigma | None = None,
         readout: Readout | None = None,
@@ -125,12 +67,11 @@ class FusionModel(nn.Module):
         super().__init__()
         self.config = config
         hidden = config.hidden_dim
-        feature_dims = {"visual": visual_dim, "audio": audio_dim}
         self.inputs = nn.ModuleDict({s: StreamInput(feature_dims[s], hidden, config.dropout) for s in config.streams})
         self.temporal = _build_temporal(config)
         self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.fusion_depth if config.fuses else 0))
         joins = len(config.streams) > 1 and not (config.fuses and config.fusion != "attention")
-        self.join = nn.Linear(2 * hidden, hidden) if joins else None
+        self.join = nn.Linear(len(config.streams) * hidden, hidden) if joins else None
         self.norm = nn.LayerNorm(hidden)
         self.dropout = LockedDropout(config.dropout)
         self.va_head = nn.Linear(hidden, 2)
@@ -141,7 +82,12 @@ class FusionModel(nn.Module):
         )
         self.sigma, self.readout = sigma, readout
 
-    def standardise(self, statistics: Mapping[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]) -> None:
+    @property
+    def feature_dims(self) -> dict[str, int]:
+        """Length of a feature of every stream that the model reads."""
+        return {name: entry.project.in_features for name, entry in self.inputs.items()}  # type: ignore[union-attr, misc]
+
+    def standardise(self, statistics: Mapping[str, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]) -> None:
         """Take each stream's mean and standard deviation over the training frames; other streams are ignored."""
         for stream in self.config.streams:
             entry = self.inputs[stream]
@@ -150,39 +96,35 @@ class FusionModel(nn.Module):
 
     def forward(
         self,
-        visual: Float[Tensor, "batch frame visual"],
-        visual_present: Bool[Tensor, "batch frame"],
-        audio: Float[Tensor, "batch frame audio"],
-        audio_present: Bool[Tensor, "batch frame"],
+        streams: StreamInputs,
         frame_mask: Bool[Tensor, "batch frame"],
         *,
         attention_reach: int = 0,
         return_gates: bool = False,
         return_attention: bool = False,
     ) -> FusionOutput:
-        """Features of any float type; they are not read where absent or masked. Masks are true for what is there.
+        """Features are not read where absent or masked; streams that the model does not know are ignored.
 
         `attention_reach` limits attention to so many frames on each side where the configuration has no narrower span:
         for tracks longer than the windows of the training; 0: no limit.
         """
-        present = {"visual": visual_present & frame_mask, "audio": audio_present & frame_mask}
-        features = {"visual": visual, "audio": audio}
-        if self.training and self.config.modality_dropout and len(self.config.streams) > 1:
-            chance = self.config.modality_dropout
-            present["visual"], present["audio"] = drop_stream(present["visual"], present["audio"], chance)
-        states = torch.stack([self.inputs[s](features[s], present[s]) for s in self.config.streams])
+        present = {name: streams[name][1] & frame_mask for name in self.config.fused_order}
+        if self.training and self.config.modality_dropout and len(present) > 1:
+            present = drop_stream(present, self.config.modality_dropout)
+        states = torch.stack([self.inputs[name](streams[name][0], present[name]) for name in self.config.streams])
         if self.temporal is not None:
             states = self._over_time(states, frame_mask, attention_reach)
-        attention: list[AttentionPair] | None = [] if return_attention else None
+        attention: list[AttentionMaps] | None = [] if return_attention else None
         sights = self._sights(present, attention_reach)
-        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), sights, attention)
+        fused, gates = self._fuse(dict(zip(self.config.streams, states, strict=True)), sights, present, attention)
         fused = self.dropout(self.norm(fused))
         va = torch.tanh(self.va_head(fused))
         logits = None if self.prompt_head is None else self.prompt_head(fused)
         if self.readout is not None and logits is not None and not self.training:
             va = self.readout(va, logits)
         sigma = None if self.sigma is None else self.sigma()
-        return FusionOutput(va, logits, gates if return_gates else None, attention, sigma)
+        shares = [shares_of(gate) for gate in gates] if return_gates else None
+        return FusionOutput(va, logits, shares, attention, sigma)
 
     def _over_time(self, states: Tensor, frame_mask: Tensor, reach: int) -> Tensor:
         if isinstance(self.temporal, TransformerEncoder):
@@ -196,30 +138,33 @@ class FusionModel(nn.Module):
         span = min((limit for limit in (self.config.attention_span, reach) if limit), default=0)
         return Sight.over(seen, span=span, causal=self.config.causal)
 
-    def _sights(self, present: Mapping[str, Tensor], reach: int) -> Sights | None:
-        """What the picture sees of the sound and the sound of the picture: the frames that are there."""
+    def _sights(self, present: Mapping[str, Tensor], reach: int) -> dict[str, Sight]:
+        """What others see of each stream: the frames that are there."""
         if not self.blocks or self.config.fusion == "gate":
-            return None
-        return self._sight(present["audio"], reach), self._sight(present["visual"], reach)
+            return {}
+        return {name: self._sight(seen, reach) for name, seen in present.items()}
 
     def _fuse(
-        self, states: Mapping[Stream, Tensor], sights: Sights | None, attention: list[AttentionPair] | None
+        self,
+        states: dict[str, Tensor],
+        sights: Mapping[str, Sight],
+        present: Mapping[str, Tensor],
+        attention: list[AttentionMaps] | None,
     ) -> tuple[Tensor, list[Tensor]]:
         """One state per frame from those of the streams, and the gates on the way; fills `attention` if it is there."""
         if len(states) == 1:
             return next(iter(states.values())), []
-        visual, audio, fused = states["visual"], states["audio"], None
-        gates = []
+        fused, gates = None, []
         for block in self.blocks:
             assert isinstance(block, FusionBlock)
-            weights = None if attention is None else block.attention_weights(visual, audio, sights)
+            weights = None if attention is None else block.attention_weights(states, sights)
             if attention is not None and weights is not None:
                 attention.append(weights)
-            visual, audio, fused, gate = block(visual, audio, sights)
+            states, fused, gate = block(states, sights, present)
             if gate is not None:
                 gates.append(gate)
         if self.join is not None:
-            fused = self.join(torch.cat([visual, audio], -1))
+            fused = self.join(torch.cat([states[name] for name in self.config.fused_order], -1))
         assert fused is not None
         return fused, gates
 

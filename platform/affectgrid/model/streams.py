@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -56,14 +58,16 @@ class StreamInput(nn.Module):
 
 
 def drop_stream(
-    first: Bool[Tensor, "batch frame"], second: Bool[Tensor, "batch frame"], chance: float
-) -> tuple[Bool[Tensor, "batch frame"], Bool[Tensor, "batch frame"]]:
-    """Modality dropout: with `chance`, a window loses one of its two streams, either with the same probability.
+    present: Mapping[str, Bool[Tensor, "batch frame"]], chance: float
+) -> dict[str, Bool[Tensor, "batch frame"]]:
+    """Modality dropout: with `chance`, a window loses one of the streams that it has, each with the same probability.
 
     A window that has only one stream keeps it. Draws from torch's global generator.
     """
-    whole = first.any(1) & second.any(1)
-    draw = torch.rand(len(first), device=first.device)
-    lose_first = whole & (draw < chance / 2)
-    lose_second = whole & (draw >= chance / 2) & (draw < chance)
-    return first & ~lose_first[:, None], second & ~lose_second[:, None]
+    has = torch.stack([frames.any(1) for frames in present.values()])  # [stream, batch]
+    count, place = has.sum(0), has.cumsum(0) - 1
+    draw = torch.rand(has.shape[1], device=has.device)
+    loses = (draw < chance) & (count > 1)
+    chosen = (draw >= chance * torch.arange(1, len(has), device=has.device)[:, None] / count.clamp(min=1)).sum(0)
+    lost = has & loses & (place == chosen)
+    return {name: frames & ~lost[number][:, None] for number, (name, frames) in enumerate(present.items())}

@@ -37,6 +37,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 SHADES = mpl.colors.LinearSegmentedColormap.from_list("shades", ["#c9dcef", "#08306b"])
+_PANELS = 4  # in a row
 _MAX_POINTS = 20_000  # more only blacken the plane
 
 
@@ -112,17 +113,22 @@ def traces(tracks: Sequence[Trace]) -> Figure:
 
 
 def fusion(view: FusionView) -> Figure:
-    """Gates over time, a line for each block; and the last block's attention both ways, darker where it is more."""
-    maps = view.attention[-1:].reshape(-1, *view.attention.shape[2:])
+    """Gates over time; and the last block's attention, a map for each pair of streams, darker where it is more."""
+    maps = view.attention[-1] if view.attention else {}
     with mpl.rc_context(STYLE):
-        figure = blank(7.0, 2.2)
-        axes = list(figure.subplots(1, int(len(view.gates) > 0) + len(maps), squeeze=False)[0])
-        if len(view.gates):
+        number = int(len(view.shares) > 0) + len(maps)
+        rows = -(-number // _PANELS)
+        figure = blank(7.0, 2.2 * rows)
+        axes = list(figure.subplots(rows, -(-number // rows), squeeze=False).flat)
+        for unused in axes[number:]:
+            unused.set_axis_off()
+        if view.shares:
             _draw_gates(axes.pop(0), view)
         first, last = float(view.time_s[0]), float(view.time_s[-1])
-        extent, names = (first, last, last, first), ("picture", "sound")
-        for shown, weights, (asking, asked) in zip(axes, maps, (names, names[::-1]), strict=False):
+        extent = (first, last, last, first)
+        for shown, ((asking, asked), weights) in zip(axes, maps.items(), strict=False):
             shown.imshow(weights, extent=extent, cmap=SHADES, aspect="auto", interpolation="nearest")
+            asking, asked = _shown(asking), _shown(asked)
             shown.set(xlabel=f"{asked} at (s)", ylabel=f"{asking} at (s)", title=f"{asking} attends to {asked}")
     return figure
 
@@ -159,13 +165,24 @@ def blank(width_in: float, height_in: float) -> Figure:
 
 
 def _draw_gates(axes: Any, view: FusionView) -> None:
-    for block, gate in enumerate(view.gates):
-        axes.plot(view.time_s, gate, color=_LINES[block % len(_LINES)], label=f"block {block + 1}")
-    axes.axhline(0.5, color=GREY, linewidth=0.4)
+    """Of two streams the first one's share, a line for each block; of more the share of each in the last block."""
+    pivot, *others = (_shown(name) for name in view.streams)
+    if len(others) == 1:
+        lines = {f"block {block}": shares[0] for block, shares in enumerate(view.shares, 1)}
+        axes.set_ylabel(f"{others[0]} ← → {pivot}")
+    else:
+        lines = dict(zip((pivot, *others), view.shares[-1], strict=True))
+        axes.set_ylabel("share")
+    for number, (label, line) in enumerate(lines.items()):
+        axes.plot(view.time_s, line, color=_LINES[number % len(_LINES)], label=label)
+    axes.axhline(1 / len(view.streams), color=GREY, linewidth=0.4)
     axes.set(ylim=(0, 1), yticks=(0, 0.5, 1), xlabel="time (s)", title=f"{view.track}: gate")
-    axes.set_ylabel("sound ← → picture")
-    if len(view.gates) > 1:
+    if len(lines) > 1:
         axes.legend()
+
+
+def _shown(stream: str) -> str:
+    return {"visual": "picture", "audio": "sound"}.get(stream, stream)
 
 
 def _draw_plane(axes: Any, points: Array, centres: Sequence[tuple[float, float]], colour: str, *, title: str) -> None:

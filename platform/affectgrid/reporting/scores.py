@@ -82,6 +82,13 @@ def prediction_lines(
     yield from (f"not predicted: {track}: {reason}" for track, reason in lost.items())
 
 
+def absent_lines(without: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Tracks for which an imported stream was taken to be absent, by stream."""
+    for stream, tracks in without.items():
+        shown = ", ".join(tracks[:3])
+        yield f"{stream}: not imported for {len(tracks)} tracks, such as {shown}; predicted as if it were absent"
+
+
 def print_scores(scores: Scores, note: str, address: str, *, console: Console | None = None) -> None:
     """Both tables, and where the files are."""
     console = console or Console()

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from affectgrid.data.splits.resident import Split
-from affectgrid.model.config import Stream
+from affectgrid.model.fusion import StreamInputs
 from affectgrid.windows import WindowIndex
 
-Statistics = dict[Stream, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]
+Statistics = dict[str, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]
 _BLOCK_ROWS = 1024  # in float64 these stay in the cache
 _DEVICE_SHARE = 0.5  # of an accelerator's free memory that a split may take
 # One process trains many models on one split. A split is never written to once training has begun.
@@ -30,17 +30,14 @@ class Batch:
     """A batch of windows, padded to the longest of them.
 
     Args:
-        visual, audio: features, in the precision of the split.
-        visual_present, audio_present: whether the stream has the frame.
+        streams: by name, the features [window, frame, dim], in the precision of the split, and whether the stream has
+            the frame [window, frame].
         frame_mask: False after the end of a window that is shorter than the longest.
         va: labels; meaningless where `labelled` is False.
         labelled: frames whose label counts.
     """
 
-    visual: Float[Tensor, "window frame visual"]
-    visual_present: Bool[Tensor, "window frame"]
-    audio: Float[Tensor, "window frame audio"]
-    audio_present: Bool[Tensor, "window frame"]
+    streams: StreamInputs
     frame_mask: Bool[Tensor, "window frame"]
     va: Float[Tensor, "window frame 2"]
     labelled: Bool[Tensor, "window frame"]
@@ -50,18 +47,26 @@ class Resident:
     """A split's arrays as tensors on one device. On the CPU they are the split's own memory, or its maps of files.
 
     A split too large for the accelerator stays in the host's memory, and its batches are copied (`on_host`; None: if it
-    would take more than half of the free memory).
+    would take more than half of the free memory). `names` are the streams that the model reads; None: all.
     """
 
-    def __init__(self, split: Split, device: torch.device | str = "cpu", *, on_host: bool | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        device: torch.device | str = "cpu",
+        *,
+        names: Collection[str] | None = None,
+        on_host: bool | None = None,
+    ) -> None:
         self.split = split
         self.device = torch.device(device)
         host = _crowds(split, self.device) if on_host is None else on_host
         self.storage = torch.device("cpu") if host else self.device
-        self.visual = _tensor(split.visual, self.storage)
-        self.visual_present = _tensor(split.visual_present, self.storage)
-        self.audio = _tensor(split.audio, self.storage)
-        self.audio_present = _tensor(split.audio_present, self.storage)
+        self.streams = {
+            name: (_tensor(stream.feature, self.storage), _tensor(stream.present, self.storage))
+            for name, stream in split.streams.items()
+            if names is None or name in names
+        }
         self.va = _tensor(split.va, self.device)
         self.labelled = _tensor(split.labelled, self.device)
 
@@ -77,10 +82,10 @@ class Resident:
         stored, rows = rows.to(self.storage), rows.to(self.device)
         mask, labelled = mask.to(self.device), labelled.to(self.device) & self.labelled[rows]
         return Batch(
-            visual=_rows(self.visual, stored).to(self.device),
-            visual_present=self.visual_present[stored].to(self.device) & mask,
-            audio=_rows(self.audio, stored).to(self.device),
-            audio_present=self.audio_present[stored].to(self.device) & mask,
+            streams={
+                name: (_rows(features, stored).to(self.device), present[stored].to(self.device) & mask)
+                for name, (features, present) in self.streams.items()
+            },
             frame_mask=mask,
             va=self.va[rows],
             labelled=labelled,
@@ -88,14 +93,11 @@ class Resident:
 
     def statistics(self) -> Statistics:
         """Mean and standard deviation of every feature of each stream, over the rows that have it; 0 without any."""
-        known = _STATISTICS.get(self.split)
-        if known is None:
-            known = {
-                "visual": _mean_and_deviation(self.visual, self.visual_present),
-                "audio": _mean_and_deviation(self.audio, self.audio_present),
-            }
-            _STATISTICS[self.split] = known
-        return {stream: (mean.to(self.device), spread.to(self.device)) for stream, (mean, spread) in known.items()}
+        known = _STATISTICS.setdefault(self.split, {})
+        for name, stream in self.streams.items():
+            if name not in known:
+                known[name] = _mean_and_deviation(*stream)
+        return {name: (known[name][0].to(self.device), known[name][1].to(self.device)) for name in self.streams}
 
     def with_labels(self, index: WindowIndex) -> WindowIndex:
         """The windows that hold at least one labelled frame."""
@@ -108,7 +110,7 @@ def _crowds(split: Split, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return split.visual.nbytes + split.audio.nbytes > _DEVICE_SHARE * free_bytes
+    return split.feature_bytes > _DEVICE_SHARE * free_bytes
 
 
 def _rows(features: Float[Tensor, "row dim"], rows: Int[Tensor, "window frame"]) -> Float[Tensor, "window frame dim"]:

@@ -114,7 +114,8 @@ class _Run:
     ) -> None:
         self.config, self.workers, self.device = config, workers, device
         self.identity = run_identity(config, train, validation, prompts)
-        self.train, self.validation = Resident(train, device), Resident(validation, device)
+        names = config.model.streams
+        self.train, self.validation = (Resident(split, device, names=names) for split in (train, validation))
         require_labels(train, validation)
         window = config.window
         self.windows = self.train.with_labels(WindowIndex.over(train.offsets.tolist(), window.length, window.stride))
@@ -126,8 +127,7 @@ class _Run:
             offsets = torch.as_tensor(train.offsets)
             self.train.va = smooth_over_time(*labels, offsets, config.loss.label_smoothing_frames)
         self.bounds = workers.share(torch.as_tensor(validation.offsets))
-        sizes = {"visual_dim": train.visual.shape[1], "audio_dim": train.audio.shape[1]}
-        self.model = build_model(config, prompts=prompts, **sizes).to(device)
+        self.model = build_model(config, dims=train.dims, prompts=prompts).to(device)
         self.model.standardise(self.train.statistics())
         self.wrapped = workers.wrap(self.model)
         self.optimizer = adamw(self.model, config.optim)
@@ -202,9 +202,8 @@ class _Run:
         self.random = torch.stack([state.cpu() for state in states])
 
     def _step(self, batch: Batch) -> Tensor:
-        inputs = (batch.visual, batch.visual_present, batch.audio, batch.audio_present, batch.frame_mask)
         with forward_pass(self.config.optim.precision, self.device):
-            output = self.wrapped(*inputs)
+            output = self.wrapped(batch.streams, batch.frame_mask)
         soft = None if output.region_logits is None else self.labels(batch.va, output.sigma)
         terms = objective(
             output,

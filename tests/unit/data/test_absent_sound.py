@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 
@@ -11,7 +9,7 @@ from affectgrid.data.splits.resident import Split
 from affectgrid.metrics import CccAccumulator
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
-from support.planted import planted_prompts, planted_split, small_config
+from support.planted import planted_prompts, planted_split, small_config, with_streams
 
 
 def redundant_split(name: str, lengths: list[int], seed: int) -> Split:
@@ -20,7 +18,7 @@ def redundant_split(name: str, lengths: list[int], seed: int) -> Split:
     draw, mapping = np.random.default_rng([seed, 5]), np.random.default_rng(1)
     clear, noisy = (split.va @ mapping.normal(size=(2, size)) for size in (4, 6))
     here = np.ones(len(split.va), dtype=bool)
-    return dataclasses.replace(
+    return with_streams(
         split,
         audio=(clear + 0.1 * draw.normal(size=clear.shape)).astype(np.float16),
         visual=(noisy + 0.4 * draw.normal(size=noisy.shape)).astype(np.float16),
@@ -36,7 +34,7 @@ def scores(modality_dropout: float) -> tuple[float, float]:
         model__modality_dropout=modality_dropout, model__dropout=0.0, prompt__mode="none", optim__epochs=12
     )
     model = fit(config, train, heard, planted_prompts()).model
-    deaf = dataclasses.replace(heard, audio_present=np.zeros_like(heard.audio_present))
+    deaf = with_streams(heard, audio_present=np.zeros_like(heard.streams["audio"].present))
 
     def p(split: Split) -> float:
         pooled = CccAccumulator()

@@ -24,7 +24,7 @@ from affectgrid.data.splits.mapped import MappedSplit, SplitSource, map_split
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.errors import StoreError
 from affectgrid.training.loop import fit
-from support.planted import planted_prompts, planted_split, small_config
+from support.planted import columns_of, planted_prompts, planted_split, small_config
 
 LENGTHS = (30, 7, 45)
 
@@ -37,7 +37,7 @@ def plan(tmp_path: Path) -> SplitPlan:
     for number, name in enumerate(split.track_ids):
         rows = split.track(number)
         for stream in ("visual", "audio"):
-            present, feature = getattr(split, f"{stream}_present")[rows], getattr(split, stream)[rows].copy()
+            present, feature = (getattr(split.streams[stream], part)[rows].copy() for part in ("present", "feature"))
             feature[~present] = 0
             store.write_part(
                 stream, "f0", name, 0, FeatureTable(split.frame_index[rows], split.time_s[rows], present, feature)
@@ -46,45 +46,41 @@ def plan(tmp_path: Path) -> SplitPlan:
         path = tmp_path / f"{name}.txt"
         write_annotation(path, Annotation(split.va[rows], split.labelled[rows]))
         tracks.append(Track(name, "train", None, None, path if number < 2 else None))
-    return plan_split(store, tracks, visual_fp="f0", audio_fp="f0", name="train")
-
-
-def columns(split: Split) -> dict[str, np.ndarray]:
-    values = {field.name: getattr(split, field.name) for field in dataclasses.fields(Split)}
-    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    return plan_split(store, tracks, fingerprints={"visual": "f0", "audio": "f0"}, name="train")
 
 
 def assert_same(one: Split, other: Split) -> None:
     assert (one.name, one.track_ids, one.encoders) == (other.name, other.track_ids, other.encoders)
-    assert len(columns(one)) == 9
-    for name, value in columns(one).items():
-        assert value.dtype == columns(other)[name].dtype
-        np.testing.assert_array_equal(value, columns(other)[name], err_msg=name)
+    assert len(columns_of(one)) == 9
+    for name, value in columns_of(one).items():
+        assert value.dtype == columns_of(other)[name].dtype
+        np.testing.assert_array_equal(value, columns_of(other)[name], err_msg=name)
 
 
 def test_the_plan_knows_the_size_before_a_feature_is_read(plan: SplitPlan) -> None:
     split = plan.fill()
-    assert plan.size_bytes == sum(value.nbytes for name, value in columns(split).items() if name != "offsets")
+    assert plan.size_bytes == sum(value.nbytes for name, value in columns_of(split).items() if name != "offsets")
     assert split.offsets.tolist() == [0, 30, 37, 82]  # the length of the last comes from its features
 
 
 def test_maps_hold_what_memory_holds(plan: SplitPlan, tmp_path: Path) -> None:
     mapped = map_split(plan, tmp_path / "cache")
     assert_same(mapped, plan.fill())
-    assert mapped.visual.tolist() == np.load(mapped.home / "visual.npy").tolist()  # a plain file that any tool reads
+    plain = np.load(mapped.home / "visual.feature.npy")  # that any tool reads
+    assert mapped.streams["visual"].feature.tolist() == plain.tolist()
     with pytest.raises(ValueError, match="read-only"):
-        mapped.visual[0] = 0
+        mapped.streams["visual"].feature[0] = 0
 
 
 def test_what_is_there_is_not_written_again(plan: SplitPlan, tmp_path: Path) -> None:
-    before = (map_split(plan, tmp_path / "cache").home / "visual.npy").stat()
-    after = (map_split(plan, tmp_path / "cache").home / "visual.npy").stat()
+    before = (map_split(plan, tmp_path / "cache").home / "visual.feature.npy").stat()
+    after = (map_split(plan, tmp_path / "cache").home / "visual.feature.npy").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
 def test_a_torn_file_is_noticed_and_made_again(plan: SplitPlan, tmp_path: Path) -> None:
     home = map_split(plan, tmp_path / "cache").home
-    os.truncate(home / "audio.npy", (home / "audio.npy").stat().st_size - 1)
+    os.truncate(home / "audio.feature.npy", (home / "audio.feature.npy").stat().st_size - 1)
     assert_same(map_split(plan, tmp_path / "cache"), plan.fill())
 
 

@@ -11,7 +11,9 @@ from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.table import FeatureTable
-from affectgrid.data.splits.resident import fill_between, interpolate, load_split
+from affectgrid.data.splits.interpolation import fill_between, interpolate
+from affectgrid.data.splits.resident import load_split
+from support.planted import columns_of
 
 
 def features(frame_index, time_s, present, feature):
@@ -21,6 +23,7 @@ def features(frame_index, time_s, present, feature):
     )  # fmt: skip
 
 
+PRINTS = {"visual": "f0", "audio": "f0"}
 HOPS = features([1, 2, 3, 4], [0, 0.5, 1.0, 1.5], [1, 1, 0, 1], [[0, 0], [4, 8], [0, 0], [2, 2]])
 
 
@@ -93,16 +96,16 @@ def test_labels_join_by_frame_index(store, tmp_path):
         labelled(tmp_path, "a", [[0.1, 0.2], [0, 0], [0.5, 0.6], [0.7, 0.8]], [1, 0, 1, 1]),
         labelled(tmp_path, "b", [[-0.5, -0.25]], [1]),
     ]
-    split = load_split(store, tracks, visual_fp="f0", audio_fp="f0", name="train")
+    split = load_split(store, tracks, fingerprints=PRINTS, name="train")
     assert (split.name, split.track_ids, split.num_tracks, split.num_frames) == ("train", ("a", "b"), 2, 5)
     assert split.offsets.tolist() == [0, 4, 5]
     assert split.track(1) == slice(4, 5)
     assert split.frame_index.tolist() == [1, 2, 3, 4, 1]
     np.testing.assert_array_equal(split.time_s, [0, 0.25, 0.5, np.nan, 0])
-    assert split.visual.tolist() == [[1], [0], [3], [0], [5]]
-    assert split.visual_present.tolist() == [True, False, True, False, True]
-    assert split.audio.tolist() == [[0, 0], [2, 4], [4, 8], [0, 0], [0, 0]]
-    assert split.audio_present.tolist() == [True, True, True, False, True]
+    assert split.streams["visual"].feature.tolist() == [[1], [0], [3], [0], [5]]
+    assert split.streams["visual"].present.tolist() == [True, False, True, False, True]
+    assert split.streams["audio"].feature.tolist() == [[0, 0], [2, 4], [4, 8], [0, 0], [0, 0]]
+    assert split.streams["audio"].present.tolist() == [True, True, True, False, True]
     assert split.labelled.tolist() == [True, False, True, True, True]
     np.testing.assert_allclose(split.va, [[0.1, 0.2], [0, 0], [0.5, 0.6], [0.7, 0.8], [-0.5, -0.25]], rtol=1e-6)
     assert split.encoders == {"visual": "tiny-visual", "audio": "tiny-audio"}
@@ -111,14 +114,14 @@ def test_labels_join_by_frame_index(store, tmp_path):
 def test_a_stream_with_gaps_joins_by_index_not_by_position(store, tmp_path):
     put(store, "a", features([1, 4], [0, 0.75], [1, 1], [[2], [4]]))
     track = labelled(tmp_path, "a", [[0.1, 0.1]] * 4, [1] * 4)
-    split = load_split(store, [track], visual_fp="f0", audio_fp="f0", name="train")
-    assert split.visual.tolist() == [[2], [0], [0], [4]]
-    assert split.visual_present.tolist() == [True, False, False, True]
+    split = load_split(store, [track], fingerprints=PRINTS, name="train")
+    assert split.streams["visual"].feature.tolist() == [[2], [0], [0], [4]]
+    assert split.streams["visual"].present.tolist() == [True, False, False, True]
 
 
 def test_without_labels_the_frames_are_those_of_the_video(store):
     put(store, "a", features([1, 2], [0, 0.5], [1, 1], [[1], [2]]))
-    split = load_split(store, [Track("a", "test", None, None, None)], visual_fp="f0", audio_fp="f0", name="test")
+    split = load_split(store, [Track("a", "test", None, None, None)], fingerprints=PRINTS, name="test")
     assert split.frame_index.tolist() == [1, 2]
     assert not split.labelled.any()
     assert not split.va.any()
@@ -126,17 +129,17 @@ def test_without_labels_the_frames_are_those_of_the_video(store):
 
 def test_a_split_pickles_out_of_band(store):
     put(store, "a", features([1, 2], [0, 0.5], [1, 1], [[1], [2]]))
-    split = load_split(store, [Track("a", "test", None, None, None)], visual_fp="f0", audio_fp="f0", name="test")
+    split = load_split(store, [Track("a", "test", None, None, None)], fingerprints=PRINTS, name="test")
     buffers = []
     pickle.dumps(split, protocol=5, buffer_callback=buffers.append)
-    arrays = [value for value in vars(split).values() if isinstance(value, np.ndarray)]
+    arrays = list(columns_of(split).values())
     assert all(array.flags.c_contiguous for array in arrays)
     assert sum(buffer.raw().nbytes for buffer in buffers) == sum(array.nbytes for array in arrays)
 
 
 def test_no_track_is_a_programming_error(store):
     with pytest.raises(ValueError, match="no track"):
-        load_split(store, [], visual_fp="f0", audio_fp="f0", name="train")
+        load_split(store, [], fingerprints=PRINTS, name="train")
 
 
 def test_frames_between_encoded_ones_are_interpolated():
@@ -158,9 +161,9 @@ def test_a_rate_is_read_from_what_the_fingerprint_says(tmp_path):
     store.write_part("audio", "fa", "t", 0, features([1, 2], [0, 1], [1, 1], [[0], [1]]))
     store.finalize("audio", "fa", "t", 1)
     track = [Track("t", "test", None, None, None)]
-    before = load_split(store, track, visual_fp="fp", audio_fp="fa", name="test")
-    assert before.visual_present.tolist() == [True, False, True, False, True]
+    before = load_split(store, track, fingerprints={"visual": "fp", "audio": "fa"}, name="test")
+    assert before.streams["visual"].present.tolist() == [True, False, True, False, True]
     store.write_spec("visual", "fp", {"stream": {"frame_rate_hz": 5.0}})
-    after = load_split(store, track, visual_fp="fp", audio_fp="fa", name="test")
-    assert after.visual[:, 0].tolist() == [0, 2, 4, 6, 8]
-    assert after.visual_present.all()
+    after = load_split(store, track, fingerprints={"visual": "fp", "audio": "fa"}, name="test")
+    assert after.streams["visual"].feature[:, 0].tolist() == [0, 2, 4, 6, 8]
+    assert after.streams["visual"].present.all()

@@ -24,7 +24,7 @@ from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
 from affectgrid.training.text_features import encode_prompts
-from support.planted import AUDIO_DIM, VISUAL_DIM, planted_data, small_config
+from support.planted import DIMS, planted_data, small_config
 
 TEXTS = ["a photo of a person who is sad, bored or tired", "a photo of a calm person", "joy"]
 
@@ -176,7 +176,7 @@ def test_a_run_learns_context_and_its_package_predicts_without_a_text_encoder(da
     config = config_of(optim__epochs=4, prompt__context_shared=shared, prompt__readout_blend=0.5)
     prompts = data.prompts["3x3-plain"]
     result = fit(config, data.train, data.validation, prompts)
-    fresh = build_model(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=prompts)
+    fresh = build_model(config, dims=DIMS, prompts=prompts)
     moved = (result.model.prompt_head.context.vectors - fresh.prompt_head.context.vectors).abs().flatten(0, -2)
     assert float(moved.detach().amax()) > 1e-3
     expected = predict_split(result.model, data.validation, config.window).va

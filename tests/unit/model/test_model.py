@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from affectgrid.losses import objective
 from affectgrid.model import attention as attention_module
 from affectgrid.model.attention import CrossAttention, CrossModalLayer, Sight
+from affectgrid.model.blocks import GatedFusion
 from affectgrid.model.config import FusionConfig
 from affectgrid.model.dropout import LockedDropout
-from affectgrid.model.fusion import FusionModel, FusionOutput, GatedFusion
+from affectgrid.model.fusion import FusionModel, FusionOutput
 from affectgrid.model.prompts import PromptBank
 from affectgrid.model.streams import MAX_DEVIATIONS, StreamInput, drop_stream
 from affectgrid.model.temporal.gru import run_grus
@@ -26,7 +27,16 @@ VISUAL_DIM, AUDIO_DIM, TEXT_DIM, NUM_FRAMES = 10, 7, 12, 9
 TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none")
 CAUSAL = ("gru", "causal-tcn", "causal-transformer")
 FUSION = ("both", "attention", "gate", "concat")
+DIMS = {"visual": VISUAL_DIM, "audio": AUDIO_DIM}
 Batch = dict[str, Tensor]
+
+
+class Model(FusionModel):
+    """Takes the flat batches of this file."""
+
+    def forward(self, frame_mask: Tensor, *, return_gates=False, return_attention=False, **batch) -> FusionOutput:
+        streams = {name: (batch[name], batch[f"{name}_present"]) for name in DIMS}
+        return super().forward(streams, frame_mask, return_gates=return_gates, return_attention=return_attention)
 
 
 def make_model(*, learnable: bool = False, seed: int = 0, **fields) -> FusionModel:
@@ -34,7 +44,7 @@ def make_model(*, learnable: bool = False, seed: int = 0, **fields) -> FusionMod
     config = FusionConfig(**{"hidden_dim": 8, "num_heads": 2, "dropout": 0.0, "modality_dropout": 0.0, **fields})
     texts = [torch.randn(2, TEXT_DIM) for _ in range(4)]
     prompts = PromptBank.build(texts, "learned" if learnable else "ensemble", seed=1)
-    model = FusionModel(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=prompts)
+    model = Model(config, feature_dims=DIMS, prompts=prompts)
     for parameter in model.parameters():  # a fresh model's biases are 0, and 0 hides faults
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.3)
@@ -236,7 +246,8 @@ def test_gradients_reach_everything_that_learns_and_nothing_frozen(fields, learn
 def test_gates_are_returned_when_asked_for():
     batch = make_batch()
     gates = make_model(fusion_depth=3)(**batch, return_gates=True).gates
-    assert [gate.shape for gate in gates] == [(3, NUM_FRAMES, 8)] * 3
+    assert [gate.shape for gate in gates] == [(3, 2, NUM_FRAMES, 8)] * 3
+    assert all(torch.allclose(gate.sum(1), torch.ones(())) for gate in gates)
     assert all(float(gate.detach().min()) > 0 and float(gate.detach().max()) < 1 for gate in gates)
     assert make_model(fusion="attention")(**batch, return_gates=True).gates == []
     assert make_model(streams=("audio",))(**batch, return_gates=True).gates == []
@@ -248,13 +259,14 @@ def test_attention_is_returned_when_asked_for_and_changes_nothing(full, fields):
     assert model(**batch).attention is None
     output = model(**batch, return_attention=True)
     assert torch.equal(frames(output), frames(model(**batch)))  # the fused kernel still makes the output
-    assert [[weights.shape for weights in pair] for pair in output.attention] == [[(3, 2, 9, 9)] * 2] * 2
+    assert [[weights.shape for weights in maps.values()] for maps in output.attention] == [[(3, 2, 9, 9)] * 2] * 2
     shape = {"span": model.config.attention_span, "causal": model.config.causal}
     allowed = [only_mask(batch[f"{stream}_present"] & batch["frame_mask"], **shape) for stream in ("audio", "visual")]
-    for pair, (weights, seen) in itertools.product(output.attention, zip((0, 1), allowed, strict=True)):
-        torch.testing.assert_close(pair[weights].sum(-1), torch.ones(3, 2, 9))
+    pairs = [("visual", "audio"), ("audio", "visual")]
+    for maps, (pair, seen) in itertools.product(output.attention, zip(pairs, allowed, strict=True)):
+        torch.testing.assert_close(maps[pair].sum(-1), torch.ones(3, 2, 9))
         assert seen is not None
-        assert float(pair[weights].detach().masked_select(~seen).abs().max()) == 0
+        assert float(maps[pair].detach().masked_select(~seen).abs().max()) == 0
     assert make_model(fusion="gate")(**batch, return_attention=True).attention == []
     assert make_model(streams=("audio",))(**batch, return_attention=True).attention == []
 
@@ -278,7 +290,7 @@ def test_the_two_directions_of_attention_are_told_apart():
     (before,) = model(**batch, return_attention=True).attention
     batch["audio"][:, 2] += torch.arange(AUDIO_DIM)
     (after,) = model(**batch, return_attention=True).attention
-    moved = [(one - other).abs().amax((0, 1)).detach() > 1e-7 for one, other in zip(before, after, strict=True)]
+    moved = [(before[pair] - after[pair]).abs().amax((0, 1)).detach() > 1e-7 for pair in before]
     assert bool(moved[0].all())  # every picture frame sees the key that has changed, and weighs all anew
     assert moved[1].any(1).tolist() == [False, False, True, *[False] * 6]  # of the sound only that frame asks otherwise
 
@@ -293,14 +305,14 @@ def test_half_precision_features_are_read_as_stored():
 def test_a_saved_model_brings_its_prompts_along():
     model, batch = make_model(), make_batch()
     blank = PromptBank.blank(4, TEXT_DIM)
-    copy = FusionModel(model.config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=blank).eval()
+    copy = Model(model.config, feature_dims=DIMS, prompts=blank).eval()
     copy.load_state_dict(model.state_dict())
     assert torch.equal(frames(copy(**batch)), frames(model(**batch)))
 
 
 def test_a_model_without_prompts_has_no_logits():
     config = FusionConfig(hidden_dim=8, num_heads=2)
-    assert FusionModel(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM)(**make_batch()).region_logits is None
+    assert Model(config, feature_dims=DIMS)(**make_batch()).region_logits is None
 
 
 def test_modality_dropout_acts_in_training_only():
@@ -315,7 +327,7 @@ def test_modality_dropout_takes_one_whole_stream_at_its_rate():
     torch.manual_seed(0)
     visual, audio = torch.ones(20_000, 2, dtype=torch.bool), torch.ones(20_000, 2, dtype=torch.bool)
     audio[:5000] = False  # these have one stream, and keep it
-    new_visual, new_audio = drop_stream(visual, audio, 0.3)
+    new_visual, new_audio = drop_stream({"visual": visual, "audio": audio}, 0.3).values()
     assert bool(new_visual[:5000].all())
     lost_visual, lost_audio = ~new_visual[5000:].any(1), ~new_audio[5000:].any(1)
     assert float(lost_visual.float().mean()) == pytest.approx(0.15, abs=0.01)
@@ -344,7 +356,9 @@ def test_the_model_overfits_a_small_batch():
         ({"hidden_dim": 9, "num_heads": 3}, "hidden_dim 9 is odd"),
         ({"streams": ("audio", "audio")}, "streams names one twice"),
         ({"streams": ()}, "at least 1 item"),
-        ({"streams": ("text",)}, "'visual' or 'audio'"),
+        ({"streams": ("Text!",)}, "should match pattern"),
+        ({"stream_priors": (1.0, 2.0, 3.0)}, "stream_priors has 3 numbers for 2 streams"),
+        ({"stream_priors": (1.0, 0.0)}, "greater than 0"),
         ({"hiden_dim": 8}, "Extra inputs"),
         ({"temporal": "tcn", "tcn_kernel": 4}, "tcn_kernel 4 is even"),
     ],

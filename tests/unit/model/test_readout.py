@@ -14,7 +14,7 @@ from affectgrid.training.build import build_model
 from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
-from support.planted import AUDIO_DIM, VISUAL_DIM, planted_data, planted_prompts, small_config
+from support.planted import DIMS, planted_data, planted_prompts, small_config
 
 
 def test_a_blend_by_hand():
@@ -28,11 +28,10 @@ def test_a_blend_by_hand():
 
 def output_of(blend: float, *, training: bool):
     config = small_config(prompt__readout_blend=blend, model__dropout=0.0, model__modality_dropout=0.0)
-    model = build_model(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=planted_prompts()).train(training)
+    model = build_model(config, dims=DIMS, prompts=planted_prompts()).train(training)
     generator = torch.Generator().manual_seed(0)
     there = torch.ones(2, 5, dtype=torch.bool)
-    visual = torch.randn(2, 5, VISUAL_DIM, generator=generator)
-    return model(visual, there, torch.randn(2, 5, AUDIO_DIM, generator=generator), there, there)
+    return model({name: (torch.randn(2, 5, dim, generator=generator), there) for name, dim in DIMS.items()}, there)
 
 
 def test_the_model_blends_in_evaluation_alone():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -11,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affectgrid.data.splits.resident import Split
+from affectgrid.data.splits.resident import Split, StreamRows
 from affectgrid.training.batches import Resident, seed_of, shuffled_batches, take
 from affectgrid.windows import WindowIndex
+from support.planted import with_streams
 
 
 def numbered_split(lengths: list[int]) -> Split:
@@ -26,10 +26,10 @@ def numbered_split(lengths: list[int]) -> Split:
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         frame_index=np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(np.int32),
         time_s=number / 30.0,
-        visual=np.repeat(number[:, None], 3, 1).astype(np.float16),
-        visual_present=number % 5 != 0,
-        audio=np.repeat(number[:, None], 2, 1).astype(np.float16),
-        audio_present=number % 7 != 0,
+        streams={
+            "visual": StreamRows(np.repeat(number[:, None], 3, 1).astype(np.float16), number % 5 != 0),
+            "audio": StreamRows(np.repeat(number[:, None], 2, 1).astype(np.float16), number % 7 != 0),
+        },
         va=np.repeat(number[:, None], 2, 1).astype(np.float32),
         labelled=number % 3 != 0,
         encoders={"visual": "v", "audio": "a"},
@@ -40,11 +40,11 @@ def test_a_batch_holds_the_rows_of_its_windows_and_pads_the_short_one():
     split = numbered_split([7, 3])
     index = WindowIndex.over(split.offsets.tolist(), 4, 4)  # rows 0..3, 3..6 and 7..9
     batch = Resident(split).gather(index, torch.tensor([1, 2]))
-    assert batch.visual[..., 0].tolist() == [[3, 4, 5, 6], [7, 8, 9, 9]]
+    assert batch.streams["visual"][0][..., 0].tolist() == [[3, 4, 5, 6], [7, 8, 9, 9]]
     assert batch.frame_mask.tolist() == [[True] * 4, [True, True, True, False]]
     assert batch.labelled.tolist() == [[False, True, True, False], [True, True, False, False]]
-    assert batch.visual_present.tolist() == [[True, True, False, True], [True, True, True, False]]
-    assert batch.audio_present.tolist() == [[True, True, True, True], [False, True, True, False]]
+    assert batch.streams["visual"][1].tolist() == [[True, True, False, True], [True, True, True, False]]
+    assert batch.streams["audio"][1].tolist() == [[True, True, True, True], [False, True, True, False]]
     assert batch.va[1, :3, 1].tolist() == [7, 8, 9]
 
 
@@ -59,7 +59,7 @@ def test_a_window_that_does_not_count_loses_its_labels_and_nothing_else():
     index = WindowIndex.over(split.offsets.tolist(), 4, 4)
     batch = Resident(split).gather(index, torch.tensor([0, 0]), torch.tensor([True, False]))
     assert batch.labelled.any(1).tolist() == [True, False]
-    assert torch.equal(batch.visual[0], batch.visual[1])
+    assert torch.equal(batch.streams["visual"][0][0], batch.streams["visual"][0][1])
     assert batch.frame_mask.all()
 
 
@@ -78,8 +78,8 @@ def test_take_keeps_the_order_that_it_is_given():
 
 def test_the_arrays_are_the_split_s_own_memory_also_where_that_is_read_only(recwarn: pytest.WarningsRecorder):
     split = numbered_split([4])
-    split.visual.setflags(write=False)
-    assert Resident(split).visual.data_ptr() == split.visual.ctypes.data
+    split.streams["visual"].feature.setflags(write=False)
+    assert Resident(split).streams["visual"][0].data_ptr() == split.streams["visual"].feature.ctypes.data
     assert not recwarn.list
 
 
@@ -120,11 +120,11 @@ def test_a_seed_is_the_same_on_every_machine():
 
 def test_statistics_are_over_present_rows_alone() -> None:
     split = numbered_split([7, 30])
-    present = split.visual_present.copy()
+    present = split.streams["visual"].present.copy()
     present[:5] = False
-    visual = split.visual.copy()
+    visual = split.streams["visual"].feature.copy()
     visual[:5] = 1000
-    mean, deviation = Resident(dataclasses.replace(split, visual=visual, visual_present=present)).statistics()["visual"]
+    mean, deviation = Resident(with_streams(split, visual=visual, visual_present=present)).statistics()["visual"]
     rows = visual[present].astype(np.float64)
     np.testing.assert_allclose(mean.numpy(), rows.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(deviation.numpy(), rows.std(0), rtol=1e-4)

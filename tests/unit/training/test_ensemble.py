@@ -18,14 +18,14 @@ from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import Predictions, predict_split, smooth_tracks
 from affectgrid.training.inference.smoothing import SmoothingCurve, keep_choice, smoothing_curve
 from affectgrid.windows import smooth
-from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
+from support.planted import DIMS, planted_prompts, planted_split, small_config, with_streams
 
 ENCODERS = {"visual": "planted", "audio": "planted"}
 
 
 def package(folder, seed=0, encoders=ENCODERS):
     config, prompts = small_config(seed=seed), planted_prompts()
-    model = build_model(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=prompts)
+    model = build_model(config, dims=DIMS, prompts=prompts)
     return save_package(folder, model, config, prompts.grid, encoders=dict(encoders), metrics={"val/p": 0.1})
 
 
@@ -70,7 +70,7 @@ def test_one_package_is_an_ensemble_of_one(folders, split):
 def test_models_of_other_encoders_get_features_of_their_own(folders, split, tmp_path):
     other = package(tmp_path / "other", 7, {"visual": "planted", "audio": "louder"})
     ensemble = load_ensemble([folders[0], other, folders[1]])
-    loud = dataclasses.replace(split, audio=split.audio * 2)
+    loud = with_streams(split, audio=split.streams["audio"].feature * 2)
     members = ensemble.predict_members(lambda encoders: loud if encoders["audio"] == "louder" else split)
     assert torch.equal(members[1].va, predict_split(load_package(other).model, loud, small_config().window).va)
     assert torch.equal(members[2].va, predict_split(load_package(folders[1]).model, split, small_config().window).va)

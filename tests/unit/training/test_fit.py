@@ -17,7 +17,7 @@ from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
 from affectgrid.training.manifest import run_identity
 from affectgrid.training.optim import rate_factor
-from support.planted import planted_data, small_config
+from support.planted import planted_data, small_config, with_streams
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +132,15 @@ def test_identity_changes_with_configuration_labels_and_encoders(data):
 
 
 def test_a_loss_that_is_no_number_names_epoch_step_and_mend(data):
-    spoilt = dataclasses.replace(data.train, visual=data.train.visual.copy())
-    spoilt.visual[100] = np.inf  # LayerNorm makes NaN of it
+    spoilt = with_streams(data.train)
+    spoilt.streams["visual"].feature[100] = np.inf  # LayerNorm makes NaN of it
     with pytest.raises(TrainingError, match=r"TRAIN-NAN epoch 1: the loss of step \d of \d is nan.*lower optim\.lr"):
         fit(small_config(), spoilt, data.validation, data.prompts["3x3-plain"])
 
 
 def test_a_validation_that_is_no_number_is_an_error_and_no_score_of_zero(data):
-    spoilt = dataclasses.replace(data.validation, visual=data.validation.visual.copy())
-    spoilt.visual[50] = np.nan
+    spoilt = with_streams(data.validation)
+    spoilt.streams["visual"].feature[50] = np.nan
     with pytest.raises(TrainingError, match="TRAIN-NAN epoch 1: a validation prediction"):
         fit(small_config(), data.train, spoilt, data.prompts["3x3-plain"])
 

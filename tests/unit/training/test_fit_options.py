@@ -16,7 +16,7 @@ from affectgrid.training.config import TrainConfig
 from affectgrid.training.inference.predict import predict_split, predict_tracks
 from affectgrid.training.loop import fit
 from affectgrid.training.workers import Workers
-from support.planted import planted_data, planted_split, small_config
+from support.planted import DIMS, planted_data, planted_split, small_config
 
 EVERYTHING = {
     "model__modality_dropout": 0.3,
@@ -190,7 +190,7 @@ def test_the_ccc_of_a_split_is_the_same_over_any_number_of_workers(count):
     split = planted_split("validation", [35, 20, 44, 7])
     prompts = planted_data().prompts["3x3-plain"]
     config = small_config()
-    model = build_model(config, visual_dim=6, audio_dim=4, prompts=prompts)
+    model = build_model(config, dims=DIMS, prompts=prompts)
     resident, offsets = Resident(split), torch.as_tensor(split.offsets)
 
     def state(bounds):

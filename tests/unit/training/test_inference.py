@@ -18,7 +18,7 @@ from affectgrid.training.build import build_model
 from affectgrid.training.config import WindowConfig
 from affectgrid.training.inference.predict import Predictions, evaluate, moments_by_video, predict_split, predict_tracks
 from affectgrid.windows import cut
-from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
+from support.planted import DIMS, planted_prompts, planted_split, small_config, with_streams
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def split():
 
 @pytest.fixture(scope="module")
 def model():
-    model = build_model(small_config(), visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=planted_prompts())
+    model = build_model(small_config(), dims=DIMS, prompts=planted_prompts())
     with torch.no_grad():
         model.va_head.weight.mul_(20)  # predictions that fill the plane
     return model.eval()
@@ -38,16 +38,16 @@ def reference(model, split, window):
     """Track by track, window by window, frame by frame."""
     tracks = []
     for number in range(split.num_tracks):
-        rows = split.track(number)
-        n = rows.stop - rows.start
+        here = split.track(number)
+        n = here.stop - here.start
         total, weight = torch.zeros(n, 2, dtype=torch.float64), torch.zeros(n, 1, dtype=torch.float64)
         for start, stop in cut(n, window.length, window.stride):
-            part = slice(rows.start + start, rows.start + stop)
-            inputs = [
-                torch.from_numpy(a[part])[None]
-                for a in (split.visual, split.visual_present, split.audio, split.audio_present)
-            ]
-            va = model(*inputs, torch.ones(1, stop - start, dtype=torch.bool)).va[0]
+            part = slice(here.start + start, here.start + stop)
+            streams = {
+                name: (torch.from_numpy(rows.feature[part])[None], torch.from_numpy(rows.present[part])[None])
+                for name, rows in split.streams.items()
+            }
+            va = model(streams, torch.ones(1, stop - start, dtype=torch.bool)).va[0]
             for k in range(stop - start):
                 w = min(k + 1, stop - start - k)
                 total[start + k] += w * va[k].double()
@@ -79,7 +79,7 @@ def test_predictions_may_have_windows_of_their_own(model, split):
 
 def causal_model(**fields):
     config = small_config(**{"model__temporal": "gru", **fields})
-    model = build_model(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=planted_prompts())
+    model = build_model(config, dims=DIMS, prompts=planted_prompts())
     with torch.no_grad():
         model.va_head.weight.mul_(3)
     return model.eval()
@@ -100,11 +100,11 @@ def test_a_causal_models_prediction_does_not_hear_the_future(split, fields):
     model, window = causal_model(**fields), WindowConfig(length=16, stride=10, smooth_half_width=3)
     before = predict_split(model, split, window).va
     for event in (3, 20, 41):
-        moved = dataclasses.replace(split, visual=split.visual.copy(), audio=split.audio.copy())
-        moved.visual_present[event] = moved.audio_present[event] = True
-        moved.visual[event] += 5
-        moved.audio[event] += 5
-        reference = dataclasses.replace(moved, visual=split.visual, audio=split.audio)
+        moved = with_streams(split)
+        moved.streams["visual"].present[event] = moved.streams["audio"].present[event] = True
+        moved.streams["visual"].feature[event] += 5
+        moved.streams["audio"].feature[event] += 5
+        reference = with_streams(moved, visual=split.streams["visual"].feature, audio=split.streams["audio"].feature)
         same = predict_split(model, reference, window).va
         after = predict_split(model, moved, window).va
         torch.testing.assert_close(after[:event], same[:event], rtol=0, atol=1e-6)
@@ -115,10 +115,10 @@ def test_a_causal_models_prediction_does_not_hear_the_future(split, fields):
 def test_a_causal_model_carries_its_state_over_the_whole_track(split):
     """Without attention the state of the first frame reaches further than any window; attention itself does not."""
     window = WindowConfig(length=4, stride=4)
-    moved = dataclasses.replace(split, visual=split.visual.copy())
-    moved.visual[0] = 50
-    moved.visual_present[0] = True
-    known = dataclasses.replace(moved, visual=split.visual)
+    moved = with_streams(split)
+    moved.streams["visual"].feature[0] = 50
+    moved.streams["visual"].present[0] = True
+    known = with_streams(moved, visual=split.streams["visual"].feature)
     for fields, reach in (
         ({"model__fusion": "gate"}, 50),
         ({"model__temporal": "causal-tcn", "model__tcn_layers": 1}, 7),
@@ -149,8 +149,8 @@ def test_some_consecutive_tracks_are_predicted_as_among_all(model, split):
 
 
 def test_a_prediction_that_is_no_number_names_its_track(model, split):
-    spoilt = dataclasses.replace(split, visual=split.visual.copy())
-    spoilt.visual[55] = np.nan
+    spoilt = with_streams(split)
+    spoilt.streams["visual"].feature[55] = np.nan
     with pytest.raises(TrainingError, match="PRED-NAN validation-1"):
         predict_split(model, spoilt, WindowConfig(length=16, stride=10))
 

@@ -15,13 +15,13 @@ from affectgrid.training.config import METHOD_VERSION
 from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.manifest import collect
-from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, planted_split, small_config
+from support.planted import DIMS, planted_prompts, planted_split, small_config
 
 
 def write(folder, config=None, grid=None):
     config = config or small_config()
     prompts = planted_prompts(grid)
-    model = build_model(config, visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=prompts)
+    model = build_model(config, dims=DIMS, prompts=prompts)
     facts = {"encoders": {"visual": "tiny"}, "metrics": {"val/p": 0.5}, "manifest": collect(data="abc")}
     save_package(folder, model, config, prompts.grid, **facts)
     return model

@@ -7,7 +7,7 @@ import torch
 
 from affectgrid.training.build import build_model
 from affectgrid.training.optim import WeightAverage, average_decay, rate_factor
-from support.planted import AUDIO_DIM, VISUAL_DIM, planted_prompts, small_config
+from support.planted import DIMS, planted_prompts, small_config
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_the_average_forgets_its_first_weights_early():
 
 
 def test_the_average_equals_a_loop_and_leaves_buffers_and_the_model_alone():
-    model = build_model(small_config(), visual_dim=VISUAL_DIM, audio_dim=AUDIO_DIM, prompts=planted_prompts())
+    model = build_model(small_config(), dims=DIMS, prompts=planted_prompts())
     average = WeightAverage(model, 0.3)
     name, weight = next(iter(model.named_parameters()))
     expected = weight.detach().clone()

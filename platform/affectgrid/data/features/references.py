@@ -53,8 +53,8 @@ def write_data_record(root: Storage, data: str, fingerprints: Mapping[str, str])
 def unused(store: FeatureStore, root: Storage) -> list[Unused]:
     """Fingerprints that no study, run, evaluation or model package under `root` refers to, by stream and name.
 
-    A result refers to features by their fingerprint, by the hash of its data, or by the settings of its streams. In
-    doubt a fingerprint counts as used: settings are compared without the weights.
+    Imported streams are never among them. A result refers to features by their fingerprint, by the hash of its data,
+    or by the settings of its streams. In doubt a fingerprint counts as used: settings are compared without the weights.
     """
     names, settings = _references(root)
     found = []
@@ -62,6 +62,8 @@ def unused(store: FeatureStore, root: Storage) -> list[Unused]:
         for fingerprint in store.fingerprints(stream):
             spec = store.read_spec(stream, fingerprint)
             own = spec.get("stream") or {}
+            if "imported" in spec:  # whoever made them may not be able to make them again
+                continue
             if fingerprint in names or _normal(stream, own) in settings:
                 continue
             tracks, size = len(store.tracks(stream, fingerprint)), store.size_bytes(stream, fingerprint)

@@ -99,9 +99,15 @@ class FeatureStore:
         joined = FeatureTable(
             *(np.concatenate([getattr(table, f.name) for table in tables]) for f in dataclasses.fields(FeatureTable))
         )
-        facts = {**(metadata or {}), "track": track, "stream": stream, "fingerprint": fingerprint}
-        self.storage.write(_track_name(stream, fingerprint, track), to_bytes(joined, facts))
+        self.write_track(stream, fingerprint, track, joined, metadata or {})
         self.storage.delete(folder)
+
+    def write_track(
+        self, stream: str, fingerprint: str, track: str, table: FeatureTable, metadata: Mapping[str, str]
+    ) -> None:
+        """Write a whole track; one that is there is replaced. Raises StoreError (STO-WRITE, STO-FULL, STO-NAME)."""
+        facts = {**metadata, "track": track, "stream": stream, "fingerprint": fingerprint}
+        self.storage.write(_track_name(stream, fingerprint, track), to_bytes(table, facts))
 
     def read(self, stream: str, fingerprint: str, track: str) -> FeatureTable:
         """A finished track. Raises StoreError: STO-MISSING, STO-DAMAGED (the checksum or the format is wrong)."""

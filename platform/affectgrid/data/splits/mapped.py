@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
+from affectgrid.data.splits.resident import Split, SplitPlan, gather_columns, plan_split
 from affectgrid.errors import Problem, StoreError
 from affectgrid.storage import replace_directory, write_errors
 
-_VERSION = 1  # raise it when the meaning of a column changes
+_VERSION = 2  # raise it when the meaning of a column changes
 _NOTE = "split.json"
 
 
@@ -34,24 +34,22 @@ class SplitSource:
 
     Args:
         store: root of the feature store.
-        tracks, visual_fp, audio_fp, name: as ``load_split`` takes them.
+        tracks, fingerprints, name: as ``load_split`` takes them.
     """
 
     store: Path | str
     tracks: tuple[Track, ...]
-    visual_fp: str
-    audio_fp: str
+    fingerprints: Mapping[str, str]
     name: str
 
     @classmethod
     def of(cls, plan: SplitPlan) -> SplitSource:
         """The source of a plan."""
-        return cls(plan.store.root, plan.tracks, plan.visual_fp, plan.audio_fp, plan.name)
+        return cls(plan.store.root, plan.tracks, plan.fingerprints, plan.name)
 
     def plan(self) -> SplitPlan:
         """Read the labels and the extents again."""
-        prints = {"visual_fp": self.visual_fp, "audio_fp": self.audio_fp}
-        return plan_split(FeatureStore(self.store), self.tracks, name=self.name, **prints)
+        return plan_split(FeatureStore(self.store), self.tracks, fingerprints=self.fingerprints, name=self.name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,16 +59,16 @@ class MappedSplit(Split):
     Args:
         home: the folder of the files.
         source: what they were made from.
-        maps: the columns as they were mapped; a column that was replaced since is pickled by value.
+        mapped: the fields as they were mapped; one that was replaced since is pickled by value.
     """
 
     home: Path
     source: SplitSource
-    maps: Mapping[str, NDArray[Any]]
+    mapped: Mapping[str, Any]
 
     def __reduce__(self) -> tuple[Any, ...]:
         names = (field.name for field in dataclasses.fields(Split))
-        own = {name: getattr(self, name) for name in names if self.maps.get(name) is not getattr(self, name)}
+        own = {name: getattr(self, name) for name in names if self.mapped.get(name) is not getattr(self, name)}
         return _reopen, (self.home, self.source, own)
 
 
@@ -103,13 +101,15 @@ def _open(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
     note = json.loads((home / _NOTE).read_text())
     # plain arrays over the maps: a slice of np.memmap would count as a map of its own
     maps = {name: np.asarray(np.load(_file(home, name), mmap_mode="r")) for name in note["columns"]}
+    columns, streams = gather_columns(maps)
+    mapped: dict[str, Any] = {**columns, "streams": streams}
     values: dict[str, Any] = {
         "name": source.name,
         "track_ids": tuple(track.id for track in source.tracks),
         "offsets": np.array(note["offsets"], np.int64),
         "encoders": note["encoders"],
     }
-    return MappedSplit(**(values | maps | own), home=home, source=source, maps=maps)
+    return MappedSplit(**(values | mapped | own), home=home, source=source, mapped=mapped)
 
 
 def _whole(home: Path) -> bool:

@@ -189,8 +189,7 @@ def _finish(
 
 
 def _fresh_model(config: TrainConfig, split: Split, prompts: EncodedPrompts) -> FusionModel:
-    sizes = {"visual_dim": split.visual.shape[1], "audio_dim": split.audio.shape[1]}
-    return build_model(config, prompts=prompts, **sizes)
+    return build_model(config, dims=split.dims, prompts=prompts)
 
 
 def _finished(files: WorkingCopy) -> TrainResult | None:

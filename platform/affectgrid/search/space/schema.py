@@ -15,6 +15,7 @@ from affectgrid.training.config import TrainConfig
 
 Values = dict[str, Any]  # dotted name of a field of TrainConfig -> value
 PROMPT_FILE = "prompt.file"
+STREAMS = "model.streams"
 _DEFAULT_TRIALS = 20
 # May change before a study is resumed: texts, and how long it runs.
 _NO_IDENTITY = {"name", "description", "trials", "time_budget"}
@@ -152,12 +153,19 @@ class SearchSpace(Settings):
 
     def values_of(self, name: str) -> tuple[Any, ...]:
         """Every value that a trial may give to a setting whose values are words."""
+        return tuple(dict.fromkeys(self._values_of(name)))
+
+    def streams(self) -> tuple[str, ...]:
+        """Every stream that a trial may read."""
+        return tuple(dict.fromkeys(stream for value in self._values_of(STREAMS) for stream in value))
+
+    def _values_of(self, name: str) -> list[Any]:
         base = get(self.resolve({}, seed=0), name)
         dimension = self.space.get(name)
         values = [arm.set.get(name, base) for arm in self.arms] or [base]
         if dimension is not None:
             values = [*dimension.extremes(), *([base] if dimension.when else [])]
-        return tuple(dict.fromkeys(values))
+        return values
 
     def identity(self) -> dict[str, Any]:
         """The part that may not change before a study is resumed. Its name, texts and a larger number of trials may."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -27,21 +28,20 @@ def model_costs(
     """
     costs = {"parameters": float(sum(parameter.numel() for parameter in model.parameters()))}
     if latency:
-        sizes = split.visual.shape[1], split.audio.shape[1]
-        costs["latency_ms"] = _latency_ms(model, sizes, window.length, device)
+        costs["latency_ms"] = _latency_ms(model, split.dims, window.length, device)
     return costs
 
 
 @torch.no_grad()
-def _latency_ms(model: nn.Module, sizes: tuple[int, int], num_frames: int, device: str) -> float:
+def _latency_ms(model: nn.Module, dims: Mapping[str, int], num_frames: int, device: str) -> float:
     """The fastest of some passes: trials that share the machine can only add to it, and would hide what is slow."""
     model.eval()
     present = torch.ones(1, num_frames, dtype=torch.bool, device=device)
-    visual, audio = (torch.zeros(1, num_frames, size, device=device) for size in sizes)
+    streams = {name: (torch.zeros(1, num_frames, dim, device=device), present) for name, dim in dims.items()}
     times_s = []
     for _ in range(_NUM_WARM + _NUM_TIMED):
         began = time.perf_counter()
-        model(visual, present, audio, present, present)
+        model(streams, present)
         if device == "cuda":
             torch.cuda.synchronize()
         times_s.append(time.perf_counter() - began)

@@ -26,15 +26,18 @@ class FusionView:
     Args:
         track: its name.
         time_s: of each frame.
-        gates: for each block that has a gate, the mean over its channels: 1 takes the picture, 0 the sound.
-        attention: for each block that attends, the mean over the heads of what the picture takes of each frame of the
-            sound, and the sound of the picture's; rows sum to 1.
+        streams: their names, the pivot's first.
+        shares: for each block that has a gate, the share of each stream in what it fused, as the mean over the
+            channels; they sum to 1.
+        attention: for each block that attends, the mean over the heads of what one stream takes of each frame of
+            another, by (asking, asked); rows sum to 1.
     """
 
     track: str
     time_s: Float[Array, " frame"]
-    gates: Float[Array, "block frame"]
-    attention: Float[Array, "block 2 frame frame"]
+    streams: tuple[str, ...]
+    shares: tuple[Float[Array, "stream frame"], ...]
+    attention: tuple[dict[tuple[str, str], Float[Array, "frame frame"]], ...]
 
 
 @torch.no_grad()
@@ -46,21 +49,17 @@ def look_inside(model: FusionModel, split: Split, track: str, window: WindowConf
     stop = min(rows.stop, rows.start + window.length)
     resident = Resident(split, next(model.parameters()).device)
     batch = resident.gather(WindowIndex.over([rows.start, stop], window.length, window.stride), torch.zeros(1).long())
-    output = model.eval()(
-        batch.visual,
-        batch.visual_present,
-        batch.audio,
-        batch.audio_present,
-        batch.frame_mask,
-        return_gates=True,
-        return_attention=True,
-    )
+    output = model.eval()(batch.streams, batch.frame_mask, return_gates=True, return_attention=True)
     frames = stop - rows.start
-    gates = [gate[0, :frames].mean(-1) for gate in output.gates]
-    pairs = [torch.stack([weights[0, :, :frames, :frames].mean(0) for weights in pair]) for pair in output.attention]
-    time_s = split.time_s[rows.start : stop]
-    return FusionView(track, time_s, _stacked(gates, (0, frames)), _stacked(pairs, (0, 2, frames, frames)))
+    shares = [gate[0, :, :frames].mean(-1) for gate in output.gates]
+    maps = [
+        {pair: _array(weights[0, :, :frames, :frames].mean(0)) for pair, weights in block.items()}
+        for block in output.attention
+    ]
+    order, time_s = model.config.fused_order, split.time_s[rows.start : stop]
+    return FusionView(track, time_s, order, tuple(_array(share) for share in shares), tuple(maps))
 
 
-def _stacked(parts: list[Tensor], empty: tuple[int, ...]) -> Array:
-    return torch.stack(parts).float().cpu().numpy() if parts else np.zeros(empty, dtype=np.float32)
+def _array(values: Tensor) -> Array:
+    found: Array = values.float().cpu().numpy()
+    return found

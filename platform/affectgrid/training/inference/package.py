@@ -118,15 +118,10 @@ def _require_version(folder: Path, version: int) -> None:
 
 
 def _shaped_like(weights: dict[str, Any], config: TrainConfig, grid: RegionGrid) -> FusionModel:
-    """A model as wide as its saved inputs; a stream that it does not read has no width."""
+    """A model as wide as its saved inputs; one without any is built too, and then refused for its shape."""
 
     def width(name: str) -> int | None:
         return int(weights[name].shape[-1]) if name in weights else None
 
-    return blank_model(
-        config,
-        visual_dim=width("inputs.visual.project.weight") or 1,
-        audio_dim=width("inputs.audio.project.weight") or 1,
-        grid=grid,
-        prompt_dim=width("prompt_head.text_features"),
-    )
+    dims = {stream: width(f"inputs.{stream}.project.weight") or 1 for stream in config.model.streams}
+    return blank_model(config, dims=dims, grid=grid, prompt_dim=width("prompt_head.text_features"))

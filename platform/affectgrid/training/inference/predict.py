@@ -73,7 +73,7 @@ def predict_split(
     Raises TrainingError (PRED-NAN) where a prediction is not finite.
     """
     offsets = torch.as_tensor(split.offsets)
-    va = predict_tracks(model.to(device), Resident(split, device), offsets, window).cpu()
+    va = predict_tracks(model.to(device), Resident(split, device, names=model.config.streams), offsets, window).cpu()
     finite = torch.isfinite(va).all(1)
     if not finite.all():
         row = int(finite.logical_not().nonzero()[0])
@@ -113,8 +113,7 @@ def predict_tracks(
     size = max(1, _BATCH_FRAMES.get(resident.device.type, _BATCH_FRAMES_ELSEWHERE) // longest)
     for number in range(0, len(index), size):
         batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
-        streams = (batch.visual, batch.visual_present, batch.audio, batch.audio_present)
-        va = model(*streams, batch.frame_mask, attention_reach=reach).va
+        va = model(batch.streams, batch.frame_mask, attention_reach=reach).va
         outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
     merged = merge_windows(torch.cat(outputs), index.spans - first, last - first)
     return smooth_tracks(merged, bounds - first, window.smooth_half_width, causal=causal)
