@@ -28,7 +28,7 @@ def main(options: Encode) -> int:
         FeatureStore(options.store).require_writable()  # before Ray starts
     with connected(options.out, options.address) as workspace:
         store = FeatureStore(options.store or workspace.features)
-        catalog = open_catalog(options.data, workspace)
+        catalog = open_catalog(options.data, workspace, labels="expected")
         if options.dry_run:
             plan, lost = plan_encode(catalog, store.root, options)
             print_plan(plan)

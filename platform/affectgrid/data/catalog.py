@@ -9,25 +9,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
+from affectgrid.data.layout import VIDEO_SUFFIXES, Labels, Layout, SplitName, find_layout
 from affectgrid.data.tree import Item, Tree, file_size
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.media.faces import Person
 from affectgrid.storage import Storage, staged
 
-SplitName = Literal["train", "validation", "test"]
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"})
 _SECOND_PERSON = re.compile(r"(.+)_(?:left|right)")
-_VIDEO_FOLDERS = ("videos", "batch1", "batch2", "batch3", "new_vids", "")
-_CROP_FOLDERS = ("cropped_aligned", "cropped_aligned_images/cropped_aligned")
-_LABEL_FOLDERS = ("VA_Estimation_Challenge", "annotations/VA_Estimation_Challenge", "annotations/VA_Set", "VA_Set")
-_SPLIT_FOLDERS: dict[str, SplitName] = {
-    "Train_Set": "train",
-    "Training_Set": "train",
-    "Validation_Set": "validation",
-}
 
 
 def raw_video(track: str) -> str:
@@ -89,32 +78,43 @@ class Catalog:
         return digest.hexdigest()
 
 
-def read_aff_wild2(place: Path | str | Storage) -> Catalog:
-    """Find the tracks of a folder, or of a folder in a bucket, in Aff-Wild2's layout.
+def read_aff_wild2(place: Path | str | Storage, *, labels: Labels = "expected") -> Catalog:
+    """Find the tracks of a folder, or of a folder in a bucket, in any of Aff-Wild2's layouts: see ``find_layout``.
 
-    Videos in ``videos/``, ``batch1/``, ``batch2/`` or the root; crops in ``cropped_aligned/<track>/`` or an archive
-    ``<track>.tar`` or ``.zip``; labels in ``VA_Estimation_Challenge/{Train_Set,Validation_Set}`` or the older
-    ``annotations/VA_Set/...``. Crops or videos without labels are the test split. A file in a bucket or in an archive
-    has a path that `storage.staged` makes readable; only labels are fetched here. Raises CatalogError with all
-    problems at once: CAT-ROOT, CAT-EMPTY, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE; and StoreError.
+    Crops are a folder ``<track>/`` or an archive ``<track>.tar`` or ``.zip``; those of all folders of crops are merged.
+    Crops or videos without labels are the test split. A file in a bucket or in an archive has a path that
+    `storage.staged` makes readable; only labels are fetched here. Where no folder of labels is found, ``required``
+    refuses, ``expected`` does where text files are named as tracks, ``optional`` never. Raises CatalogError with all
+    problems at once: CAT-ROOT, CAT-EMPTY, CAT-LABELS, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE; and StoreError.
     """
     problems: list[Problem] = []
     tree = Tree(_require_folder(place))
-    videos = _by_id(tree, _videos(tree, _VIDEO_FOLDERS), problems)
-    crops = _by_id(tree, [item for folder in _CROP_FOLDERS for item in tree.crops(folder)], problems)
-    labels: list[tuple[str, SplitName, Path]] = []
-    for folder, split in _label_folders(tree):
-        found = _by_id(tree, [item for item in tree.files(folder) if item.name.endswith(".txt")], problems)
-        labels.extend((name, split, path) for name, path in found.items())
-    tracks = [Track(i, split, _video_of(i, videos), crops.get(i), path) for i, split, path in labels]
+    layout = find_layout(tree)
+    videos = _by_id(tree, [item for folder in layout.videos for item in folder.with_suffix(VIDEO_SUFFIXES)], problems)
+    cut = [item for name in layout.crops for item in tree.crops(name) if item.name not in layout.crops]
+    crops = _by_id(tree, cut, problems)
+    tracks = []
+    for folder, split in layout.labels:
+        files = _by_id(tree, folder.with_suffix({".txt"}), problems)
+        tracks += [Track(i, split, _video_of(i, videos), crops.get(i), path) for i, path in files.items()]
+    paths = [track.annotation for track in tracks if track.annotation]
     labelled = {track.id for track in tracks}
     used = {track.video for track in tracks}
     tracks += [Track(i, "test", _video_of(i, videos), crops[i], None) for i in crops if i not in labelled]
     used |= {track.video for track in tracks}
     tracks += [Track(i, "test", path, None, None) for i, path in videos.items() if path not in used]
-    catalog = _catalog(tree.root, tracks, problems)
-    tree.fetch([path for _, _, path in labels])
+    problems += layout.label_faults(tree.root, {*videos, *crops}, labels)
+    catalog = _catalog(tree.root, tracks, problems, layout)
+    tree.fetch(paths)
     return catalog
+
+
+def is_aff_wild2(place: Path | str | Storage) -> bool:
+    """Whether a place holds more than videos in one folder: crops, labels, or folders of videos."""
+    storage = Storage(place)
+    if storage.path is not None and not storage.path.is_dir():
+        return False
+    return find_layout(Tree(storage)).is_aff_wild2
 
 
 def read_folder(place: Path | str | Storage) -> Catalog:
@@ -130,11 +130,14 @@ def read_folder(place: Path | str | Storage) -> Catalog:
         videos = {item.id: item.path for item in tree.files("") if item.name == name}
     else:
         tree = Tree(_require_folder(storage))
-        videos = _by_id(tree, _videos(tree, [""]), problems)
+        items = [item for item in tree.files("") if PurePosixPath(item.name).suffix.lower() in VIDEO_SUFFIXES]
+        videos = _by_id(tree, items, problems)
     return _catalog(tree.root, [Track(i, "test", path, None, None) for i, path in videos.items()], problems)
 
 
-def _catalog(root: Path | str, tracks: Iterable[Track], problems: list[Problem]) -> Catalog:
+def _catalog(
+    root: Path | str, tracks: Iterable[Track], problems: list[Problem], layout: Layout | None = None
+) -> Catalog:
     ordered = tuple(sorted(tracks, key=lambda track: (track.id, track.split)))
     folded: dict[str, set[str]] = defaultdict(set)
     for track in ordered:
@@ -163,14 +166,13 @@ def _catalog(root: Path | str, tracks: Iterable[Track], problems: list[Problem])
                 )
             )
     if not ordered and not problems:
-        expected = "videos/, cropped_aligned/ or VA_Estimation_Challenge/"
         problems.append(
             Problem(
                 "CAT-EMPTY",
                 where=str(root),
-                found="no track",
-                expected=expected,
-                hint="point to the data set's top folder",
+                found=f"no track, but {layout.contents()}" if layout else "no video",
+                expected=f"videos ({', '.join(sorted(VIDEO_SUFFIXES))}), or folders cropped_aligned/<track>",
+                hint="point to the data set's top folder, and unpack its archives",
             )
         )
     if problems:
@@ -200,21 +202,6 @@ def _require_folder(place: Path | str | Storage) -> Storage:
             )
         )
     return storage if storage.path is None else Storage(storage.path.resolve())
-
-
-def _videos(tree: Tree, folders: Iterable[str]) -> list[Item]:
-    items = [item for folder in folders for item in tree.files(folder)]
-    return [item for item in items if PurePosixPath(item.name).suffix.lower() in VIDEO_SUFFIXES]
-
-
-def _label_folders(tree: Tree) -> list[tuple[str, SplitName]]:
-    """The newest layout that is present: a data set may ship both, and their files are the same."""
-    for name in _LABEL_FOLDERS:
-        there = tree.folders(name)
-        found = [(f"{name}/{sub}", split) for sub, split in _SPLIT_FOLDERS.items() if sub in there]
-        if found:
-            return found
-    return []
 
 
 def _by_id(tree: Tree, items: Iterable[Item], problems: list[Problem]) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
+from affectgrid.data.catalog import Catalog, Track, is_aff_wild2, read_aff_wild2, read_folder
 from affectgrid.data.export import Fill, Filled, write_submission, write_track
 from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
@@ -22,8 +22,6 @@ from affectgrid.distributed.options import DataOptions
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import Storage, results
 from affectgrid.training.inference.ensemble import Ensemble, combine
-
-_LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +88,7 @@ def _encoding(
 
 def open_videos(videos: Path | str) -> Catalog:
     """A video, a folder of videos, or a folder in Aff-Wild2's layout; on this machine or in a bucket."""
-    place = Storage(videos)
-    return read_aff_wild2(place) if any(place.exists(name) for name in _LAYOUT) else read_folder(place)
+    return read_aff_wild2(videos, labels="optional") if is_aff_wild2(videos) else read_folder(videos)
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

@@ -12,6 +12,7 @@ from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.layout import Labels
 from affectgrid.data.splits.feed import feed
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
@@ -28,9 +29,9 @@ from affectgrid.training.text_features import encode_prompts
 log = logging.getLogger(__name__)
 
 
-def open_catalog(data: str, workspace: Workspace) -> Catalog:
-    """The tracks of `data`: ``rendered``, or a place in Aff-Wild2's layout."""
-    return read_aff_wild2(render(workspace.corpus(RENDERED)) if data == RENDERED else data)
+def open_catalog(data: str, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
+    """The tracks of `data`: ``rendered``, or a place in Aff-Wild2's layout; `labels` as ``read_aff_wild2`` takes it."""
+    return read_aff_wild2(render(workspace.corpus(RENDERED)) if data == RENDERED else data, labels=labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Encoded:
                     "CAT-SPLIT",
                     where=str(self.catalog.root),
                     found=f"no track in split {name!r}",
-                    expected="annotations in VA_Estimation_Challenge/{Train_Set,Validation_Set} and their videos",
+                    expected="labels in folders Train_Set and Validation_Set, and their videos",
                     hint="look at the folders with jobs/validate.py",
                 )
             )
