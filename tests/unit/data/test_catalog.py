@@ -8,6 +8,7 @@ import pytest
 
 from affectgrid.data.catalog import raw_video, read_aff_wild2, read_folder
 from affectgrid.errors import CatalogError
+from affectgrid.media.crops import list_crops
 
 
 def touch(root, *names):
@@ -217,3 +218,24 @@ def test_videos_in_unusual_folders_are_found_only_where_no_usual_one_holds_any(t
     assert [track.id for track in read_aff_wild2(tmp_path).tracks] == ["a", "b"]
     touch(tmp_path, "new_vids/a.mp4")
     assert [track.video for track in read_aff_wild2(tmp_path).tracks] == [tmp_path / "new_vids/a.mp4"]
+
+
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", "._one.mp4", "._one.txt", "._one.tar", "~$one.txt", "one.txt~")
+
+
+def litter(root):
+    """What macOS, Windows and Jupyter leave in every folder, and beside what was unpacked."""
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        touch(folder, *LITTER, ".ipynb_checkpoints/one-checkpoint.mp4", ".ipynb_checkpoints/one-checkpoint.txt")
+        touch(folder, "__MACOSX/batch1/one.mp4", "__MACOSX/._00001.jpg", f"__MACOSX/{LABELS}/Train_Set/one.txt")
+
+
+def test_litter_of_tools_is_ignored_everywhere(root):
+    clean = read_aff_wild2(root)
+    litter(root)
+    assert read_aff_wild2(root) == clean
+    assert read_aff_wild2(root).digest() == clean.digest()
+    videos = read_folder(root / "batch1")
+    assert [track.id for track in videos.tracks] == ["one", "two people"]
+    crops = clean.tracks[0].crops
+    assert list(list_crops(crops)) == [1]
