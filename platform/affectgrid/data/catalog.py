@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from affectgrid.data.layout import VIDEO_SUFFIXES, Labels, Layout, SplitName, find_layout
-from affectgrid.data.tree import Item, Tree, file_size
-from affectgrid.errors import CatalogError, Problem
+from affectgrid.data.tree import Item, Tree, file_size, same_content
+from affectgrid.errors import CatalogError, MediaError, Problem
 from affectgrid.media.faces import Person
 from affectgrid.storage import Storage, staged
 
@@ -53,13 +53,17 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-    """Tracks under a root, sorted by id. Ids are unique within a split; ``validate`` reports one in two splits.
+    """Tracks under a root. Ids are unique within a split; ``validate`` reports one in two splits.
 
-    `root` is a folder, or an address without credentials.
+    Args:
+        root: a folder, or an address without credentials.
+        tracks: sorted by id.
+        notes: warnings about what was found, such as a video that is there twice.
     """
 
     root: Path | str
     tracks: tuple[Track, ...]
+    notes: tuple[Problem, ...] = ()
 
     def split(self, name: str) -> tuple[Track, ...]:
         """Tracks of a split, sorted by id."""
@@ -85,7 +89,8 @@ def read_aff_wild2(place: Path | str | Storage, *, labels: Labels = "expected") 
     Crops or videos without labels are the test split. A file in a bucket or in an archive has a path that
     `storage.staged` makes readable; only labels are fetched here. Where no folder of labels is found, ``required``
     refuses, ``expected`` does where text files are named as tracks, ``optional`` never. Raises CatalogError with all
-    problems at once: CAT-ROOT, CAT-EMPTY, CAT-LABELS, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE; and StoreError.
+    problems at once: CAT-ROOT, CAT-EMPTY, CAT-LABELS, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE (two files of one
+    track that differ; equal ones are read, byte by byte, and become a note); and StoreError.
     """
     problems: list[Problem] = []
     tree = Tree(_require_folder(place))
@@ -175,9 +180,9 @@ def _catalog(
                 hint="point to the data set's top folder, and unpack its archives",
             )
         )
-    if problems:
+    if any(problem.severity == "error" for problem in problems):
         raise CatalogError(*problems)
-    return Catalog(root, ordered)
+    return Catalog(root, ordered, tuple(problems))
 
 
 def _name_fault(name: str) -> str | None:
@@ -219,18 +224,26 @@ def _by_id(tree: Tree, items: Iterable[Item], problems: list[Problem]) -> dict[s
                 )
             )
         elif item.id in found:
-            problems.append(
-                Problem(
-                    "CAT-DUPLICATE",
-                    where=str(tree.root),
-                    found=f"{found[item.id].name} and {item.name}",
-                    expected=f"one file for {item.id!r}",
-                    hint="remove one",
-                )
-            )
+            problems.append(_twice(tree, found[item.id], item))
         else:
             found[item.id] = item
     return {name: item.path for name, item in found.items()}
+
+
+def _twice(tree: Tree, first: Item, other: Item) -> Problem:
+    """Two files or folders of one track, as batches that overlap have them: a warning where they are equal."""
+    try:
+        same = same_content(first.path, other.path)
+    except (OSError, MediaError):
+        same = False
+    return Problem(
+        "CAT-OVERLAP" if same else "CAT-DUPLICATE",
+        where=str(tree.root),
+        found=f"{first.name} and {other.name}, {'equal: the first is used' if same else 'which differ'}",
+        expected=f"one of them for {first.id!r}",
+        hint="remove one",
+        severity="warning" if same else "error",
+    )
 
 
 def _video_of(name: str, videos: dict[str, Path]) -> Path | None:

@@ -43,7 +43,7 @@ def validate(
     VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-LATE, VAL-RATE,
     VAL-CONSTANT, VAL-MASKED.
     """
-    problems = [*_leaks(catalog), *_orphans(catalog)]
+    problems = [*catalog.notes, *_leaks(catalog), *_orphans(catalog)]
     with contextlib.ExitStack() as stack:
         if probe is None:
             guard = stack.enter_context(GuardedProcess(time_limit_s=300, memory_limit_bytes=4 << 30))

@@ -239,3 +239,33 @@ def test_litter_of_tools_is_ignored_everywhere(root):
     assert [track.id for track in videos.tracks] == ["one", "two people"]
     crops = clean.tracks[0].crops
     assert list(list_crops(crops)) == [1]
+
+
+def test_batches_that_overlap_are_one_track_where_they_are_equal(root):
+    clean = read_aff_wild2(root)
+    for original, copy in (
+        ("batch1/one.mp4", "batch2/one.mp4"),
+        ("cropped_aligned/one/00001.jpg", "crops2/one/00001.jpg"),
+    ):
+        touch(root, copy)
+        (root / copy).write_bytes((root / original).read_bytes())
+    touch(root, "crops2/one/._00001.jpg")
+    catalog = read_aff_wild2(root)
+    assert (catalog.tracks, catalog.digest()) == (clean.tracks, clean.digest())
+    assert [(note.code, note.severity) for note in catalog.notes] == [("CAT-OVERLAP", "warning")] * 2
+    assert catalog.notes[0].found.startswith("batch1/one.mp4 and batch2/one.mp4, equal")
+    assert catalog.notes[1].found.startswith("cropped_aligned/one and crops2/one, equal")
+
+
+@pytest.mark.parametrize("name", ["batch2/one.mp4", "crops2/one/00001.jpg", "crops2/one/00002.jpg"])
+def test_batches_that_overlap_and_differ_are_refused_with_both_paths(root, name):
+    touch(root, name)  # in the first case as long as the other
+    (first, other) = ("batch1/one.mp4", name) if name.endswith("mp4") else ("cropped_aligned/one", "crops2/one")
+    with pytest.raises(CatalogError, match=f"CAT-DUPLICATE {root}: {first} and {other}, which differ"):
+        read_aff_wild2(root)
+
+
+def test_a_link_to_the_same_file_is_an_overlap(root):
+    (root / "batch2/one.mp4").symlink_to(root / "batch1/one.mp4")
+    (note,) = read_aff_wild2(root).notes
+    assert note.code == "CAT-OVERLAP"

@@ -110,6 +110,12 @@ def test_leakage_is_an_error_between_train_and_validation_only(root):
     assert run(root) == [("VAL-LEAK", "warning"), ("VAL-NO-LABEL", "warning")]
 
 
+def test_a_video_in_two_batches_is_told(root):
+    (root / "batch1").mkdir()
+    (root / "batch1/a.mp4").write_bytes(b"x")
+    assert run(root) == [("CAT-OVERLAP", "warning")]
+
+
 def test_orphans_are_named_up_to_ten(root):
     for number in range(12):
         label(train(root, f"lost{number:02d}"), VARIED)
