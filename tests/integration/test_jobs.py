@@ -111,7 +111,9 @@ def test_validate_reports_everything_at_once(repository: Path, rendered: Path, t
     errors = [problem for problem in problems if problem["severity"] == "error"]
     assert {annotations[0].name, annotations[1].name} <= {Path(e["where"].split(":")[0]).name for e in errors}
     assert all(problem["hint"] for problem in problems)
-    assert "<table>" in (tmp_path / "out" / "problems.html").read_text()
+    page = tmp_path / "out" / "problems.html"
+    assert "<table>" in page.read_text()
+    assert done.stdout.splitlines()[-1] == f"report   {page}"
 
 
 def test_the_same_training_command_returns_what_is_done(repository: Path, rendered: Path, trained: Path) -> None:

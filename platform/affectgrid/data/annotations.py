@@ -21,6 +21,15 @@ INVALID = -5.0
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _MAX_BYTES = 64 << 20  # forty times the longest track of Aff-Wild2
 
+# What is found in place of an annotation: how the file begins, its code, its name, the hint.
+_IMPOSTORS = (
+    (rb"<", "ANN-HTML", "an HTML or XML page, such as a login page", "log in and download the file itself"),
+    (rb"version https://git-lfs\.github\.com/", "ANN-POINTER", "a Git LFS pointer", "fetch the file: git lfs pull"),
+    (rb"[./]*/?annex/objects/", "ANN-POINTER", "a git-annex pointer", "fetch the file: git annex get"),
+    (rb"\{\\rtf", "ANN-RTF", "a rich text document", "save it as plain text"),
+    (rb"PK\x03\x04|\x1f\x8b", "ANN-ARCHIVE", "a compressed archive", "unpack it"),
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Annotation:
@@ -43,9 +52,10 @@ class Annotation:
 def read_annotation(path: Path) -> Annotation:
     """Read and check one annotation file; CRLF and a UTF-8 byte order mark are accepted.
 
-    Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE,
-    ANN-RANGE, ANN-HALF (one of the two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so
-    that an error names the first wrong line.
+    Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-HTML, ANN-POINTER (of Git LFS), ANN-RTF, ANN-ARCHIVE,
+    ANN-CR (line ends), ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE, ANN-RANGE, ANN-HALF (one of the
+    two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so that an error names the first
+    wrong line.
     """
     lines = _text(path).split("\n")
     if lines and lines[-1] == "":
@@ -87,6 +97,7 @@ def _text(path: Path) -> str:
                     line=None,
                 )
             data = local.read_bytes()
+        _check_kind(path, data)
         # a NUL in UTF-8 is legal but means UTF-16 or a file of zeros after a crash
         if (zero := data.find(0)) >= 0:
             raise UnicodeDecodeError("utf-8", data, zero, zero + 1, "a zero byte")
@@ -98,11 +109,42 @@ def _text(path: Path) -> str:
         _refuse(path, "ANN-MISSING", str(error), "a readable file", "check the path and its permissions", line=None)
 
 
+def _check_kind(path: Path, data: bytes) -> None:
+    """Refuse what is no annotation file at all, by its name."""
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    for pattern, code, found, hint in _IMPOSTORS:
+        if re.match(pattern, start):
+            _refuse(path, code, found, "an annotation file", hint, line=None)
+    if b"\r" in data and b"\n" not in data:
+        found = f"lines that end in CR alone ({data.count(13)} of them), as old Macs wrote them"
+        hint = "convert them, for example with: tr '\\r' '\\n' < old.txt > new.txt"
+        _refuse(path, "ANN-CR", found, "line ends LF or CRLF", hint, line=None)
+
+
 def _check_header(path: Path, lines: list[str]) -> None:
     first = lines[0].replace(" ", "").lower() if lines else ""
     if first != HEADER:
-        found = repr(lines[0][:60]) if lines else "an empty file"
-        _refuse(path, "ANN-HEADER", found, repr(HEADER), "add the header as the first line", line=1)
+        found, hint = _explain_header(lines[0]) if lines else ("an empty file", "restore the file")
+        _refuse(path, "ANN-HEADER", found, repr(HEADER), hint, line=1)
+
+
+def _explain_header(line: str) -> tuple[str, str]:
+    """What a first line is instead of the header, and what to do."""
+    shown, lower = repr(line[:60]), line.strip().lower()
+    names = [name.strip(" \"'") for name in re.split(r"[,;\t|]", lower)]
+    if names == ["arousal", "valence"]:
+        return f"{shown}: the columns are swapped", "swap them in every line, not only in the header"
+    if names == ["valence", "arousal"]:
+        if "," in lower:
+            return f"{shown}: names in quotes", "remove the quotes"
+        return f"{shown}: not separated by a comma", "put commas between the columns of every line, points in numbers"
+    if {"valence", "arousal"} <= set(names):
+        return f"{shown}: {len(names)} columns", "keep only the columns valence and arousal, without frames or times"
+    if {"neutral", "anger"} <= set(names) or re.fullmatch(r"au\d+", names[0]):
+        return f"{shown}: labels of expressions or action units", "take the files of the valence-arousal challenge"
+    if all(_NUMBER.fullmatch(name) for name in names):
+        return f"{shown}: numbers", f"add the line {HEADER} before it"
+    return shown, f"make {HEADER} the first line"
 
 
 def _parse(path: Path, number: int, line: str) -> tuple[float, float]:
@@ -117,7 +159,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[float, float]:
         _refuse(path, "ANN-HALF", f"only one of {line[:60]!r} is -5", "both or none", "correct this line", line=number)
     for value in (valence, arousal):
         if value != INVALID and not -1 <= value <= 1:
-            _refuse(path, "ANN-RANGE", f"{value:g}", "a value in [-1, 1], or -5", "correct this line", line=number)
+            _refuse(path, "ANN-RANGE", repr(value), "a value in [-1, 1], or -5", "correct this line", line=number)
     return valence, arousal
 
 

@@ -35,6 +35,7 @@ def print_problems(
         rows = [{"": problem.severity, "problem": str(problem)} for problem in problems]
         console.print(Table.of("Problems", rows).rich())
     console.print(verdict(problems, num_tracks), highlight=False)
+    # last, where it is not scrolled away, however long the table is
     console.print(f"report   {report}", highlight=False, markup=False, soft_wrap=True)
 
 

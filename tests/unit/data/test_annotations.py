@@ -80,6 +80,45 @@ def test_each_fault_is_named_with_its_line(path, data, code, line):
     assert problem.where == (f"{path}:{line}" if line else str(path))
 
 
+@pytest.mark.parametrize(
+    ("data", "code", "found", "hint"),
+    [
+        (b"arousal,valence\n0,0\n", "ANN-HEADER", "the columns are swapped", "swap them in every line"),
+        (b"valence;arousal\n0;0\n", "ANN-HEADER", "not separated by a comma", "put commas between the columns"),
+        (b"valence\tarousal\n0\t0\n", "ANN-HEADER", "not separated by a comma", "put commas between the columns"),
+        (b'"valence","arousal"\n0,0\n', "ANN-HEADER", "names in quotes", "remove the quotes"),
+        (b"frame,valence,arousal\n1,0,0\n", "ANN-HEADER", "3 columns", "keep only the columns"),
+        (b"image_location,valence,arousal\nx/1.jpg,0,0\n", "ANN-HEADER", "3 columns", "keep only the columns"),
+        (b"Neutral,Anger,Disgust\n0\n", "ANN-HEADER", "labels of expressions", "valence-arousal challenge"),
+        (b"AU1,AU2\n0,1\n", "ANN-HEADER", "action units", "valence-arousal challenge"),
+        (b"0.5,-0.25\n0,0\n", "ANN-HEADER", "numbers", "add the line valence,arousal before it"),
+        (b"happy\n", "ANN-HEADER", "'happy'", "make valence,arousal the first line"),
+        (b"\n <!DOCTYPE html>\n<title>Log in \xe9</title>", "ANN-HTML", "such as a login page", "log in"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "ANN-HTML", "XML page", "log in"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n",
+            "ANN-POINTER",
+            "a Git LFS pointer",
+            "git lfs pull",
+        ),
+        (b"/annex/objects/SHA256E-s9--0.txt\n", "ANN-POINTER", "a git-annex pointer", "git annex get"),
+        (b"{\\rtf1\\ansi valence,arousal}", "ANN-RTF", "rich text", "plain text"),
+        (b"PK\x03\x04\0\0", "ANN-ARCHIVE", "archive", "unpack"),
+        (b"valence,arousal\r0,0\r0,0\r", "ANN-CR", "CR alone (3 of them)", "tr "),
+        (b"valence,arousal\n0,1.0000001\n", "ANN-RANGE", "1.0000001", "correct"),
+        (b"valence,arousal\n-1.0000000000000002,0\n", "ANN-RANGE", "-1.0000000000000002", "correct"),
+    ],
+)  # fmt: skip
+def test_what_is_no_annotation_is_named_for_what_it_is(path, data, code, found, hint):
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError) as caught:
+        read_annotation(path)
+    (problem,) = caught.value.problems
+    assert problem.code == code
+    assert found in problem.found
+    assert hint in problem.hint
+
+
 def test_an_encoding_error_tells_the_offset(path):
     path.write_bytes(b"valence,arousal\n0,\xff\n")
     with pytest.raises(AnnotationError, match="0xff at offset 18"):
