@@ -6,10 +6,10 @@ from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.options import RENDERED, StoreOption
+from affectgrid.distributed.options import RENDERED, CatalogOptions, StoreOption
 
 
-class Encode(JobOptions, StoreOption, EncodeConfig):
+class Encode(JobOptions, StoreOption, CatalogOptions, EncodeConfig):
     """Encode every track that the store does not hold. Exit status 0: all; 1: some tracks are in quarantine."""
 
     data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, a folder of videos, or 'rendered'")
@@ -28,7 +28,7 @@ def main(options: Encode) -> int:
         FeatureStore(options.store).require_writable()  # before Ray starts
     with connected(options.out, options.address) as workspace:
         store = FeatureStore(options.store or workspace.features)
-        catalog = open_catalog(options.data, workspace, labels="expected")
+        catalog = open_catalog(options, workspace, labels="expected")
         if options.dry_run:
             plan, lost = plan_encode(catalog, store.root, options)
             print_plan(plan)

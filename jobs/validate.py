@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from affectgrid.cli import OutOption, run
+from affectgrid.distributed.options import CatalogOptions
 
 
-class Validate(OutOption):
+class Validate(OutOption, CatalogOptions):
     """Check annotations, videos and crops. Exit status 0: sound (warnings allowed); 2: errors."""
 
-    data: str = Field("rendered", description="folder or URI in Aff-Wild2's layout, or 'rendered'")
     tolerance_frames: int = Field(10, ge=0, description="frames by which annotation, video and crops may differ")
 
 
@@ -23,7 +23,7 @@ def main(options: Validate) -> int:
     from affectgrid.storage import results
 
     workspace = Workspace.open(options.out)
-    catalog = open_catalog(options.data, workspace)
+    catalog = open_catalog(options, workspace)
     problems = validate(catalog, tolerance_frames=options.tolerance_frames)
     with results(workspace.root) as folder:
         write_problems(problems, len(catalog.tracks), folder)

@@ -170,9 +170,10 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
 ) -> None:
     """In this process, with the features of a store that is named: nothing is encoded again."""
     from affectgrid.distributed.evaluate import evaluate_models
+    from affectgrid.distributed.options import CatalogOptions
     from affectgrid.distributed.predict import predict
 
-    quick = trained / "runs" / "quick" / "model"
+    quick, data = trained / "runs" / "quick" / "model", CatalogOptions(data=str(rendered))
     package = load_package(quick)
     with torch.no_grad():
         package.model.va_head.weight.mul_(-1)  # a model that says the contrary
@@ -181,10 +182,10 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
     )
     workspace, store = Workspace.open(tmp_path / "out"), str(trained / "features")
     ensemble = load_ensemble([quick, wrong])
-    on_validation = evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, fit=True)
+    on_validation = evaluate_models(ensemble, data, workspace, split="validation", store=store, fit=True)
     assert on_validation.scores.p >= max(on_validation.member_p) - 1e-6
     assert "fitted on validation" in next(ensemble_lines(on_validation.ensemble, on_validation.member_p))
-    done = evaluate_models(ensemble, str(rendered), workspace, split="train", store=store, fit=True)
+    done = evaluate_models(ensemble, data, workspace, split="train", store=store, fit=True)
     assert done.split.name == "train"
     assert done.ensemble.weights == on_validation.ensemble.weights  # whatever is scored
     path = save_ensemble(Storage(tmp_path / "ensemble.json"), done.ensemble)
@@ -193,7 +194,7 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
     assert "tiny" in report.encoders
     assert not workspace.features.exists()
     with pytest.raises(ConfigError, match="CFG-SMOOTH"):
-        evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, half_widths=[0, 3])
+        evaluate_models(ensemble, data, workspace, split="validation", store=store, half_widths=[0, 3])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import math
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.errors import AnnotationError, Problem
 from affectgrid.storage import show_places, staged, write_atomic
+
+log = logging.getLogger(__name__)
+
+OnBadLabel = Literal["refuse", "mask"]
 
 HEADER = "valence,arousal"
 INVALID = -5.0
@@ -37,11 +43,13 @@ class Annotation:
 
     Args:
         va: (valence, arousal) in [-1, 1], 0 where not valid, float32 [frame, 2].
-        valid: False where the file says -5, bool [frame].
+        valid: False where the file says -5, or where an odd line was masked, bool [frame].
+        odd: what was wrong with each line that was masked.
     """
 
     va: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    odd: tuple[Problem, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -49,14 +57,46 @@ class Annotation:
         return len(self.valid)
 
 
-def read_annotation(path: Path) -> Annotation:
+@dataclasses.dataclass(frozen=True)
+class LabelFile:
+    """A file of labels, and what becomes of a line that cannot be read: the file is refused, or the frame masked."""
+
+    path: Path
+    on_bad: OnBadLabel = "refuse"
+
+    @classmethod
+    def of(cls, annotation: Path | LabelFile) -> LabelFile:
+        """Itself, or a file whose odd lines refuse it."""
+        return annotation if isinstance(annotation, LabelFile) else cls(annotation)
+
+    @property
+    def choice(self) -> bytes:
+        """What the labels depend on beside the file's bytes; empty by default."""
+        return b"" if self.on_bad == "refuse" else f"\0on bad label {self.on_bad}".encode()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def read_annotation(annotation: Path | LabelFile) -> Annotation:
     """Read and check one annotation file; CRLF and a UTF-8 byte order mark are accepted.
 
     Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-HTML, ANN-POINTER (of Git LFS), ANN-RTF, ANN-ARCHIVE,
     ANN-CR (line ends), ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE, ANN-RANGE, ANN-HALF (one of the
     two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so that an error names the first
-    wrong line.
+    wrong line. Where the `LabelFile` masks them, odd lines after the header are frames without a label; how many is
+    logged once.
     """
+    source = LabelFile.of(annotation)
+    labels = read_labels(source)
+    if labels.odd:
+        _log_odd(source, len(labels.odd), labels.num_frames, str(labels.odd[0]))
+    return labels
+
+
+def read_labels(source: LabelFile) -> Annotation:
+    """As ``read_annotation``, without a log."""
+    path = source.path
     lines = _text(path).split("\n")
     if lines and lines[-1] == "":
         lines.pop()
@@ -64,14 +104,28 @@ def read_annotation(path: Path) -> Annotation:
     _check_header(path, lines)
     if len(lines) == 1:
         _refuse(path, "ANN-EMPTY", "no line after the header", "one line per frame", "restore the file", line=None)
-    va = np.array([_parse(path, number, line) for number, line in enumerate(lines[1:], start=2)], dtype=np.float32)
+    values: list[tuple[float, float]] = []
+    odd: list[Problem] = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            values.append(_parse(path, number, line))
+        except AnnotationError as error:
+            if source.on_bad == "refuse":
+                raise
+            odd.extend(error.problems)
+            values.append((INVALID, INVALID))
+    va = np.array(values, dtype=np.float32)
     valid = va[:, 0] != INVALID
     if not valid.any():
-        _refuse(
-            path, "ANN-MASKED", f"all {len(va)} frames are -5", "at least one label", "leave the track out", line=None
-        )
+        found = f"all {len(va)} frames are -5" + (f" or odd ({len(odd)}), first {odd[0]}" if odd else "")
+        _refuse(path, "ANN-MASKED", found, "at least one label", "leave the track out", line=None)
     va[~valid] = 0
-    return Annotation(va, valid)
+    return Annotation(va, valid, tuple(odd))
+
+
+@functools.lru_cache(maxsize=4096)
+def _log_odd(source: LabelFile, num_odd: int, num_frames: int, first: str) -> None:
+    log.warning("%s: %d of %d lines masked, first %s", show_places(str(source)), num_odd, num_frames, first)
 
 
 def write_annotation(path: Path, annotation: Annotation) -> None:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from affectgrid.data.annotations import LabelFile, OnBadLabel
 from affectgrid.data.layout import VIDEO_SUFFIXES, Labels, Layout, SplitName, find_layout
 from affectgrid.data.tree import Item, Tree, file_size, same_content
 from affectgrid.errors import CatalogError, MediaError, Problem
@@ -41,7 +42,12 @@ class Track:
     split: SplitName
     video: Path | None
     crops: Path | None
-    annotation: Path | None
+    annotation: Path | LabelFile | None
+
+    @property
+    def labels(self) -> LabelFile | None:
+        """The annotation, and how it is read."""
+        return None if self.annotation is None else LabelFile.of(self.annotation)
 
     @property
     def person(self) -> Person:
@@ -69,15 +75,25 @@ class Catalog:
         """Tracks of a split, sorted by id."""
         return tuple(track for track in self.tracks if track.split == name)
 
+    def on_bad_label(self, choice: OnBadLabel) -> Catalog:
+        """The same tracks, whose files of labels are refused for an odd line, or have its frame masked."""
+        if choice == "refuse":
+            return self
+        tracks = (
+            dataclasses.replace(track, annotation=track.labels and dataclasses.replace(track.labels, on_bad=choice))
+            for track in self.tracks
+        )
+        return dataclasses.replace(self, tracks=tuple(tracks))
+
     def digest(self) -> str:
-        """sha256 over ids, splits, the annotations' bytes and the videos' sizes; independent of folders and dates."""
+        """sha256 over ids, splits, labels (bytes, how they are read) and videos' sizes; not over folders and dates."""
         digest = hashlib.sha256()
         for track in self.tracks:
             size = file_size(track.video) if track.video else -1
             labels = "-"
-            if track.annotation:
-                with staged(track.annotation) as path:
-                    labels = hashlib.sha256(path.read_bytes()).hexdigest()
+            if source := track.labels:
+                with staged(source.path) as path:
+                    labels = hashlib.sha256(path.read_bytes() + source.choice).hexdigest()
             digest.update(f"{track.id}\0{track.split}\0{size}\0{labels}\n".encode())
         return digest.hexdigest()
 
@@ -102,7 +118,7 @@ def read_aff_wild2(place: Path | str | Storage, *, labels: Labels = "expected") 
     for folder, split in layout.labels:
         files = _by_id(tree, folder.with_suffix({".txt"}), problems)
         tracks += [Track(i, split, _video_of(i, videos), crops.get(i), path) for i, path in files.items()]
-    paths = [track.annotation for track in tracks if track.annotation]
+    paths = [track.labels.path for track in tracks if track.labels]
     labelled = {track.id for track in tracks}
     used = {track.video for track in tracks}
     tracks += [Track(i, "test", _video_of(i, videos), crops[i], None) for i in crops if i not in labelled]

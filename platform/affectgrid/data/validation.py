@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from affectgrid.data.annotations import Annotation, read_annotation
+from affectgrid.data.annotations import Annotation, read_labels
 from affectgrid.data.catalog import Catalog, Track, raw_video
 from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
 from affectgrid.media.crops import list_crops
@@ -40,8 +40,8 @@ def validate(
         progress: called with 1 after every track.
 
     Errors come first. Codes beside those of the annotation reader and the prober: VAL-LEAK (one video in two splits),
-    VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-LATE, VAL-RATE,
-    VAL-CONSTANT, VAL-MASKED.
+    VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings CAT-OVERLAP, VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-LATE,
+    VAL-RATE, VAL-CONSTANT, VAL-MASKED, VAL-ODD-LABEL (masked).
     """
     problems = [*catalog.notes, *_leaks(catalog), *_orphans(catalog)]
     with contextlib.ExitStack() as stack:
@@ -74,13 +74,17 @@ def _guarded(guard: GuardedProcess) -> Probe:
 
 
 def _labels(track: Track, problems: list[Problem]) -> Annotation | None:
-    if track.annotation is None:
+    if track.labels is None:
         return None
     try:
-        return read_annotation(track.annotation)
+        labels = read_labels(track.labels)
     except AnnotationError as error:
         problems.extend(error.problems)
         return None
+    if labels.odd:
+        found = f"{len(labels.odd)} of {labels.num_frames} lines are odd, first {labels.odd[0]}"
+        problems.append(_warning("VAL-ODD-LABEL", track.labels, found, "lines that can be read", "they are masked"))
+    return labels
 
 
 def _video(path: Path, probe: Probe, problems: list[Problem]) -> VideoInfo | None:
@@ -166,7 +170,7 @@ def _masked(masked: dict[str, list[tuple[int, int]]]) -> Iterator[Problem]:
         without, total = (sum(column) for column in zip(*counts, strict=True))
         if without:
             tracks = sum(count > 0 for count, _ in counts)
-            found = f"{without} of {total} frames ({without / total:.1%}) in {tracks} tracks are -5"
+            found = f"{without} of {total} frames ({without / total:.1%}) in {tracks} tracks have no label"
             yield _warning("VAL-MASKED", f"split {split}", found, "labels", "these frames are left out")
 
 

@@ -9,7 +9,7 @@ import torch
 
 from affectgrid.data.splits.resident import Split
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.options import DataOptions
+from affectgrid.distributed.options import CatalogOptions, DataOptions
 from affectgrid.distributed.prepare import Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.storage import Storage, fetched
@@ -42,7 +42,7 @@ class Evaluation:
 
 def evaluate_models(
     ensemble: Ensemble,
-    data: str,
+    data: CatalogOptions,
     workspace: Workspace,
     *,
     split: str,

@@ -18,7 +18,7 @@ from affectgrid.data.splits.resident import Split, load_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import DataOptions
+from affectgrid.distributed.options import CatalogOptions, DataOptions
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import Storage, results
 from affectgrid.training.inference.ensemble import Ensemble, combine
@@ -80,7 +80,7 @@ def predict(
 def _encoding(
     encoders: Mapping[str, str], catalog: Catalog, crop: Literal["crops", "detect", "frame"] | None
 ) -> EncodeConfig:
-    config = DataOptions.for_package(str(catalog.root), dict(encoders)).encode
+    config = DataOptions.for_package(CatalogOptions(data=str(catalog.root)), dict(encoders)).encode
     if config.visual.crop != "frame":
         crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
     return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})

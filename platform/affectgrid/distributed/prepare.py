@@ -18,7 +18,7 @@ from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import RENDERED, DataOptions
+from affectgrid.distributed.options import RENDERED, CatalogOptions, DataOptions
 from affectgrid.distributed.render import render
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
@@ -29,9 +29,13 @@ from affectgrid.training.text_features import encode_prompts
 log = logging.getLogger(__name__)
 
 
-def open_catalog(data: str, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
-    """The tracks of `data`: ``rendered``, or a place in Aff-Wild2's layout; `labels` as ``read_aff_wild2`` takes it."""
-    return read_aff_wild2(render(workspace.corpus(RENDERED)) if data == RENDERED else data, labels=labels)
+def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
+    """The tracks of ``options.data``: ``rendered``, or a place in Aff-Wild2's layout.
+
+    `labels` as ``read_aff_wild2`` takes it, which also says what is raised.
+    """
+    data = render(workspace.corpus(RENDERED)) if options.data == RENDERED else options.data
+    return read_aff_wild2(data, labels=labels).on_bad_label(options.on_bad_label)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Encoded:
 
 def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
     """Encode what is missing. Needs a Ray connection."""
-    catalog = open_catalog(options.data, workspace)
+    catalog = open_catalog(options, workspace)
     store = FeatureStore(options.store or workspace.features)
     report = encode(catalog, store.root, options.encode)
     encoded = Encoded(catalog, store, report, options.encode)

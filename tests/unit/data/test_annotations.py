@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from affectgrid.data.annotations import Annotation, read_annotation, write_annotation
+from affectgrid.data.annotations import Annotation, LabelFile, read_annotation, write_annotation
 from affectgrid.errors import AnnotationError
 
 
@@ -117,6 +117,27 @@ def test_what_is_no_annotation_is_named_for_what_it_is(path, data, code, found, 
     assert problem.code == code
     assert found in problem.found
     assert hint in problem.hint
+
+
+def test_odd_lines_are_masked_where_that_is_asked_for(path, caplog):
+    path.write_text("valence,arousal\n0.5,-0.5\nx,0\n1.5,0\n-5,0\nvalence,arousal\n\n1,2,3\nnan,0\n-5,-5\n0.25,1\n")
+    with pytest.raises(AnnotationError, match=f"ANN-NUMBER {path}:3"):
+        read_annotation(LabelFile(path))
+    labels = read_annotation(LabelFile(path, "mask"))
+    assert labels.valid.tolist() == [True, *[False] * 8, True]  # every line stays a frame
+    assert labels.va[labels.valid].tolist() == [[0.5, -0.5], [0.25, 1]]
+    assert (labels.va[~labels.valid] == 0).all()
+    assert [problem.where.rpartition(":")[2] for problem in labels.odd] == ["3", "4", "5", "6", "7", "8", "9"]
+    assert f"{path}: 7 of 10 lines masked, first ANN-NUMBER {path}:3: 'x'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"arousal,valence\n0,0\n", "ANN-HEADER"), (b"valence,arousal\nx,0\n-5,-5\n", "ANN-MASKED")]
+)
+def test_masking_does_not_save_a_file_that_is_wrong_as_a_whole(path, data, code):
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError, match=code):
+        read_annotation(LabelFile(path, "mask"))
 
 
 def test_an_encoding_error_tells_the_offset(path):

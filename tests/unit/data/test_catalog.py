@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 
 import pytest
 
 from affectgrid.data.catalog import raw_video, read_aff_wild2, read_folder
+from affectgrid.data.features.sources import content_digest, signature, with_labels
 from affectgrid.errors import CatalogError
+from affectgrid.media.chunks import Source
 from affectgrid.media.crops import list_crops
 
 
@@ -269,3 +272,18 @@ def test_a_link_to_the_same_file_is_an_overlap(root):
     (root / "batch2/one.mp4").symlink_to(root / "batch1/one.mp4")
     (note,) = read_aff_wild2(root).notes
     assert note.code == "CAT-OVERLAP"
+
+
+def test_whatever_depends_on_labels_depends_on_how_odd_lines_are_read(root):
+    refuse = read_aff_wild2(root)
+    mask = refuse.on_bad_label("mask")
+    assert refuse.on_bad_label("refuse") == refuse
+    assert [str(t.labels) for t in mask.tracks] == [str(t.labels) for t in refuse.tracks]
+    assert mask.digest() != refuse.digest()
+    one, other = refuse.tracks[0], mask.tracks[0]
+    assert signature(one) == signature(other)
+    assert signature(one, labels=True) != signature(other, labels=True)
+    source = Source(1, 0.0, False, "digest")
+    assert with_labels(source, one) != with_labels(source, other)
+    assert content_digest(one) != content_digest(other)
+    assert pickle.loads(pickle.dumps(mask)) == mask

@@ -79,6 +79,16 @@ def test_labels_are_judged(root):
     assert run(root) == [("ANN-NUMBER", "error")]
 
 
+def test_masked_lines_are_counted(root):
+    text = train(root, "a").read_text().splitlines()
+    train(root, "a").write_text("\n".join([*text[:3], "x,0", "0;1", *text[5:], ""]))
+    assert run(root) == [("ANN-NUMBER", "error")]
+    problems = validate(read_aff_wild2(root).on_bad_label("mask"), probe=lambda path: info())
+    assert [p.code for p in problems] == ["VAL-ODD-LABEL", "VAL-MASKED"]
+    assert problems[0].found.startswith(f"2 of 100 lines are odd, first ANN-NUMBER {train(root, 'a')}:4")
+    assert "2 of 100 frames (2.0%) in 1 tracks" in problems[1].found
+
+
 def test_videos_are_judged(root):
     assert run(root, probe=lambda path: info(sound_stop_s=None)) == [("VAL-NO-SOUND", "warning")] * 2
     assert run(root, probe=lambda path: info(sound_stop_s=2.0)) == [("VAL-SOUND-SHORT", "warning")] * 2
