@@ -20,7 +20,7 @@ def main(options: Encode) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.data.features.store import FeatureStore
     from affectgrid.distributed.encode.run import encode, plan_encode
-    from affectgrid.distributed.prepare import open_catalog
+    from affectgrid.distributed.prepare import open_catalog, tell_unlabelled
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.encoding import print_encode_report, print_plan, print_quarantine
 
@@ -29,6 +29,7 @@ def main(options: Encode) -> int:
     with connected(options.out, options.address) as workspace:
         store = FeatureStore(options.store or workspace.features)
         catalog = open_catalog(options, workspace, labels="expected")
+        tell_unlabelled(catalog)
         if options.dry_run:
             plan, lost = plan_encode(catalog, store.root, options)
             print_plan(plan)

@@ -26,7 +26,7 @@ def main(options: Validate) -> int:
     catalog = open_catalog(options, workspace)
     problems = validate(catalog, tolerance_frames=options.tolerance_frames)
     with results(workspace.root) as folder:
-        write_problems(problems, len(catalog.tracks), folder)
+        write_problems(problems, catalog, folder)
     print_problems(problems, len(catalog.tracks), workspace.root.show("problems.html"))
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.workspace import Workspace
 from affectgrid.errors import ConfigError
 from affectgrid.reporting.scores import ensemble_lines
@@ -22,6 +23,7 @@ from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
 from support.processes import family, wait_until
 
+SPLITS = ("test", "train", "validation")
 JOBS = ("tune", "predict")  # the others run below
 QUICK = (
     *("--config.optim.epochs", "2", "--config.model.hidden-dim", "16"),
@@ -114,6 +116,15 @@ def test_validate_reports_everything_at_once(repository: Path, rendered: Path, t
     page = tmp_path / "out" / "problems.html"
     assert "<table>" in page.read_text()
     assert done.stdout.splitlines()[-1] == f"report   {page}"
+    listed = [path.read_text().split() for path in sorted((tmp_path / "out" / "tracks").iterdir())]
+    assert [len(names) for names in listed] == [len(read_aff_wild2(corpus).split(s)) for s in SPLITS]
+    chosen = tmp_path / "out" / "tracks" / "validation.txt"
+    done = job(repository, "validate", "--data", corpus, "--tracks", chosen, "--out", tmp_path / "out")
+    assert done.returncode == 0  # both broken files are in the other split
+    assert f"{len(chosen.read_text().split())} tracks: 0 errors" in done.stdout
+    chosen.write_text("none\n")
+    done = job(repository, "validate", "--data", corpus, "--tracks", chosen, "--out", tmp_path / "out")
+    assert (done.returncode, "CAT-TRACKS" in done.stderr) == (2, True)
 
 
 def test_the_same_training_command_returns_what_is_done(repository: Path, rendered: Path, trained: Path) -> None:

@@ -195,8 +195,6 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
 def _orphans(catalog: Catalog) -> Iterator[Problem]:
     unseen = [t.id for t in catalog.tracks if t.annotation is not None and t.video is None and t.crops is None]
     silent = [t.id for t in catalog.tracks if t.annotation is not None and t.video is None and t.crops is not None]
-    has_labels = any(track.annotation is not None for track in catalog.tracks)
-    unlabelled = [t.id for t in catalog.tracks if t.annotation is None] if has_labels else []
     root = catalog.root
     if unseen:
         yield Problem(
@@ -209,9 +207,9 @@ def _orphans(catalog: Catalog) -> Iterator[Problem]:
     if silent:
         found = f"crops without their video: {_named(silent)}"
         yield _warning("VAL-NO-SOUND", root, found, "videos, for their sound", "sound is masked")
-    if unlabelled:
-        found = f"without labels: {_named(unlabelled)}"
-        yield _warning("VAL-NO-LABEL", root, found, "labels", "they are the test split; only predicted")
+    if catalog.unlabelled:
+        found = f"without labels: {_named(catalog.unlabelled)}"
+        yield _warning("VAL-NO-LABEL", root, found, "labels", "they are the test split; --tracks names what is wanted")
 
 
 def _named(ids: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import torch
 from affectgrid.data.splits.resident import Split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import CatalogOptions, DataOptions
-from affectgrid.distributed.prepare import Encoded, encode_data
+from affectgrid.distributed.prepare import LABELLED, Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.storage import Storage, fetched
 from affectgrid.training.inference.ensemble import Ensemble, combine, fit_weights
@@ -61,7 +61,7 @@ def evaluate_models(
         options = DataOptions.for_package(data, dict(encoders)).model_copy(update={"store": store})
         key = options.encode.model_dump_json()
         if key not in encoded:
-            encoded[key] = encode_data(options, workspace)
+            encoded[key] = encode_data(options, workspace, {*LABELLED, split})
         return encoded[key].split(name)
 
     def members_on(name: str) -> list[Predictions]:

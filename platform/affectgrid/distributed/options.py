@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -52,7 +53,15 @@ class WorkersOption(Settings):
         return (self.min_workers, self.workers) if self.min_workers else self.workers
 
 
-class CatalogOptions(Settings):
+class TracksOption(Settings):
+    """Which tracks."""
+
+    tracks: tuple[Path, ...] = Field(
+        (), description="files with names of tracks, one a line: only these are used; validate writes such lists"
+    )
+
+
+class CatalogOptions(TracksOption):
     """Which data."""
 
     data: str = Field(RENDERED, description="folder or URI in Aff-Wild2's layout, or 'rendered', the corpus drawn here")

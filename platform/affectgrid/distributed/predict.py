@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +42,7 @@ def predict(
     videos: Path | str,
     workspace: Workspace,
     *,
+    tracks: Sequence[Path] = (),
     crop: Literal["crops", "detect", "frame"] | None = None,
     template: Path | None = None,
     fill: Fill | None = None,
@@ -52,19 +53,19 @@ def predict(
     Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
     the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
     `data.export.write_submission`. `store` is where features are kept, by default
-    the workspace. Raises CatalogError when no track can be read.
+    the workspace; `tracks` as ``Catalog.only`` takes them. Raises CatalogError when no track can be read.
     """
-    catalog = open_videos(videos)
+    catalog = open_videos(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
     reports = [encode(catalog, features.root, _encoding(encoders, catalog, crop)) for encoders in ensemble.encoders]
     lost = {failure.track: failure for report in reports for failure in report.quarantined}
-    tracks = _readable(catalog, lost)
+    readable = _readable(catalog, lost)
     splits: list[Split] = []
 
     def split_for(encoders: Mapping[str, str]) -> Split:
         prints = reports[ensemble.encoders.index(dict(encoders))].fingerprints
         splits.append(
-            load_split(features, tracks, visual_fp=prints["visual"], audio_fp=prints["audio"], name="predict")
+            load_split(features, readable, visual_fp=prints["visual"], audio_fp=prints["audio"], name="predict")
         )
         return splits[-1]
 
@@ -74,7 +75,7 @@ def predict(
         submission, filled = _write(folder, splits[0], predictions.va.numpy(), template, fill)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
-    return PredictReport(place, len(tracks), len(predictions.va), written, models, tuple(lost.values()), filled)
+    return PredictReport(place, len(readable), len(predictions.va), written, models, tuple(lost.values()), filled)
 
 
 def _encoding(

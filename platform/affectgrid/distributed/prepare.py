@@ -6,13 +6,12 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.catalog import Catalog, Labels, read_aff_wild2
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.layout import Labels
 from affectgrid.data.splits.feed import feed
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
@@ -28,14 +27,28 @@ from affectgrid.training.text_features import encode_prompts
 
 log = logging.getLogger(__name__)
 
+LABELLED = ("train", "validation")
+SPLITS = (*LABELLED, "test")
+
 
 def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
-    """The tracks of ``options.data``: ``rendered``, or a place in Aff-Wild2's layout.
+    """The tracks of ``options.data``, ``rendered`` or a place in Aff-Wild2's layout, that ``options.tracks`` names.
 
-    `labels` as ``read_aff_wild2`` takes it, which also says what is raised.
+    `labels` as ``read_aff_wild2`` takes it, which also says what is raised, as does ``Catalog.only``.
     """
     data = render(workspace.corpus(RENDERED)) if options.data == RENDERED else options.data
-    return read_aff_wild2(data, labels=labels).on_bad_label(options.on_bad_label)
+    return read_aff_wild2(data, labels=labels).only(options.tracks).on_bad_label(options.on_bad_label)
+
+
+def tell_unlabelled(catalog: Catalog) -> None:
+    """Log how many tracks become the test split for want of labels, where others have some."""
+    unlabelled = catalog.unlabelled
+    if unlabelled:
+        log.warning(
+            "%d of %d tracks have no labels: they are the test split, and encoded too; --tracks names what is wanted",
+            len(unlabelled),
+            len(catalog.tracks),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +101,12 @@ class Encoded:
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def encode_data(options: DataOptions, workspace: Workspace) -> Encoded:
-    """Encode what is missing. Needs a Ray connection."""
+def encode_data(options: DataOptions, workspace: Workspace, splits: Collection[str] = SPLITS) -> Encoded:
+    """Encode what the `splits` lack. Needs a Ray connection."""
     catalog = open_catalog(options, workspace)
     store = FeatureStore(options.store or workspace.features)
-    report = encode(catalog, store.root, options.encode)
+    wanted = tuple(track for track in catalog.tracks if track.split in splits)
+    report = encode(dataclasses.replace(catalog, tracks=wanted), store.root, options.encode)
     encoded = Encoded(catalog, store, report, options.encode)
     write_data_record(workspace.root, encoded.fingerprint, report.fingerprints)
     return encoded
@@ -104,7 +118,7 @@ def prepare(
     prompt_files: Iterable[str],
     prompt_modes: Iterable[PromptMode] = ("ensemble",),
 ) -> PreparedData:
-    """Everything that training or a search reads; never the test split.
+    """Everything that training or a search reads; never the test split, which is not encoded either.
 
     With `context` among the modes the frozen text tower is part of it: 150 MB for ViT-B-32, once for all prompt files.
     """
@@ -112,8 +126,8 @@ def prepare(
     visual = load_visual(options.encode.visual.model)
     prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
     del visual
-    encoded = encode_data(options, workspace)
-    plans = [encoded.plan(name) for name in ("train", "validation")]
+    encoded = encode_data(options, workspace, LABELLED)
+    plans = [encoded.plan(name) for name in LABELLED]
     train, validation = (
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )

@@ -287,3 +287,24 @@ def test_whatever_depends_on_labels_depends_on_how_odd_lines_are_read(root):
     assert with_labels(source, one) != with_labels(source, other)
     assert content_digest(one) != content_digest(other)
     assert pickle.loads(pickle.dumps(mask)) == mask
+
+
+def test_only_the_tracks_that_lists_name(root, tmp_path_factory):
+    lists = tmp_path_factory.mktemp("lists")
+    (lists / "a.txt").write_text("# wanted\none\n\n two people_left \n")
+    (lists / "b.txt").write_bytes(b"\xef\xbb\xbftested\r\n")
+    catalog = read_aff_wild2(root)
+    few = catalog.only([lists / "a.txt", lists / "b.txt"])
+    assert [track.id for track in few.tracks] == ["one", "tested", "two people_left"]
+    assert few.digest() != catalog.digest()
+    assert catalog.only([]) == catalog
+    assert catalog.unlabelled == ("tested", "unlabelled")
+    assert few.unlabelled == ("tested",)
+    (lists / "c.txt").write_text("one.mp4\nnothing like it\n")
+    (lists / "d.txt").write_text("# none\n")
+    with pytest.raises(CatalogError) as caught:
+        catalog.only([lists / "c.txt", lists / "d.txt", lists / "e.txt"])
+    assert {problem.code for problem in caught.value.problems} == {"CAT-TRACKS"}
+    names = [problem.where.rpartition("/")[2] for problem in caught.value.problems]
+    assert names == ["c.txt:1", "c.txt:2", "d.txt", "e.txt"]
+    assert caught.value.problems[0].hint == "did you mean 'one'?"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from affectgrid.data.tree import Item, Tree, file_size
+from affectgrid.data.catalog.tree import Item, Tree, file_size
 from affectgrid.errors import Problem
 
 SplitName = Literal["train", "validation", "test"]

@@ -1,101 +1,17 @@
-"""The tracks of a data set, and the files that belong to each."""
+"""Read a data set's folders into a catalog, with every problem at once."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from affectgrid.data.annotations import LabelFile, OnBadLabel
-from affectgrid.data.layout import VIDEO_SUFFIXES, Labels, Layout, SplitName, find_layout
-from affectgrid.data.tree import Item, Tree, file_size, same_content
+from affectgrid.data.catalog.layout import VIDEO_SUFFIXES, Labels, Layout, find_layout
+from affectgrid.data.catalog.tracks import Catalog, Track, raw_video
+from affectgrid.data.catalog.tree import Item, Tree, same_content
 from affectgrid.errors import CatalogError, MediaError, Problem
-from affectgrid.media.faces import Person
-from affectgrid.storage import Storage, staged
-
-_SECOND_PERSON = re.compile(r"(.+)_(?:left|right)")
-
-
-def raw_video(track: str) -> str:
-    """The video that a track's id names: two people of one video are ``<video>_left`` and ``<video>_right``."""
-    person = _SECOND_PERSON.fullmatch(track)
-    return person[1] if person else track
-
-
-@dataclasses.dataclass(frozen=True)
-class Track:
-    """One person in one video.
-
-    Args:
-        id: unique, safe as a file name.
-        split: train, validation or test.
-        video: the raw video, shared by ``<id>_left`` and ``<id>_right``.
-        crops: folder of face crops by frame index.
-        annotation: labels; None in the test split and for prediction.
-    """
-
-    id: str
-    split: SplitName
-    video: Path | None
-    crops: Path | None
-    annotation: Path | LabelFile | None
-
-    @property
-    def labels(self) -> LabelFile | None:
-        """The annotation, and how it is read."""
-        return None if self.annotation is None else LabelFile.of(self.annotation)
-
-    @property
-    def person(self) -> Person:
-        """Which face of the raw video is meant, where the id says so."""
-        if self.video is None or self.video.stem == self.id:
-            return "largest"
-        return "left" if self.id.endswith("_left") else "right"
-
-
-@dataclasses.dataclass(frozen=True)
-class Catalog:
-    """Tracks under a root. Ids are unique within a split; ``validate`` reports one in two splits.
-
-    Args:
-        root: a folder, or an address without credentials.
-        tracks: sorted by id.
-        notes: warnings about what was found, such as a video that is there twice.
-    """
-
-    root: Path | str
-    tracks: tuple[Track, ...]
-    notes: tuple[Problem, ...] = ()
-
-    def split(self, name: str) -> tuple[Track, ...]:
-        """Tracks of a split, sorted by id."""
-        return tuple(track for track in self.tracks if track.split == name)
-
-    def on_bad_label(self, choice: OnBadLabel) -> Catalog:
-        """The same tracks, whose files of labels are refused for an odd line, or have its frame masked."""
-        if choice == "refuse":
-            return self
-        tracks = (
-            dataclasses.replace(track, annotation=track.labels and dataclasses.replace(track.labels, on_bad=choice))
-            for track in self.tracks
-        )
-        return dataclasses.replace(self, tracks=tuple(tracks))
-
-    def digest(self) -> str:
-        """sha256 over ids, splits, labels (bytes, how they are read) and videos' sizes; not over folders and dates."""
-        digest = hashlib.sha256()
-        for track in self.tracks:
-            size = file_size(track.video) if track.video else -1
-            labels = "-"
-            if source := track.labels:
-                with staged(source.path) as path:
-                    labels = hashlib.sha256(path.read_bytes() + source.choice).hexdigest()
-            digest.update(f"{track.id}\0{track.split}\0{size}\0{labels}\n".encode())
-        return digest.hexdigest()
+from affectgrid.storage import Storage
 
 
 def read_aff_wild2(place: Path | str | Storage, *, labels: Labels = "expected") -> Catalog:
@@ -263,7 +179,5 @@ def _twice(tree: Tree, first: Item, other: Item) -> Problem:
 
 
 def _video_of(name: str, videos: dict[str, Path]) -> Path | None:
-    if name in videos:
-        return videos[name]
-    match = _SECOND_PERSON.fullmatch(name)
-    return videos.get(match[1]) if match else None
+    """A video of that very name wins over the one that two people share."""
+    return videos.get(name) or videos.get(raw_video(name))
