@@ -13,7 +13,6 @@ from affectgrid.media.chunks import Source
 from affectgrid.media.crops import list_crops
 from support.folders import codes, touch
 
-
 LABELS = "VA_Estimation_Challenge"
 
 
