@@ -6,10 +6,10 @@ from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.options import RENDERED, StoreOption
+from affectgrid.distributed.options import RENDERED, CatalogOptions, StoreOption
 
 
-class Encode(JobOptions, StoreOption, EncodeConfig):
+class Encode(JobOptions, StoreOption, CatalogOptions, EncodeConfig):
     """Encode every track that the store does not hold. Exit status 0: all; 1: some tracks are in quarantine."""
 
     data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, a folder of videos, or 'rendered'")
@@ -20,7 +20,7 @@ def main(options: Encode) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.data.features.store import FeatureStore
     from affectgrid.distributed.encode.run import encode, plan_encode
-    from affectgrid.distributed.prepare import open_catalog
+    from affectgrid.distributed.prepare import open_catalog, tell_unlabelled
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.encoding import print_encode_report, print_plan, print_quarantine
 
@@ -28,7 +28,8 @@ def main(options: Encode) -> int:
         FeatureStore(options.store).require_writable()  # before Ray starts
     with connected(options.out, options.address) as workspace:
         store = FeatureStore(options.store or workspace.features)
-        catalog = open_catalog(options.data, workspace)
+        catalog = open_catalog(options, workspace, labels="expected")
+        tell_unlabelled(catalog)
         if options.dry_run:
             plan, lost = plan_encode(catalog, store.root, options)
             print_plan(plan)

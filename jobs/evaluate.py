@@ -5,13 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import ModelOption, StoreOption
+from affectgrid.distributed.options import CatalogOptions, ModelOption, StoreOption
 
 
-class Evaluate(JobOptions, ModelOption, StoreOption):
+class Evaluate(JobOptions, ModelOption, StoreOption, CatalogOptions):
     """Score models; their own stream settings say how the data are encoded. Several are scored as their mean."""
 
-    data: str = Field("rendered", description="folder or URI in Aff-Wild2's layout, or 'rendered'")
     split: str = Field("validation", description="train, validation or test")
     fit_weights: bool = Field(False, description="weigh the models as is best on the validation split")
     choose_smoothing: tuple[int, ...] = Field(
@@ -34,7 +33,7 @@ def main(options: Evaluate) -> int:
     with connected(options.out, options.address) as workspace:
         done = evaluate_models(
             ensemble,
-            options.data,
+            options,
             workspace,
             split=options.split,
             store=options.store,

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from affectgrid.cli import OutOption, run
 from affectgrid.data.imports.files import ImportFormat
-from affectgrid.distributed.options import StoreOption
+from affectgrid.distributed.options import CatalogOptions, StoreOption
 
 
 class Import(OutOption, StoreOption, ImportFormat):
@@ -31,7 +31,10 @@ def main(options: Import) -> int:
     store = FeatureStore(options.store or workspace.features)
     store.require_writable()
     files = find_files(options.files)
-    tracks = None if options.data is None else {track.id for track in open_catalog(options.data, workspace).tracks}
+    tracks = None
+    if options.data is not None:
+        catalog = open_catalog(CatalogOptions(data=options.data), workspace, labels="optional")
+        tracks = {track.id for track in catalog.tracks}
     report = import_stream(store, options.stream, files, options.source, options, tracks)
     print_import(report, store)
     return 1 if report.problems else 0

@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import ModelOption, StoreOption
+from affectgrid.distributed.options import ModelOption, StoreOption, TracksOption
 
 
-class Predict(JobOptions, ModelOption, StoreOption):
+class Predict(JobOptions, ModelOption, StoreOption, TracksOption):
     """Encode the videos as the models' training data were, predict, and write a CSV file per track."""
 
     videos: str = Field(description="a video, a folder of videos, or a folder in Aff-Wild2's layout; or its URI")
@@ -38,6 +38,7 @@ def main(options: Predict) -> int:
             ensemble,
             options.videos,
             workspace,
+            tracks=options.tracks,
             crop=options.crop,
             template=options.template,
             fill=options.fill,

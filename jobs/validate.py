@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from affectgrid.cli import OutOption, run
+from affectgrid.distributed.options import CatalogOptions
 
 
-class Validate(OutOption):
+class Validate(OutOption, CatalogOptions):
     """Check annotations, videos and crops. Exit status 0: sound (warnings allowed); 2: errors."""
 
-    data: str = Field("rendered", description="folder or URI in Aff-Wild2's layout, or 'rendered'")
     tolerance_frames: int = Field(10, ge=0, description="frames by which annotation, video and crops may differ")
+    crop: Literal["crops", "detect", "frame"] | None = Field(
+        None, description="what will be encoded, as --visual.crop; by default crops where there are any, else frames"
+    )
+    deep: bool = Field(False, description="decode every crop, picture and sound, not a sample of each track")
 
 
 def main(options: Validate) -> int:
@@ -20,13 +26,21 @@ def main(options: Validate) -> int:
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.prepare import open_catalog
     from affectgrid.reporting.problems import print_problems, write_problems
+    from affectgrid.reporting.progress import bar
     from affectgrid.storage import results
 
     workspace = Workspace.open(options.out)
-    catalog = open_catalog(options.data, workspace)
-    problems = validate(catalog, tolerance_frames=options.tolerance_frames)
+    catalog = open_catalog(options, workspace)
+    with bar("validate", len(catalog.tracks), "tracks") as progress:
+        problems = validate(
+            catalog,
+            tolerance_frames=options.tolerance_frames,
+            crop=options.crop,
+            deep=options.deep,
+            progress=progress,
+        )
     with results(workspace.root) as folder:
-        write_problems(problems, len(catalog.tracks), folder)
+        write_problems(problems, catalog, folder)
     print_problems(problems, len(catalog.tracks), workspace.root.show("problems.html"))
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 

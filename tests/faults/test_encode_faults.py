@@ -335,9 +335,7 @@ def test_flipped_bytes_are_named_and_one_track_is_encoded_again(rendered: Path, 
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(StoreError, match=f"STO-DAMAGED {path}"):
-        load_split(
-            store, catalog.tracks, visual_fp=fingerprints["visual"], audio_fp=fingerprints["audio"], name="train"
-        )
+        load_split(store, catalog.tracks, fingerprints=fingerprints, name="train")
     path.unlink()  # what the message says
     repaired = encode(catalog, tmp_path, JOB_CONFIG)
     assert (repaired.encoded, repaired.skipped) == (1, 3)

@@ -211,3 +211,9 @@ def test_a_broken_annotation_is_a_reason_until_it_is_mended(rendered: Path, tmp_
     assert lost.reason.startswith("ANN-HEADER")
     track.annotation.write_text(good)
     assert encode(one, tmp_path / "store", config).quarantined == ()
+    track.annotation.write_text(good.replace("\n", "\nx,0\n", 1))
+    (lost,) = encode(one, tmp_path / "store", config).quarantined
+    assert lost.reason.startswith("ANN-NUMBER")
+    masked = one.on_bad_label("mask")  # reads the unchanged file in another way
+    report = encode(masked, tmp_path / "store", config)
+    assert (report.quarantined, report.encoded) == ((), 1)

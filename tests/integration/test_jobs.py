@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.workspace import Workspace
 from affectgrid.errors import ConfigError
 from affectgrid.reporting.scores import ensemble_lines
@@ -22,6 +23,7 @@ from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
 from support.processes import family, wait_until
 
+SPLITS = ("test", "train", "validation")
 JOBS = ("tune", "predict")  # the others run below
 QUICK = (
     *("--config.optim.epochs", "2", "--config.model.hidden-dim", "16"),
@@ -111,7 +113,18 @@ def test_validate_reports_everything_at_once(repository: Path, rendered: Path, t
     errors = [problem for problem in problems if problem["severity"] == "error"]
     assert {annotations[0].name, annotations[1].name} <= {Path(e["where"].split(":")[0]).name for e in errors}
     assert all(problem["hint"] for problem in problems)
-    assert "<table>" in (tmp_path / "out" / "problems.html").read_text()
+    page = tmp_path / "out" / "problems.html"
+    assert "<table>" in page.read_text()
+    assert done.stdout.splitlines()[-1] == f"report   {page}"
+    listed = [path.read_text().split() for path in sorted((tmp_path / "out" / "tracks").iterdir())]
+    assert [len(names) for names in listed] == [len(read_aff_wild2(corpus).split(s)) for s in SPLITS]
+    chosen = tmp_path / "out" / "tracks" / "validation.txt"
+    done = job(repository, "validate", "--data", corpus, "--tracks", chosen, "--out", tmp_path / "out")
+    assert done.returncode == 0  # both broken files are in the other split
+    assert f"{len(chosen.read_text().split())} tracks: 0 errors" in done.stdout
+    chosen.write_text("none\n")
+    done = job(repository, "validate", "--data", corpus, "--tracks", chosen, "--out", tmp_path / "out")
+    assert (done.returncode, "CAT-TRACKS" in done.stderr) == (2, True)
 
 
 def test_the_same_training_command_returns_what_is_done(repository: Path, rendered: Path, trained: Path) -> None:
@@ -168,9 +181,10 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
 ) -> None:
     """In this process, with the features of a store that is named: nothing is encoded again."""
     from affectgrid.distributed.evaluate import evaluate_models
+    from affectgrid.distributed.options import CatalogOptions
     from affectgrid.distributed.predict import predict
 
-    quick = trained / "runs" / "quick" / "model"
+    quick, data = trained / "runs" / "quick" / "model", CatalogOptions(data=str(rendered))
     package = load_package(quick)
     with torch.no_grad():
         package.model.va_head.weight.mul_(-1)  # a model that says the contrary
@@ -179,10 +193,10 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
     )
     workspace, store = Workspace.open(tmp_path / "out"), str(trained / "features")
     ensemble = load_ensemble([quick, wrong])
-    on_validation = evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, fit=True)
+    on_validation = evaluate_models(ensemble, data, workspace, split="validation", store=store, fit=True)
     assert on_validation.scores.p >= max(on_validation.member_p) - 1e-6
     assert "fitted on validation" in next(ensemble_lines(on_validation.ensemble, on_validation.member_p))
-    done = evaluate_models(ensemble, str(rendered), workspace, split="train", store=store, fit=True)
+    done = evaluate_models(ensemble, data, workspace, split="train", store=store, fit=True)
     assert done.split.name == "train"
     assert done.ensemble.weights == on_validation.ensemble.weights  # whatever is scored
     path = save_ensemble(Storage(tmp_path / "ensemble.json"), done.ensemble)
@@ -191,7 +205,7 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
     assert "tiny" in report.encoders
     assert not workspace.features.exists()
     with pytest.raises(ConfigError, match="CFG-SMOOTH"):
-        evaluate_models(ensemble, str(rendered), workspace, split="validation", store=store, half_widths=[0, 3])
+        evaluate_models(ensemble, data, workspace, split="validation", store=store, half_widths=[0, 3])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])

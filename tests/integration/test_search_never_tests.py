@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import DataOptions
-from affectgrid.distributed.prepare import encode_data, prepare
+from affectgrid.distributed.prepare import encode_data, open_catalog, prepare, tell_unlabelled
 from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import AffectGridError
 from affectgrid.search.space.reading import parse_space
@@ -39,3 +40,20 @@ def test_a_search_runs_while_the_test_split_cannot_be_read(rendered: Path, short
     assert summary.num_failed == 0
     assert summary.confirmation is not None
     assert all(path.read_bytes() == b"poison" for path in poisoned)  # nor was it encoded again
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_training_encodes_no_track_without_labels_and_none_that_a_list_leaves_out(
+    rendered: Path, short_tmp: Path, caplog: pytest.LogCaptureFixture
+):
+    catalog, wanted = read_aff_wild2(rendered), short_tmp / "wanted.txt"
+    assert catalog.unlabelled
+    out = [catalog.split(name)[0].id for name in ("train", "validation")]
+    wanted.write_text("\n".join(track.id for track in catalog.tracks if track.id not in out))
+    workspace, options = Workspace.open(short_tmp / "out"), DataOptions(data=str(rendered), tracks=(wanted,))
+    data = prepare(options, workspace, prompt_files=["2x2-plain"])
+    used = {*data.train.track_ids, *data.validation.track_ids}
+    assert used == {track.id for track in catalog.tracks} - {*out, *catalog.unlabelled}
+    assert {path.stem for path in workspace.features.folder.rglob("*.parquet")} == used
+    tell_unlabelled(open_catalog(options, workspace))
+    assert f"{len(catalog.unlabelled)} of {len(catalog.tracks) - 2} tracks have no labels" in caplog.text

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import math
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.errors import AnnotationError, Problem
 from affectgrid.storage import show_places, staged, write_atomic
+
+log = logging.getLogger(__name__)
+
+OnBadLabel = Literal["refuse", "mask"]
 
 HEADER = "valence,arousal"
 INVALID = -5.0
@@ -21,6 +27,15 @@ INVALID = -5.0
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _MAX_BYTES = 64 << 20  # forty times the longest track of Aff-Wild2
 
+# What is found in place of an annotation: how the file begins, its code, its name, the hint.
+_IMPOSTORS = (
+    (rb"<", "ANN-HTML", "an HTML or XML page, such as a login page", "log in and download the file itself"),
+    (rb"version https://git-lfs\.github\.com/", "ANN-POINTER", "a Git LFS pointer", "fetch the file: git lfs pull"),
+    (rb"[./]*/?annex/objects/", "ANN-POINTER", "a git-annex pointer", "fetch the file: git annex get"),
+    (rb"\{\\rtf", "ANN-RTF", "a rich text document", "save it as plain text"),
+    (rb"PK\x03\x04|\x1f\x8b", "ANN-ARCHIVE", "a compressed archive", "unpack it"),
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Annotation:
@@ -28,11 +43,13 @@ class Annotation:
 
     Args:
         va: (valence, arousal) in [-1, 1], 0 where not valid, float32 [frame, 2].
-        valid: False where the file says -5, bool [frame].
+        valid: False where the file says -5, or where an odd line was masked, bool [frame].
+        odd: what was wrong with each line that was masked.
     """
 
     va: NDArray[np.float32]
     valid: NDArray[np.bool_]
+    odd: tuple[Problem, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -40,13 +57,46 @@ class Annotation:
         return len(self.valid)
 
 
-def read_annotation(path: Path) -> Annotation:
+@dataclasses.dataclass(frozen=True)
+class LabelFile:
+    """A file of labels, and what becomes of a line that cannot be read: the file is refused, or the frame masked."""
+
+    path: Path
+    on_bad: OnBadLabel = "refuse"
+
+    @classmethod
+    def of(cls, annotation: Path | LabelFile) -> LabelFile:
+        """Itself, or a file whose odd lines refuse it."""
+        return annotation if isinstance(annotation, LabelFile) else cls(annotation)
+
+    @property
+    def choice(self) -> bytes:
+        """What the labels depend on beside the file's bytes; empty by default."""
+        return b"" if self.on_bad == "refuse" else f"\0on bad label {self.on_bad}".encode()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def read_annotation(annotation: Path | LabelFile) -> Annotation:
     """Read and check one annotation file; CRLF and a UTF-8 byte order mark are accepted.
 
-    Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE,
-    ANN-RANGE, ANN-HALF (one of the two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so
-    that an error names the first wrong line.
+    Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-HTML, ANN-POINTER (of Git LFS), ANN-RTF, ANN-ARCHIVE,
+    ANN-CR (line ends), ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE, ANN-RANGE, ANN-HALF (one of the
+    two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so that an error names the first
+    wrong line. Where the `LabelFile` masks them, odd lines after the header are frames without a label; how many is
+    logged once.
     """
+    source = LabelFile.of(annotation)
+    labels = read_labels(source)
+    if labels.odd:
+        _log_odd(source, len(labels.odd), labels.num_frames, str(labels.odd[0]))
+    return labels
+
+
+def read_labels(source: LabelFile) -> Annotation:
+    """As ``read_annotation``, without a log."""
+    path = source.path
     lines = _text(path).split("\n")
     if lines and lines[-1] == "":
         lines.pop()
@@ -54,14 +104,28 @@ def read_annotation(path: Path) -> Annotation:
     _check_header(path, lines)
     if len(lines) == 1:
         _refuse(path, "ANN-EMPTY", "no line after the header", "one line per frame", "restore the file", line=None)
-    va = np.array([_parse(path, number, line) for number, line in enumerate(lines[1:], start=2)], dtype=np.float32)
+    values: list[tuple[float, float]] = []
+    odd: list[Problem] = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            values.append(_parse(path, number, line))
+        except AnnotationError as error:
+            if source.on_bad == "refuse":
+                raise
+            odd.extend(error.problems)
+            values.append((INVALID, INVALID))
+    va = np.array(values, dtype=np.float32)
     valid = va[:, 0] != INVALID
     if not valid.any():
-        _refuse(
-            path, "ANN-MASKED", f"all {len(va)} frames are -5", "at least one label", "leave the track out", line=None
-        )
+        found = f"all {len(va)} frames are -5" + (f" or odd ({len(odd)}), first {odd[0]}" if odd else "")
+        _refuse(path, "ANN-MASKED", found, "at least one label", "leave the track out", line=None)
     va[~valid] = 0
-    return Annotation(va, valid)
+    return Annotation(va, valid, tuple(odd))
+
+
+@functools.lru_cache(maxsize=4096)
+def _log_odd(source: LabelFile, num_odd: int, num_frames: int, first: str) -> None:
+    log.warning("%s: %d of %d lines masked, first %s", show_places(str(source)), num_odd, num_frames, first)
 
 
 def write_annotation(path: Path, annotation: Annotation) -> None:
@@ -87,6 +151,7 @@ def _text(path: Path) -> str:
                     line=None,
                 )
             data = local.read_bytes()
+        _check_kind(path, data)
         # a NUL in UTF-8 is legal but means UTF-16 or a file of zeros after a crash
         if (zero := data.find(0)) >= 0:
             raise UnicodeDecodeError("utf-8", data, zero, zero + 1, "a zero byte")
@@ -98,11 +163,42 @@ def _text(path: Path) -> str:
         _refuse(path, "ANN-MISSING", str(error), "a readable file", "check the path and its permissions", line=None)
 
 
+def _check_kind(path: Path, data: bytes) -> None:
+    """Refuse what is no annotation file at all, by its name."""
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    for pattern, code, found, hint in _IMPOSTORS:
+        if re.match(pattern, start):
+            _refuse(path, code, found, "an annotation file", hint, line=None)
+    if b"\r" in data and b"\n" not in data:
+        found = f"lines that end in CR alone ({data.count(13)} of them), as old Macs wrote them"
+        hint = "convert them, for example with: tr '\\r' '\\n' < old.txt > new.txt"
+        _refuse(path, "ANN-CR", found, "line ends LF or CRLF", hint, line=None)
+
+
 def _check_header(path: Path, lines: list[str]) -> None:
     first = lines[0].replace(" ", "").lower() if lines else ""
     if first != HEADER:
-        found = repr(lines[0][:60]) if lines else "an empty file"
-        _refuse(path, "ANN-HEADER", found, repr(HEADER), "add the header as the first line", line=1)
+        found, hint = _explain_header(lines[0]) if lines else ("an empty file", "restore the file")
+        _refuse(path, "ANN-HEADER", found, repr(HEADER), hint, line=1)
+
+
+def _explain_header(line: str) -> tuple[str, str]:
+    """What a first line is instead of the header, and what to do."""
+    shown, lower = repr(line[:60]), line.strip().lower()
+    names = [name.strip(" \"'") for name in re.split(r"[,;\t|]", lower)]
+    if names == ["arousal", "valence"]:
+        return f"{shown}: the columns are swapped", "swap them in every line, not only in the header"
+    if names == ["valence", "arousal"]:
+        if "," in lower:
+            return f"{shown}: names in quotes", "remove the quotes"
+        return f"{shown}: not separated by a comma", "put commas between the columns of every line, points in numbers"
+    if {"valence", "arousal"} <= set(names):
+        return f"{shown}: {len(names)} columns", "keep only the columns valence and arousal, without frames or times"
+    if {"neutral", "anger"} <= set(names) or re.fullmatch(r"au\d+", names[0]):
+        return f"{shown}: labels of expressions or action units", "take the files of the valence-arousal challenge"
+    if all(_NUMBER.fullmatch(name) for name in names):
+        return f"{shown}: numbers", f"add the line {HEADER} before it"
+    return shown, f"make {HEADER} the first line"
 
 
 def _parse(path: Path, number: int, line: str) -> tuple[float, float]:
@@ -117,7 +213,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[float, float]:
         _refuse(path, "ANN-HALF", f"only one of {line[:60]!r} is -5", "both or none", "correct this line", line=number)
     for value in (valence, arousal):
         if value != INVALID and not -1 <= value <= 1:
-            _refuse(path, "ANN-RANGE", f"{value:g}", "a value in [-1, 1], or -5", "correct this line", line=number)
+            _refuse(path, "ANN-RANGE", repr(value), "a value in [-1, 1], or -5", "correct this line", line=number)
     return valence, arousal
 
 

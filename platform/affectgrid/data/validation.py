@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from affectgrid.data.annotations import Annotation, read_annotation
+from affectgrid.data.annotations import Annotation, read_labels
 from affectgrid.data.catalog import Catalog, Track, raw_video
+from affectgrid.data.decoding import MediaReader
 from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
+from affectgrid.media.chunks import Crop
 from affectgrid.media.crops import list_crops
-from affectgrid.media.guard import GuardedProcess
 from affectgrid.media.video import VideoInfo
 from affectgrid.storage import show_places, staged
 
@@ -29,6 +32,8 @@ def validate(
     catalog: Catalog,
     *,
     tolerance_frames: int = 10,
+    crop: Crop | None = None,
+    deep: bool = False,
     probe: Probe | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[Problem]:
@@ -36,51 +41,94 @@ def validate(
 
     Args:
         tolerance_frames: how far the numbers of labels, frames and crops may differ; frames join by index anyway.
-        probe: indexes a video; default: ``probe_video`` in a guarded process, 300 s and 4 GiB each.
+        crop: what is to be encoded, as ``VisualStream.crop``; default: crops where there are any, else whole frames.
+        deep: decode everything; else a sample of each track, the same every time.
+        probe: indexes a video, and nothing is decoded; default: ``MediaReader``, in guarded processes, one a core.
         progress: called with 1 after every track.
 
-    Errors come first. Codes beside those of the annotation reader and the prober: VAL-LEAK (one video in two splits),
-    VAL-COUNT, VAL-NO-VIDEO, VAL-NO-LABEL; and the warnings VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-LATE, VAL-RATE,
-    VAL-CONSTANT, VAL-MASKED.
+    Errors come first. Codes beside those of the annotation reader and of what an encode run calls to decode: VAL-LEAK
+    (one video in two splits), VAL-COUNT, VAL-NO-VIDEO; and the warnings CAT-OVERLAP, VAL-NO-LABEL, VAL-NO-SOUND,
+    VAL-SOUND-SHORT, VAL-LATE, VAL-RATE, VAL-CONSTANT, VAL-MASKED, VAL-ODD-LABEL (masked), VAL-NO-CROPS.
     """
-    problems = [*_leaks(catalog), *_orphans(catalog)]
+    problems = [*catalog.notes, *_leaks(catalog), *_orphans(catalog)]
+    masked: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    if crop is None:
+        crop = "crops" if any(track.crops for track in catalog.tracks) else "frame"
+        if crop == "frame" and probe is None:
+            hint = "encode with --visual.crop detect, or frame for whole pictures"
+            problems.append(_warning("VAL-NO-CROPS", catalog.root, "no face crops", "face crops", hint))
     with contextlib.ExitStack() as stack:
+        check = _Check(tolerance_frames, probe)
         if probe is None:
-            guard = stack.enter_context(GuardedProcess(time_limit_s=300, memory_limit_bytes=4 << 30))
-            probe = _guarded(guard)
-        videos: dict[Path, VideoInfo | None] = {}
-        masked: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for track in catalog.tracks:
-            labels = _labels(track, problems)
-            if labels is not None:
-                masked[track.split].append((int((~labels.valid).sum()), labels.num_frames))
-                problems.extend(_constant(track, labels))
-            if track.video is not None and track.video not in videos:
-                videos[track.video] = _video(track.video, probe, problems)
-            problems.extend(_counts(track, labels, videos.get(track.video) if track.video else None, tolerance_frames))
-            progress(1)
+            check.readers = [stack.enter_context(MediaReader(crop, deep=deep)) for _ in range(os.cpu_count() or 1)]
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, len(check.readers))))
+        for findings in pool.map(check.video, _by_video(catalog.tracks)):
+            for track, own, labels in findings:
+                problems.extend(own)
+                if labels is not None:
+                    masked[track.split].append((int((~labels.valid).sum()), labels.num_frames))
+                progress(1)
     problems.extend(_masked(masked))
     problems = [dataclasses.replace(problem, where=show_places(problem.where)) for problem in problems]
     return sorted(problems, key=lambda problem: problem.severity != "error")  # stable: tracks stay in order
 
 
-def _guarded(guard: GuardedProcess) -> Probe:
-    def probe(path: Path) -> VideoInfo:
-        with staged(path) as local:
-            info: VideoInfo = guard.call("affectgrid.media.video:probe_video", local)
-        return info
+def _by_video(tracks: Iterable[Track]) -> list[list[Track]]:
+    """Tracks of one video together: it is looked at once."""
+    groups: dict[Path | str, list[Track]] = defaultdict(list)
+    for track in tracks:
+        groups[track.video or track.id].append(track)
+    return list(groups.values())
 
-    return probe
+
+Finding = tuple[Track, list[Problem], Annotation | None]
+
+
+class _Check:
+    """What is done for the tracks of one video, in several threads; each takes one of the readers meanwhile."""
+
+    def __init__(self, tolerance: int, probe: Probe | None) -> None:
+        self._tolerance, self._probe = tolerance, probe
+        self.readers: list[MediaReader] = []
+
+    def video(self, tracks: Sequence[Track]) -> list[Finding]:
+        reader = self.readers.pop() if self.readers else None
+        try:
+            return self._video(tracks, reader)
+        finally:
+            if reader:
+                self.readers.append(reader)
+
+    def _video(self, tracks: Sequence[Track], reader: MediaReader | None) -> list[Finding]:
+        found: list[Problem] = []
+        video, probe = tracks[0].video, reader.probe if reader else self._probe
+        info = _video(video, probe, found) if video and probe else None
+        findings: list[Finding] = []
+        for track in tracks:
+            labels = _labels(track, found)
+            if labels is not None:
+                found.extend(_constant(track, labels))
+            crops = _crops(track, found)
+            found.extend(_counts(track, labels, info, crops, self._tolerance))
+            if reader and (info or not video) and (crops or not track.crops) and (info or crops):
+                found.extend(reader.decode(track, info, crops))
+            findings.append((track, found, labels))
+            found = []
+        return findings
 
 
 def _labels(track: Track, problems: list[Problem]) -> Annotation | None:
-    if track.annotation is None:
+    if track.labels is None:
         return None
     try:
-        return read_annotation(track.annotation)
+        labels = read_labels(track.labels)
     except AnnotationError as error:
         problems.extend(error.problems)
         return None
+    if labels.odd:
+        found = f"{len(labels.odd)} of {labels.num_frames} lines are odd, first {labels.odd[0]}"
+        problems.append(_warning("VAL-ODD-LABEL", track.labels, found, "lines that can be read", "they are masked"))
+    return labels
 
 
 def _video(path: Path, probe: Probe, problems: list[Problem]) -> VideoInfo | None:
@@ -107,38 +155,43 @@ def _video(path: Path, probe: Probe, problems: list[Problem]) -> VideoInfo | Non
     return info
 
 
-def _counts(track: Track, labels: Annotation | None, info: VideoInfo | None, tolerance: int) -> Iterator[Problem]:
+def _crops(track: Track, problems: list[Problem]) -> list[tuple[int, int]]:
+    """Frame indices and bytes of a track's crops, ascending."""
+    if track.crops is None:
+        return []
+    try:
+        with staged(track.crops) as folder:
+            crops = [(index, path.stat().st_size) for index, path in list_crops(folder).items()]
+    except (MediaError, OSError) as error:
+        fault = Problem(
+            "MED-MISSING", where=str(track.crops), found=str(error), expected="readable crops", hint="check them"
+        )
+        problems.extend(error.problems if isinstance(error, MediaError) else [fault])
+        return []
+    if not crops:
+        hint = "extract the crops or remove it"
+        where = str(track.crops)
+        problems.append(Problem("VAL-COUNT", where=where, found="no crop", expected="00001.jpg ...", hint=hint))
+    return crops
+
+
+def _counts(
+    track: Track,
+    labels: Annotation | None,
+    info: VideoInfo | None,
+    crops: Sequence[tuple[int, int]],
+    tolerance: int,
+) -> Iterator[Problem]:
     """Labels against frames, and crops beyond either; a frame without a crop is a frame without a face."""
     known = {}
     if labels is not None:
         known["labels"] = labels.num_frames
     if info is not None:
         known["video frames"] = info.num_frames
-    if track.crops is not None:
-        try:
-            with staged(track.crops) as folder:
-                crops = list_crops(folder)
-        except MediaError as error:
-            yield from error.problems
-            return
-        limit = min(known.values(), default=None)
-        if not crops:
-            yield Problem(
-                "VAL-COUNT",
-                where=str(track.crops),
-                found="no crop",
-                expected="00001.jpg ...",
-                hint="extract the crops or remove it",
-            )
-        elif limit is not None and max(crops) > limit + tolerance:
-            expected = f"at most {limit} + {tolerance}"
-            yield Problem(
-                "VAL-COUNT",
-                where=str(track.crops),
-                found=f"crop of frame {max(crops)}",
-                expected=expected,
-                hint=_COUNT_HINT,
-            )
+    limit = min(known.values(), default=None)
+    if crops and limit is not None and crops[-1][0] > limit + tolerance:
+        found, expected = f"crop of frame {crops[-1][0]}", f"at most {limit} + {tolerance}"
+        yield Problem("VAL-COUNT", where=str(track.crops), found=found, expected=expected, hint=_COUNT_HINT)
     if len(known) == 2 and abs(known["labels"] - known["video frames"]) > tolerance:
         found = f"{known['labels']} labels, {known['video frames']} frames in the video"
         yield Problem(
@@ -166,7 +219,7 @@ def _masked(masked: dict[str, list[tuple[int, int]]]) -> Iterator[Problem]:
         without, total = (sum(column) for column in zip(*counts, strict=True))
         if without:
             tracks = sum(count > 0 for count, _ in counts)
-            found = f"{without} of {total} frames ({without / total:.1%}) in {tracks} tracks are -5"
+            found = f"{without} of {total} frames ({without / total:.1%}) in {tracks} tracks have no label"
             yield _warning("VAL-MASKED", f"split {split}", found, "labels", "these frames are left out")
 
 
@@ -191,8 +244,6 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
 def _orphans(catalog: Catalog) -> Iterator[Problem]:
     unseen = [t.id for t in catalog.tracks if t.annotation is not None and t.video is None and t.crops is None]
     silent = [t.id for t in catalog.tracks if t.annotation is not None and t.video is None and t.crops is not None]
-    has_labels = any(track.annotation is not None for track in catalog.tracks)
-    unlabelled = [t.id for t in catalog.tracks if t.annotation is None] if has_labels else []
     root = catalog.root
     if unseen:
         yield Problem(
@@ -205,9 +256,9 @@ def _orphans(catalog: Catalog) -> Iterator[Problem]:
     if silent:
         found = f"crops without their video: {_named(silent)}"
         yield _warning("VAL-NO-SOUND", root, found, "videos, for their sound", "sound is masked")
-    if unlabelled:
-        found = f"without labels: {_named(unlabelled)}"
-        yield _warning("VAL-NO-LABEL", root, found, "labels", "they are the test split; only predicted")
+    if catalog.unlabelled:
+        found = f"without labels: {_named(catalog.unlabelled)}"
+        yield _warning("VAL-NO-LABEL", root, found, "labels", "they are the test split; --tracks names what is wanted")
 
 
 def _named(ids: Iterable[str]) -> str:

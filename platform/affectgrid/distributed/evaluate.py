@@ -10,8 +10,8 @@ import torch
 from affectgrid.data.features.imported import imported_by
 from affectgrid.data.splits.resident import Split
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.options import DataOptions
-from affectgrid.distributed.prepare import Encoded, encode_data
+from affectgrid.distributed.options import CatalogOptions, DataOptions
+from affectgrid.distributed.prepare import LABELLED, Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.storage import Storage, fetched
 from affectgrid.training.inference.ensemble import Ensemble, combine, fit_weights
@@ -43,7 +43,7 @@ class Evaluation:
 
 def evaluate_models(
     ensemble: Ensemble,
-    data: str,
+    data: CatalogOptions,
     workspace: Workspace,
     *,
     split: str,
@@ -63,7 +63,7 @@ def evaluate_models(
         streams = [stream.name for stream in imported_by(encoders)]
         key = f"{options.encode.model_dump_json()} {streams}"
         if key not in encoded:
-            encoded[key] = encode_data(options, workspace, streams)
+            encoded[key] = encode_data(options, workspace, streams, splits={*LABELLED, split})
             _require_same_source(encoded[key], encoders)
         return encoded[key].split(name)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from affectgrid.data.annotations import OnBadLabel
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.feed import FeedOptions
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -51,16 +53,33 @@ class WorkersOption(Settings):
         return (self.min_workers, self.workers) if self.min_workers else self.workers
 
 
-class DataOptions(StoreOption):
-    """Which data, and how they are encoded."""
+class TracksOption(Settings):
+    """Which tracks."""
+
+    tracks: tuple[Path, ...] = Field(
+        (), description="files with names of tracks, one a line: only these are used; validate writes such lists"
+    )
+
+
+class CatalogOptions(TracksOption):
+    """Which data."""
 
     data: str = Field(RENDERED, description="folder or URI in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
+    on_bad_label: OnBadLabel = Field(
+        "refuse", description="a line of labels that cannot be read: refuse its file, or mask its frame and say so"
+    )
+
+
+class DataOptions(StoreOption, CatalogOptions):
+    """Which data, and how they are encoded."""
+
     encode: EncodeConfig = EncodeConfig()
     feed: FeedOptions = FeedOptions()
 
     @classmethod
-    def for_package(cls, data: str, encoders: dict[str, str]) -> DataOptions:
+    def for_package(cls, data: CatalogOptions, encoders: dict[str, str]) -> DataOptions:
         """Encode `data` as the training data of a model package were encoded; `encoders` comes from the package."""
         visual = VisualStream.model_validate_json(encoders["visual_stream"])
         audio = AudioStream.model_validate_json(encoders["audio_stream"])
-        return cls(data=data, encode=EncodeConfig(visual=visual, audio=audio))
+        which = {name: getattr(data, name) for name in CatalogOptions.model_fields}
+        return cls(**which, encode=EncodeConfig(visual=visual, audio=audio))

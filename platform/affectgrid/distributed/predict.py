@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affectgrid.data.catalog import Catalog, Track, read_aff_wild2, read_folder
+from affectgrid.data.catalog import Catalog, Track, is_aff_wild2, read_aff_wild2, read_folder
 from affectgrid.data.export import Fill, Filled, write_submission, write_track
 from affectgrid.data.features.imported import imported_by
 from affectgrid.data.features.report import Quarantined
@@ -19,12 +19,10 @@ from affectgrid.data.splits.resident import Split, StreamRows, load_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import DataOptions
+from affectgrid.distributed.options import CatalogOptions, DataOptions
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import Storage, results
 from affectgrid.training.inference.ensemble import Ensemble, combine
-
-_LAYOUT = ("VA_Estimation_Challenge", "annotations", "cropped_aligned")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +44,7 @@ def predict(
     videos: Path | str,
     workspace: Workspace,
     *,
+    tracks: Sequence[Path] = (),
     crop: Literal["crops", "detect", "frame"] | None = None,
     template: Path | None = None,
     fill: Fill | None = None,
@@ -56,13 +55,13 @@ def predict(
     Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
     the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
     `data.export.write_submission`. `store` is where features are kept, by default
-    the workspace. Raises CatalogError when no track can be read.
+    the workspace; `tracks` as ``Catalog.only`` takes them. Raises CatalogError when no track can be read.
     """
-    catalog = open_videos(videos)
+    catalog = open_videos(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
     reports = [encode(catalog, features.root, _encoding(encoders, catalog, crop)) for encoders in ensemble.encoders]
     lost = {failure.track: failure for report in reports for failure in report.quarantined}
-    tracks = _readable(catalog, lost)
+    readable = _readable(catalog, lost)
     splits: list[Split] = []
     without: dict[str, tuple[str, ...]] = {}
 
@@ -71,11 +70,11 @@ def predict(
         imported = imported_by(encoders)
         for stream in imported:
             known = set(features.tracks(stream.name, stream.fingerprint))
-            if lacking := tuple(track.id for track in tracks if track.id not in known):
+            if lacking := tuple(track.id for track in readable if track.id not in known):
                 without[stream.name] = lacking
             if known:
                 prints[stream.name] = stream.fingerprint
-        split = load_split(features, tracks, fingerprints=prints, name="predict")
+        split = load_split(features, readable, fingerprints=prints, name="predict")
         splits.append(_with_absent(split, ensemble, encoders))
         return splits[-1]
 
@@ -86,14 +85,14 @@ def predict(
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
     return PredictReport(
-        place, len(tracks), len(predictions.va), written, models, tuple(lost.values()), filled, without
+        place, len(readable), len(predictions.va), written, models, tuple(lost.values()), filled, without
     )
 
 
 def _encoding(
     encoders: Mapping[str, str], catalog: Catalog, crop: Literal["crops", "detect", "frame"] | None
 ) -> EncodeConfig:
-    config = DataOptions.for_package(str(catalog.root), dict(encoders)).encode
+    config = DataOptions.for_package(CatalogOptions(data=str(catalog.root)), dict(encoders)).encode
     if config.visual.crop != "frame":
         crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
     return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
@@ -101,8 +100,7 @@ def _encoding(
 
 def open_videos(videos: Path | str) -> Catalog:
     """A video, a folder of videos, or a folder in Aff-Wild2's layout; on this machine or in a bucket."""
-    place = Storage(videos)
-    return read_aff_wild2(place) if any(place.exists(name) for name in _LAYOUT) else read_folder(place)
+    return read_aff_wild2(videos, labels="optional") if is_aff_wild2(videos) else read_folder(videos)
 
 
 def _with_absent(split: Split, ensemble: Ensemble, encoders: Mapping[str, str]) -> Split:

@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from affectgrid.data.catalog import Catalog, read_aff_wild2
+from affectgrid.data.catalog import Catalog, Labels, read_aff_wild2
 from affectgrid.data.features.imported import ENCODED, ImportedStream, find_imported
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
@@ -18,7 +18,7 @@ from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import RENDERED, DataOptions
+from affectgrid.distributed.options import RENDERED, CatalogOptions, DataOptions
 from affectgrid.distributed.render import render
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
@@ -28,10 +28,28 @@ from affectgrid.training.text_features import encode_prompts
 
 log = logging.getLogger(__name__)
 
+LABELLED = ("train", "validation")
+SPLITS = (*LABELLED, "test")
 
-def open_catalog(data: str, workspace: Workspace) -> Catalog:
-    """The tracks of `data`: ``rendered``, or a place in Aff-Wild2's layout."""
-    return read_aff_wild2(render(workspace.corpus(RENDERED)) if data == RENDERED else data)
+
+def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
+    """The tracks of ``options.data``, ``rendered`` or a place in Aff-Wild2's layout, that ``options.tracks`` names.
+
+    `labels` as ``read_aff_wild2`` takes it, which also says what is raised, as does ``Catalog.only``.
+    """
+    data = render(workspace.corpus(RENDERED)) if options.data == RENDERED else options.data
+    return read_aff_wild2(data, labels=labels).only(options.tracks).on_bad_label(options.on_bad_label)
+
+
+def tell_unlabelled(catalog: Catalog) -> None:
+    """Log how many tracks become the test split for want of labels, where others have some."""
+    unlabelled = catalog.unlabelled
+    if unlabelled:
+        log.warning(
+            "%d of %d tracks have no labels: they are the test split, and encoded too; --tracks names what is wanted",
+            len(unlabelled),
+            len(catalog.tracks),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +76,7 @@ class Encoded:
                     "CAT-SPLIT",
                     where=str(self.catalog.root),
                     found=f"no track in split {name!r}",
-                    expected="annotations in VA_Estimation_Challenge/{Train_Set,Validation_Set} and their videos",
+                    expected="labels in folders Train_Set and Validation_Set, and their videos",
                     hint="look at the folders with jobs/validate.py",
                 )
             )
@@ -91,15 +109,18 @@ class Encoded:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def encode_data(options: DataOptions, workspace: Workspace, streams: Iterable[str] = ()) -> Encoded:
-    """Encode what is missing, and find the imported ones among `streams`. Needs a Ray connection.
+def encode_data(
+    options: DataOptions, workspace: Workspace, streams: Iterable[str] = (), *, splits: Collection[str] = SPLITS
+) -> Encoded:
+    """Encode what the `splits` lack, and find the imported ones among `streams`. Needs a Ray connection.
 
     Raises ConfigError (CFG-STREAM) before any work where the store lacks one.
     """
     store = FeatureStore(options.store or workspace.features)
     imported = find_imported(store, streams)
-    catalog = open_catalog(options.data, workspace)
-    report = encode(catalog, store.root, options.encode)
+    catalog = open_catalog(options, workspace)
+    wanted = tuple(track for track in catalog.tracks if track.split in splits)
+    report = encode(dataclasses.replace(catalog, tracks=wanted), store.root, options.encode)
     encoded = Encoded(catalog, store, report, options.encode, imported)
     write_data_record(workspace.root, encoded.fingerprint, encoded.fingerprints)
     return encoded
@@ -112,7 +133,7 @@ def prepare(
     prompt_modes: Iterable[PromptMode] = ("ensemble",),
     streams: Iterable[str] = (),
 ) -> PreparedData:
-    """Everything that training or a search reads; never the test split.
+    """Everything that training or a search reads; never the test split, which is not encoded either.
 
     `streams` names the streams of all configurations; visual and audio are always there.
 
@@ -124,8 +145,8 @@ def prepare(
     visual = load_visual(options.encode.visual.model)
     prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
     del visual
-    encoded = encode_data(options, workspace, streams)
-    plans = [encoded.plan(name) for name in ("train", "validation")]
+    encoded = encode_data(options, workspace, streams, splits=LABELLED)
+    plans = [encoded.plan(name) for name in LABELLED]
     train, validation = (
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from affectgrid import storage
+from affectgrid.data.catalog import Catalog
 from affectgrid.errors import Problem
 from affectgrid.reporting import html
 from affectgrid.reporting.tables import Table
@@ -38,9 +39,12 @@ def print_problems(
     console.print(f"report   {report}", highlight=False, markup=False, soft_wrap=True)
 
 
-def write_problems(problems: Sequence[Problem], num_tracks: int, folder: Path) -> None:
-    """``problems.json`` and ``problems.html``."""
+def write_problems(problems: Sequence[Problem], catalog: Catalog, folder: Path) -> None:
+    """``problems.json`` and ``problems.html``, and for each split ``tracks/<split>.txt``, as ``--tracks`` takes it."""
     content = [dataclasses.asdict(problem) for problem in problems]
     storage.write_json(folder / "problems.json", content)
-    tables = [problem_table(problems)] if problems else []
-    html.write(folder / "problems.html", "Data set check", [html.Section(verdict(problems, num_tracks), (), tables)])
+    tables, line = [problem_table(problems)] if problems else [], verdict(problems, len(catalog.tracks))
+    html.write(folder / "problems.html", "Data set check", [html.Section(line, (), tables)])
+    for split in sorted({track.split for track in catalog.tracks}):
+        names = [track.id for track in catalog.split(split)]
+        storage.write_atomic(folder / "tracks" / f"{split}.txt", "\n".join([*names, ""]))

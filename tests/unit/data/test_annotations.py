@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from affectgrid.data.annotations import Annotation, read_annotation, write_annotation
+from affectgrid.data.annotations import Annotation, LabelFile, read_annotation, write_annotation
 from affectgrid.errors import AnnotationError
 
 
@@ -78,6 +78,66 @@ def test_each_fault_is_named_with_its_line(path, data, code, line):
     (problem,) = caught.value.problems
     assert problem.code == code
     assert problem.where == (f"{path}:{line}" if line else str(path))
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "found", "hint"),
+    [
+        (b"arousal,valence\n0,0\n", "ANN-HEADER", "the columns are swapped", "swap them in every line"),
+        (b"valence;arousal\n0;0\n", "ANN-HEADER", "not separated by a comma", "put commas between the columns"),
+        (b"valence\tarousal\n0\t0\n", "ANN-HEADER", "not separated by a comma", "put commas between the columns"),
+        (b'"valence","arousal"\n0,0\n', "ANN-HEADER", "names in quotes", "remove the quotes"),
+        (b"frame,valence,arousal\n1,0,0\n", "ANN-HEADER", "3 columns", "keep only the columns"),
+        (b"image_location,valence,arousal\nx/1.jpg,0,0\n", "ANN-HEADER", "3 columns", "keep only the columns"),
+        (b"Neutral,Anger,Disgust\n0\n", "ANN-HEADER", "labels of expressions", "valence-arousal challenge"),
+        (b"AU1,AU2\n0,1\n", "ANN-HEADER", "action units", "valence-arousal challenge"),
+        (b"0.5,-0.25\n0,0\n", "ANN-HEADER", "numbers", "add the line valence,arousal before it"),
+        (b"happy\n", "ANN-HEADER", "'happy'", "make valence,arousal the first line"),
+        (b"\n <!DOCTYPE html>\n<title>Log in \xe9</title>", "ANN-HTML", "such as a login page", "log in"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "ANN-HTML", "XML page", "log in"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n",
+            "ANN-POINTER",
+            "a Git LFS pointer",
+            "git lfs pull",
+        ),
+        (b"/annex/objects/SHA256E-s9--0.txt\n", "ANN-POINTER", "a git-annex pointer", "git annex get"),
+        (b"{\\rtf1\\ansi valence,arousal}", "ANN-RTF", "rich text", "plain text"),
+        (b"PK\x03\x04\0\0", "ANN-ARCHIVE", "archive", "unpack"),
+        (b"valence,arousal\r0,0\r0,0\r", "ANN-CR", "CR alone (3 of them)", "tr "),
+        (b"valence,arousal\n0,1.0000001\n", "ANN-RANGE", "1.0000001", "correct"),
+        (b"valence,arousal\n-1.0000000000000002,0\n", "ANN-RANGE", "-1.0000000000000002", "correct"),
+    ],
+)  # fmt: skip
+def test_what_is_no_annotation_is_named_for_what_it_is(path, data, code, found, hint):
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError) as caught:
+        read_annotation(path)
+    (problem,) = caught.value.problems
+    assert problem.code == code
+    assert found in problem.found
+    assert hint in problem.hint
+
+
+def test_odd_lines_are_masked_where_that_is_asked_for(path, caplog):
+    path.write_text("valence,arousal\n0.5,-0.5\nx,0\n1.5,0\n-5,0\nvalence,arousal\n\n1,2,3\nnan,0\n-5,-5\n0.25,1\n")
+    with pytest.raises(AnnotationError, match=f"ANN-NUMBER {path}:3"):
+        read_annotation(LabelFile(path))
+    labels = read_annotation(LabelFile(path, "mask"))
+    assert labels.valid.tolist() == [True, *[False] * 8, True]  # every line stays a frame
+    assert labels.va[labels.valid].tolist() == [[0.5, -0.5], [0.25, 1]]
+    assert (labels.va[~labels.valid] == 0).all()
+    assert [problem.where.rpartition(":")[2] for problem in labels.odd] == ["3", "4", "5", "6", "7", "8", "9"]
+    assert f"{path}: 7 of 10 lines masked, first ANN-NUMBER {path}:3: 'x'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "code"), [(b"arousal,valence\n0,0\n", "ANN-HEADER"), (b"valence,arousal\nx,0\n-5,-5\n", "ANN-MASKED")]
+)
+def test_masking_does_not_save_a_file_that_is_wrong_as_a_whole(path, data, code):
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError, match=code):
+        read_annotation(LabelFile(path, "mask"))
 
 
 def test_an_encoding_error_tells_the_offset(path):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from affectgrid.data.catalog import raw_video, read_aff_wild2, read_folder
+from affectgrid.data.features.sources import content_digest, signature, with_labels
 from affectgrid.errors import CatalogError
-
-
-def touch(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-
+from affectgrid.media.chunks import Source
+from affectgrid.media.crops import list_crops
+from support.folders import codes, touch
 
 LABELS = "VA_Estimation_Challenge"
 
@@ -89,12 +87,6 @@ def test_the_digest_follows_labels_and_videos_not_folders(root, tmp_path_factory
     assert read_aff_wild2(moved).digest() != changed
 
 
-def codes(root, read=read_aff_wild2):
-    with pytest.raises(CatalogError) as caught:
-        read(root)
-    return [problem.code for problem in caught.value.problems]
-
-
 def test_all_faults_are_told_at_once(root, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     touch(outside, "secret.mp4")
@@ -141,3 +133,90 @@ def test_a_folder_of_videos_and_a_single_one(tmp_path):
 )
 def test_the_people_of_a_video_name_one_raw_video(track: str, video: str):
     assert raw_video(track) == video
+
+
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", "._one.mp4", "._one.txt", "._one.tar", "~$one.txt", "one.txt~")
+
+
+def litter(root):
+    """What macOS, Windows and Jupyter leave in every folder, and beside what was unpacked."""
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        touch(folder, *LITTER, ".ipynb_checkpoints/one-checkpoint.mp4", ".ipynb_checkpoints/one-checkpoint.txt")
+        touch(folder, "__MACOSX/batch1/one.mp4", "__MACOSX/._00001.jpg", f"__MACOSX/{LABELS}/Train_Set/one.txt")
+
+
+def test_litter_of_tools_is_ignored_everywhere(root):
+    clean = read_aff_wild2(root)
+    litter(root)
+    assert read_aff_wild2(root) == clean
+    assert read_aff_wild2(root).digest() == clean.digest()
+    videos = read_folder(root / "batch1")
+    assert [track.id for track in videos.tracks] == ["one", "two people"]
+    crops = clean.tracks[0].crops
+    assert list(list_crops(crops)) == [1]
+
+
+def test_batches_that_overlap_are_one_track_where_they_are_equal(root):
+    clean = read_aff_wild2(root)
+    for original, copy in (
+        ("batch1/one.mp4", "batch2/one.mp4"),
+        ("cropped_aligned/one/00001.jpg", "crops2/one/00001.jpg"),
+    ):
+        touch(root, copy)
+        (root / copy).write_bytes((root / original).read_bytes())
+    touch(root, "crops2/one/._00001.jpg")
+    catalog = read_aff_wild2(root)
+    assert (catalog.tracks, catalog.digest()) == (clean.tracks, clean.digest())
+    assert [(note.code, note.severity) for note in catalog.notes] == [("CAT-OVERLAP", "warning")] * 2
+    assert catalog.notes[0].found.startswith("batch1/one.mp4 and batch2/one.mp4, equal")
+    assert catalog.notes[1].found.startswith("cropped_aligned/one and crops2/one, equal")
+
+
+@pytest.mark.parametrize("name", ["batch2/one.mp4", "crops2/one/00001.jpg", "crops2/one/00002.jpg"])
+def test_batches_that_overlap_and_differ_are_refused_with_both_paths(root, name):
+    touch(root, name)  # in the first case as long as the other
+    (first, other) = ("batch1/one.mp4", name) if name.endswith("mp4") else ("cropped_aligned/one", "crops2/one")
+    with pytest.raises(CatalogError, match=f"CAT-DUPLICATE {root}: {first} and {other}, which differ"):
+        read_aff_wild2(root)
+
+
+def test_a_link_to_the_same_file_is_an_overlap(root):
+    (root / "batch2/one.mp4").symlink_to(root / "batch1/one.mp4")
+    (note,) = read_aff_wild2(root).notes
+    assert note.code == "CAT-OVERLAP"
+
+
+def test_whatever_depends_on_labels_depends_on_how_odd_lines_are_read(root):
+    refuse = read_aff_wild2(root)
+    mask = refuse.on_bad_label("mask")
+    assert refuse.on_bad_label("refuse") == refuse
+    assert [str(t.labels) for t in mask.tracks] == [str(t.labels) for t in refuse.tracks]
+    assert mask.digest() != refuse.digest()
+    one, other = refuse.tracks[0], mask.tracks[0]
+    assert signature(one) == signature(other)
+    assert signature(one, labels=True) != signature(other, labels=True)
+    source = Source(1, 0.0, False, "digest")
+    assert with_labels(source, one) != with_labels(source, other)
+    assert content_digest(one) != content_digest(other)
+    assert pickle.loads(pickle.dumps(mask)) == mask
+
+
+def test_only_the_tracks_that_lists_name(root, tmp_path_factory):
+    lists = tmp_path_factory.mktemp("lists")
+    (lists / "a.txt").write_text("# wanted\none\n\n two people_left \n")
+    (lists / "b.txt").write_bytes(b"\xef\xbb\xbftested\r\n")
+    catalog = read_aff_wild2(root)
+    few = catalog.only([lists / "a.txt", lists / "b.txt"])
+    assert [track.id for track in few.tracks] == ["one", "tested", "two people_left"]
+    assert few.digest() != catalog.digest()
+    assert catalog.only([]) == catalog
+    assert catalog.unlabelled == ("tested", "unlabelled")
+    assert few.unlabelled == ("tested",)
+    (lists / "c.txt").write_text("one.mp4\nnothing like it\n")
+    (lists / "d.txt").write_text("# none\n")
+    with pytest.raises(CatalogError) as caught:
+        catalog.only([lists / "c.txt", lists / "d.txt", lists / "e.txt"])
+    assert {problem.code for problem in caught.value.problems} == {"CAT-TRACKS"}
+    names = [problem.where.rpartition("/")[2] for problem in caught.value.problems]
+    assert names == ["c.txt:1", "c.txt:2", "d.txt", "e.txt"]
+    assert caught.value.problems[0].hint == "did you mean 'one'?"

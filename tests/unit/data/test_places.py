@@ -105,6 +105,16 @@ def test_archives_and_folders_of_crops_lie_beside_each_other(folder: Path, bucke
         read_aff_wild2(mixed)
 
 
+def test_litter_of_tools_in_a_bucket_is_ignored(folder: Path, bucket: Bucket) -> None:
+    own = Storage(bucket.uri("littered"))
+    own.upload(folder, "top")
+    tracks = {Path(entry.name).parts for entry in (own / "top").list_files(recursive=True)}
+    for parts in {parts[:-1] for parts in tracks}:
+        for name in ("Thumbs.db", "._x.mp4", "._x.txt", "__MACOSX/x.mp4", "__MACOSX/Train_Set/x.txt"):
+            own.write("/".join(["top", *parts, name]), b"x")
+    assert facts(read_aff_wild2(own / "top")) == facts(read_aff_wild2(folder))
+
+
 def test_signatures_change_with_the_listing_and_need_no_file(place: Storage, bucket: Bucket, cache: Path) -> None:
     own = Storage(bucket.uri("signed"))
     own.write("videos/a.mp4", b"film")

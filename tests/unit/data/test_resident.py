@@ -7,12 +7,13 @@ import pickle
 import numpy as np
 import pytest
 
-from affectgrid.data.annotations import Annotation, write_annotation
+from affectgrid.data.annotations import Annotation, LabelFile, write_annotation
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.table import FeatureTable
 from affectgrid.data.splits.interpolation import fill_between, interpolate
 from affectgrid.data.splits.resident import load_split
+from affectgrid.errors import AnnotationError
 from support.planted import columns_of
 
 
@@ -167,3 +168,16 @@ def test_a_rate_is_read_from_what_the_fingerprint_says(tmp_path):
     after = load_split(store, track, fingerprints={"visual": "fp", "audio": "fa"}, name="test")
     assert after.streams["visual"].feature[:, 0].tolist() == [0, 2, 4, 6, 8]
     assert after.streams["visual"].present.all()
+
+
+def test_odd_lines_of_labels_are_masked_where_the_track_says_so(store, tmp_path):
+    put(store, "a", features([1, 2, 3], [0, 0.5, 1.0], [1, 1, 1], [1, 2, 3]))
+    path = tmp_path / "a.txt"
+    path.write_text("valence,arousal\n0.5,0.5\n0.5\n-0.5,0.25\n")
+    refused, masked = (Track("a", "train", None, None, labels) for labels in (path, LabelFile(path, "mask")))
+    prints = {"visual": "f0", "audio": "f0"}
+    with pytest.raises(AnnotationError, match="ANN-COLUMNS"):
+        load_split(store, [refused], fingerprints=prints, name="train")
+    split = load_split(store, [masked], fingerprints=prints, name="train")
+    assert split.labelled.tolist() == [True, False, True]
+    assert split.va.tolist() == [[0.5, 0.5], [0, 0], [-0.5, 0.25]]

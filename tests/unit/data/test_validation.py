@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from affectgrid.data.annotations import Annotation, write_annotation
 from affectgrid.data.catalog import read_aff_wild2
+from affectgrid.data.decoding import pieces, sample_crops
 from affectgrid.data.validation import validate
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.upright import Orientation
@@ -40,6 +44,16 @@ def root(tmp_path):
         (tmp_path / "videos").mkdir(exist_ok=True)
         (tmp_path / "videos" / f"{name}.mp4").write_bytes(b"x")
     return tmp_path
+
+
+def film(path):
+    """A hundred pictures, without sound."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(100):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        out.mux(stream.encode(None))
 
 
 def run(root, probe=lambda path: info(), **options):
@@ -79,6 +93,16 @@ def test_labels_are_judged(root):
     assert run(root) == [("ANN-NUMBER", "error")]
 
 
+def test_masked_lines_are_counted(root):
+    text = train(root, "a").read_text().splitlines()
+    train(root, "a").write_text("\n".join([*text[:3], "x,0", "0;1", *text[5:], ""]))
+    assert run(root) == [("ANN-NUMBER", "error")]
+    problems = validate(read_aff_wild2(root).on_bad_label("mask"), probe=lambda path: info())
+    assert [p.code for p in problems] == ["VAL-ODD-LABEL", "VAL-MASKED"]
+    assert problems[0].found.startswith(f"2 of 100 lines are odd, first ANN-NUMBER {train(root, 'a')}:4")
+    assert "2 of 100 frames (2.0%) in 1 tracks" in problems[1].found
+
+
 def test_videos_are_judged(root):
     assert run(root, probe=lambda path: info(sound_stop_s=None)) == [("VAL-NO-SOUND", "warning")] * 2
     assert run(root, probe=lambda path: info(sound_stop_s=2.0)) == [("VAL-SOUND-SHORT", "warning")] * 2
@@ -110,6 +134,12 @@ def test_leakage_is_an_error_between_train_and_validation_only(root):
     assert run(root) == [("VAL-LEAK", "warning"), ("VAL-NO-LABEL", "warning")]
 
 
+def test_a_video_in_two_batches_is_told(root):
+    (root / "batch1").mkdir()
+    (root / "batch1/a.mp4").write_bytes(b"x")
+    assert run(root) == [("CAT-OVERLAP", "warning")]
+
+
 def test_orphans_are_named_up_to_ten(root):
     for number in range(12):
         label(train(root, f"lost{number:02d}"), VARIED)
@@ -120,12 +150,76 @@ def test_orphans_are_named_up_to_ten(root):
     assert "extra" in problems[1].found
 
 
+def crops(root, track, indices):
+    """Crops of noise: all of them are larger than any torn one."""
+    for index in indices:
+        path = root / f"cropped_aligned/{track}/{index:05}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(index).integers(0, 255, (16, 16, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def cropped(root):
+    """Two tracks of crops, without videos."""
+    shutil.rmtree(root / "videos")
+    for track in ("a", "b"):
+        crops(root, track, range(1, 101))
+    return root
+
+
+def test_crops_are_decoded_a_sample_of_them_or_all(cropped):
+    said = [("VAL-NO-SOUND", "warning")]
+    assert run(cropped, probe=None) == run(cropped, probe=None, deep=True) == said
+    torn = cropped / "cropped_aligned/a/00043.jpg"
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:5])  # found by its size, wherever it is
+    (problem, _) = validate(read_aff_wild2(cropped))
+    assert (problem.code, problem.where) == ("MED-CROP", str(torn))
+    torn.write_bytes(b"x" * 2000)  # as large as the others
+    assert run(cropped, probe=None) == said
+    assert run(cropped, probe=None, deep=True) == [("MED-CROP", "error"), *said]
+    torn.write_bytes(whole)
+    (cropped / "cropped_aligned/b/00100.jpg").write_bytes(b"x" * 2000)  # the last is in every sample
+    assert run(cropped, probe=None) == [("MED-CROP", "error"), *said]
+
+
+def test_what_an_encode_run_would_refuse_is_refused(cropped):
+    shutil.rmtree(cropped / "cropped_aligned/b")
+    (cropped / "videos").mkdir()
+    film(cropped / "videos/b.mp4")
+    # the crops of the other track say that crops are to be encoded
+    assert ("MED-CROPS", "error") in run(cropped, probe=None)
+    assert ("MED-CROPS", "error") in run(cropped, probe=None, crop="frame")  # a has no video
+
+
+def test_samples_are_the_same_every_time_and_hold_both_ends_and_the_smallest():
+    sizes = [(index, 1000 + index % 7) for index in range(5, 905)]
+    sizes[500] = (505, 3)
+    chosen = sample_crops(sizes)
+    assert chosen == sample_crops(sizes)
+    assert {5, 904, 505} <= set(chosen)
+    assert len(chosen) <= 32
+    assert sample_crops(sizes[:1]) == [5]
+
+
+@pytest.mark.parametrize(
+    ("total", "deep", "expected"),
+    [
+        (0, False, [(0, 1)]),
+        (0, True, [(0, 0)]),
+        (10, False, [(0, 10)]),
+        (20, False, [(0, 16), (2, 18), (4, 20)]),
+        (100, False, [(0, 16), (42, 58), (84, 100)]),
+        (40, True, [(0, 16), (16, 32), (32, 40)]),
+    ],
+)
+def test_pieces_of_a_sample_and_of_the_whole(total, deep, expected):
+    assert pieces(total, 16, deep=deep) == expected
+
+
 def test_the_default_prober_reads_real_files_in_a_guarded_process(root):
-    with av.open(str(root / "videos/a.mp4"), "w") as out:
-        stream = out.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for _ in range(100):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
-        out.mux(stream.encode(None))
+    film(root / "videos/a.mp4")
     problems = validate(read_aff_wild2(root))  # b.mp4 holds one byte
-    assert [(p.code, p.where.rsplit("/")[-1]) for p in problems] == [("MED-DECODE", "b.mp4"), ("VAL-NO-SOUND", "a.mp4")]
+    assert [(p.code, p.where.rsplit("/")[-1]) for p in problems] == [
+        ("MED-DECODE", "b.mp4"), ("VAL-NO-CROPS", root.name), ("VAL-NO-SOUND", "a.mp4")
+    ]  # fmt: skip

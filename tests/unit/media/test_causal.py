@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from affectgrid.data.features.table import FeatureTable
-from affectgrid.data.splits.resident import fill_between, interpolate
+from affectgrid.data.splits.interpolation import fill_between, interpolate
 from affectgrid.encoders.audio import load_audio
 from affectgrid.media.chunks import read_sound_chunk, read_visual_chunk
 

@@ -36,26 +36,30 @@ def signature(track: Track, *, labels: bool = False) -> str:
     With `labels` the annotation's too, where it decides which frames are encoded.
     """
     files = f"video {_look(track.video)} crops {_look(track.crops)}"
-    return f"{files} labels {_look(track.annotation)}" if labels else files
+    if not labels:
+        return files
+    own = track.labels
+    return f"{files} labels {_look(own.path if own else None)}{own.choice.decode() if own else ''}"
 
 
 def with_labels(source: Source, track: Track) -> Source:
-    """A source whose digest changes with the track's annotation, too."""
-    if track.annotation is None:
+    """A source whose digest changes with the track's annotation, and how it is read, too."""
+    own = track.labels
+    if own is None:
         return source
-    with staged(track.annotation) as labels:
+    with staged(own.path) as labels:
         if not labels.is_file():
             return source
-        digest = hashlib.sha256(source.digest.encode() + labels.read_bytes()).hexdigest()
+        digest = hashlib.sha256(source.digest.encode() + labels.read_bytes() + own.choice).hexdigest()
     return dataclasses.replace(source, digest=digest)
 
 
 def content_digest(track: Track) -> str:
     """sha256 over the video's bytes, the crops' names and sizes, and the annotation, for files that no probe reads."""
-    digest = hashlib.sha256()
+    digest, own = hashlib.sha256(), track.labels
     with contextlib.ExitStack() as stack:
         video, crops, labels = (
-            path and stack.enter_context(staged(path)) for path in (track.video, track.crops, track.annotation)
+            path and stack.enter_context(staged(path)) for path in (track.video, track.crops, own and own.path)
         )
         for path in sorted(crops.iterdir()) if crops and crops.is_dir() else []:
             digest.update(f"{path.name}:{path.stat().st_size};".encode())
@@ -63,8 +67,8 @@ def content_digest(track: Track) -> str:
             with video.open("rb") as file:
                 while block := file.read(1 << 22):
                     digest.update(block)
-        if labels and labels.is_file():
-            digest.update(labels.read_bytes())
+        if own and labels and labels.is_file():
+            digest.update(labels.read_bytes() + own.choice)
     return digest.hexdigest()
 
 

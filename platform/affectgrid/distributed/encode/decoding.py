@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from affectgrid.data.annotations import read_annotation
+from affectgrid.data.annotations import LabelFile, OnBadLabel, read_annotation
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits, guarded
@@ -89,15 +89,15 @@ def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits
         frame_rate_hz=stream.frame_rate_hz,
         detect_every=stream.detect_every,
         landmarks=str(stream.landmarks) if stream.landmarks else None,
-        labelled=_labelled(chunk.annotation) if chunk.annotation else None,
+        labelled=_labelled(chunk.annotation, chunk.on_bad_label) if chunk.annotation else None,
         causal=stream.causal,
     )
     return frames
 
 
 @functools.lru_cache(maxsize=2)
-def _labelled(annotation: str) -> Bool[np.ndarray, "frame"]:
-    return read_annotation(Path(annotation)).valid
+def _labelled(annotation: str, on_bad: OnBadLabel) -> Bool[np.ndarray, "frame"]:
+    return read_annotation(LabelFile(Path(annotation), on_bad)).valid
 
 
 def _sound(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from affectgrid.data.annotations import OnBadLabel
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.report import Amount, StreamPlan
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -35,6 +36,7 @@ class Chunk:
         video, crops: what it is read from; crops only for the visual stream.
         person: whose face a detector looks for.
         annotation: where only labelled frames are encoded, the file that says which.
+        on_bad_label: what becomes of its odd lines.
     """
 
     stream: str
@@ -46,6 +48,7 @@ class Chunk:
     crops: str | None = None
     person: Person = "largest"
     annotation: str | None = None
+    on_bad_label: OnBadLabel = "refuse"
 
     @property
     def size(self) -> int:
@@ -109,10 +112,11 @@ def plan_track(
     total, video = num_units(kind, source, config), _text(track.video)
     if kind == "visual":
         crops = _text(track.crops) if config.visual.crop == "crops" else None
-        labels = _text(track.annotation) if config.visual.frames == "labelled" else None
+        labels = track.labels if config.visual.frames == "labelled" else None
         chunks = cut_chunks(
             kind, track.id, total, config.chunk_frames, keyframes=() if crops else source.keyframes,
-            video=video, crops=crops, person=track.person, annotation=labels,
+            video=video, crops=crops, person=track.person, annotation=_text(labels),
+            on_bad_label=labels.on_bad if labels else "refuse",
         )  # fmt: skip
     else:
         chunks = cut_chunks(kind, track.id, total, config.chunk_hops, video=video)

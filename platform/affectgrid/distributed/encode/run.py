@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ from affectgrid.distributed.encode.plan import (
     worth_calibrating,
 )
 from affectgrid.distributed.encode.sandbox import Limits
+
+log = logging.getLogger(__name__)
 
 
 def encode(
@@ -99,6 +102,8 @@ class _Work:
 
 def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry: bool) -> _Work:
     """Choose the encoders' precision, compare the files with the store, and cut what is missing into chunks."""
+    for note in catalog.notes:
+        log.warning("%s", note)
     limits, quarantine = config.limits, Quarantine(store)
     jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}

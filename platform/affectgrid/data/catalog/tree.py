@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import filecmp
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -11,6 +13,12 @@ from affectgrid.storage import Entry, Staged, Storage, staged
 from affectgrid.storage.staging import Kind
 
 _NUM_REQUESTS = 16  # at a time: each waits for the network, not for a core
+# what file managers, notebooks and archivers leave behind: nothing of a data set
+_LITTER = re.compile(
+    r"\._.*|\.ds_store|thumbs\.db|ehthumbs\.db|desktop\.ini|__macosx|\.ipynb_checkpoints|\.spotlight-v100|\.trashes"
+    r"|\.fseventsd|\.appledouble|@eadir|\$recycle\.bin|system volume information|lost\+found|\.git|~\$.*|.*~",
+    re.IGNORECASE,
+)
 _ARCHIVES: dict[str, Kind] = {".tar": "tar", ".zip": "zip"}
 
 
@@ -29,8 +37,13 @@ class Item:
     path: Path
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or a folder is of a tool, not of the data: ``._x``, ``.DS_Store``, ``__MACOSX`` and the like."""
+    return bool(_LITTER.fullmatch(name))
+
+
 class Tree:
-    """The files under a data set's root. Listings only: nothing is read."""
+    """The files under a data set's root, without litter. Listings only: nothing is read."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -43,17 +56,17 @@ class Tree:
     def files(self, folder: str) -> list[Item]:
         """Files of a folder, by name; none where there is no such folder."""
         if self.storage.path is None:
-            return [self._staged(folder, entry, "file") for entry in self.storage.list_files(folder)]
+            return [self._staged(folder, entry, "file") for entry in self._entries(folder)]
         here = self.storage.path / folder
-        paths = sorted(path for path in here.iterdir() if not path.is_dir()) if here.is_dir() else []
+        paths = sorted(p for p in here.iterdir() if not (is_litter(p.name) or p.is_dir())) if here.is_dir() else []
         return [Item(path.stem, path.relative_to(self.storage.path).as_posix(), path) for path in paths]
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder, sorted."""
         if self.storage.path is None:
-            return self.storage.list_folders(folder)
+            return [name for name in self.storage.list_folders(folder) if not is_litter(name)]
         here = self.storage.path / folder
-        return sorted(path.name for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
+        return sorted(p.name for p in here.iterdir() if p.is_dir() and not is_litter(p.name)) if here.is_dir() else []
 
     def crops(self, folder: str) -> list[Item]:
         """The tracks of a folder of crops: folders, and archives, which are always staged."""
@@ -69,7 +82,7 @@ class Tree:
             found = [Item(PurePosixPath(name).name, name, self.storage.path / name) for name in plain]
         archives = [
             self._staged(folder, entry, _ARCHIVES[suffix])
-            for entry in self.storage.list_files(folder)
+            for entry in self._entries(folder)
             if (suffix := PurePosixPath(entry.name).suffix) in _ARCHIVES
         ]
         return sorted([*found, *archives], key=lambda item: item.name)
@@ -87,11 +100,35 @@ class Tree:
             with ThreadPoolExecutor(_NUM_REQUESTS) as pool:
                 list(pool.map(_stage, paths))
 
+    def _entries(self, folder: str) -> list[Entry]:
+        return [entry for entry in self.storage.list_files(folder) if not is_litter(entry.name)]
+
     def _staged(self, folder: str, entry: Entry, kind: Kind) -> Item:
         name = f"{folder}/{entry.name}".lstrip("/")
         # an archive is unpacked to a folder of the track's name
         target = name if kind == "file" else name.removesuffix(f".{kind}")
         return Item(PurePosixPath(entry.name).stem, name, Staged.of(self.storage, target, kind, [entry]).path)
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Whether two files, or two folders' files, are equal byte by byte. Raises OSError, and as `staged` does."""
+    listed = [Staged.parse(path) for path in (first, second)]
+    if listed[0] and listed[1] and listed[0].kind == listed[1].kind and listed[0].size != listed[1].size:
+        return False  # without fetching them
+    with staged(first) as one, staged(second) as other:
+        if one.samefile(other):
+            return True
+        if one.is_dir() != other.is_dir():
+            return False
+        names = _names(one) if one.is_dir() else [""]
+        if one.is_dir() and names != _names(other):
+            return False
+        sizes = [[(folder / name).stat().st_size for name in names] for folder in (one, other)]
+        return sizes[0] == sizes[1] and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and not is_litter(path.name))
 
 
 def file_size(path: Path) -> int:
