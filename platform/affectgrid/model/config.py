@@ -10,7 +10,9 @@ from affectgrid.settings import Settings
 
 StreamName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]  # visual, audio, or an imported stream
 PromptMode = Literal["fixed", "ensemble", "context", "learned", "shuffled", "rotated", "none"]
-Temporal = Literal["bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none"]
+Temporal = Literal[
+    "bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "ssm", "causal-ssm", "none"
+]
 SIGMA_RATIO_BOUNDS = (0.1, 2.0)  # of sigma / spacing: from nearly hard to nearly uniform labels. This project's choice
 
 
@@ -25,12 +27,15 @@ class FusionConfig(Settings):
     )
     hidden_dim: int = Field(64, gt=0, description="width of every frame state; divisible by num_heads, even for bigru")
     temporal: Temporal = Field(
-        "bigru", description="GRU, convolutions or self-attention, looking both ways or back alone; or none"
+        "bigru",
+        description="GRU, convolutions, self-attention or a selective state space, looking both ways or back; or none",
     )
     gru_layers: int = Field(1, gt=0)
     tcn_layers: int = Field(4, gt=0, le=16, description="residual blocks of a TCN; block n is dilated by 2 ** n")
     tcn_kernel: int = Field(3, ge=2, description="taps of a TCN's convolutions; odd for the one that looks both ways")
     transformer_layers: int = Field(2, gt=0, le=16, description="self-attention layers of a transformer")
+    ssm_layers: int = Field(2, gt=0, le=16, description="layers of a selective state space")
+    ssm_state: int = Field(16, gt=0, description="numbers that a state space keeps for every channel")
     fusion: Literal["both", "attention", "gate", "concat"] = Field(
         "both", description="what a fusion block holds: cross-modal attention, gated refinement, or both"
     )
@@ -46,7 +51,7 @@ class FusionConfig(Settings):
     @property
     def causal(self) -> bool:
         """Whether a frame may only depend on itself and earlier ones."""
-        return self.temporal in ("gru", "causal-tcn", "causal-transformer")
+        return self.temporal in ("gru", "causal-tcn", "causal-transformer", "causal-ssm")
 
     @property
     def fuses(self) -> bool:

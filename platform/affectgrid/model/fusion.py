@@ -19,6 +19,7 @@ from affectgrid.model.readout import Readout
 from affectgrid.model.streams import StreamInput, drop_stream
 from affectgrid.model.temporal.convolution import ConvolutionalEncoder
 from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
+from affectgrid.model.temporal.state_space import StateSpaceEncoder
 from affectgrid.model.temporal.transformer import TransformerEncoder
 
 CONTEXT = "prompt_head.context."  # what the names of the weights of learnable context begin with
@@ -169,7 +170,7 @@ class FusionModel(nn.Module):
         return fused, gates
 
 
-def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEncoder | TransformerEncoder | None:
+def _build_temporal(config: FusionConfig) -> nn.Module | None:
     """The temporal module of every stream, before fusion."""
     num_streams, hidden = len(config.streams), config.hidden_dim
     if config.temporal == "none":
@@ -180,5 +181,8 @@ def _build_temporal(config: FusionConfig) -> TemporalEncoder | ConvolutionalEnco
     if config.temporal in ("transformer", "causal-transformer"):
         depth, rotary = config.transformer_layers, config.positions == "rotary"
         return TransformerEncoder(num_streams, hidden, depth, config.num_heads, config.dropout, rotary=rotary)
+    if config.temporal in ("ssm", "causal-ssm"):
+        layers = (config.ssm_layers, config.num_heads, config.ssm_state)
+        return StateSpaceEncoder(num_streams, hidden, *layers, config.dropout, causal=config.causal)
     shape = (num_streams, hidden, config.tcn_layers, config.tcn_kernel, config.dropout)
     return ConvolutionalEncoder(*shape, causal=config.causal)

@@ -24,8 +24,8 @@ from affectgrid.model.temporal.recurrent import FrameOrder, TemporalEncoder
 from affectgrid.regions import RegionGrid, soft_labels
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM, NUM_FRAMES = 10, 7, 12, 9
-TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "none")
-CAUSAL = ("gru", "causal-tcn", "causal-transformer")
+TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "ssm", "causal-ssm", "none")
+CAUSAL = ("gru", "causal-tcn", "causal-transformer", "causal-ssm")
 FUSION = ("both", "attention", "gate", "concat")
 DIMS = {"visual": VISUAL_DIM, "audio": AUDIO_DIM}
 Batch = dict[str, Tensor]

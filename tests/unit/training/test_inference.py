@@ -91,6 +91,7 @@ def causal_model(**fields):
         {},
         {"model__temporal": "causal-tcn"},
         {"model__temporal": "causal-transformer"},
+        {"model__temporal": "causal-ssm"},
         {"model__fusion_depth": 2},
     ],
     ids=str,
