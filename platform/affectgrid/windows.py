@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -113,9 +114,12 @@ def smooth(
     mask: Bool[Tensor, frame] | None = None,
     *,
     causal: bool = False,
+    kernel: Literal["mean", "gaussian", "exponential"] = "mean",
 ) -> Float[Tensor, "frame dim"]:
     """Moving mean of one track over each frame and `half_width` frames on each side, or before it alone if `causal`.
 
+    A `kernel` that is not flat weighs a frame by its distance: a Gaussian with a deviation, or an exponential with a
+    time constant, of half the half-width.
     At the ends, and where `mask` is false, the mean is over the remaining frames; values under the mask are never read
     into it. A frame with no valid frame in reach keeps its own value. Raises ValueError if half_width < 0.
     """
@@ -125,6 +129,8 @@ def smooth(
         return values
     num_frames = len(values)
     valid = torch.ones_like(values[:, 0], dtype=torch.bool) if mask is None else mask
+    if kernel != "mean":
+        return _weighted_mean(values, valid, half_width, causal=causal, gaussian=kernel == "gaussian")
     kept = torch.cat([torch.where(valid[:, None], values, 0), valid[:, None]], 1).double()
     sums = torch.cat([kept.new_zeros(1, kept.shape[1]), kept.cumsum(0)])  # float64: differences of long sums
     position = torch.arange(num_frames, device=values.device)
@@ -133,3 +139,22 @@ def smooth(
     reach = sums[high] - sums[low]
     count = reach[:, -1:]
     return torch.where(count > 0, (reach[:, :-1] / count.clamp(min=1)).to(values.dtype), values)
+
+
+def _weighted_mean(
+    values: Float[Tensor, "frame dim"], valid: Bool[Tensor, frame], half_width: int, *, causal: bool, gaussian: bool
+) -> Float[Tensor, "frame dim"]:
+    distance = torch.arange(-half_width, half_width + 1, dtype=torch.float64, device=values.device) / (half_width / 2)
+    weights = torch.exp(-0.5 * distance.square() if gaussian else -distance.abs())
+    if causal:
+        weights[half_width + 1 :] = 0  # of later frames
+    kept = torch.cat([torch.where(valid[:, None], values, 0), valid[:, None]], 1).double()
+    sums = torch.nn.functional.conv1d(kept.T.unsqueeze(1), weights[None, None], padding=half_width).squeeze(1).T
+    total = sums[:, -1:]
+    return torch.where(total > 0, (sums[:, :-1] / total.clamp(min=1e-300)).to(values.dtype), values)
+
+
+def delay(values: Float[Tensor, "frame dim"], frames: int) -> Float[Tensor, "frame dim"]:
+    """One track, `frames` later: each frame has the value of that many before it, the first ones that of the first."""
+    place = (torch.arange(len(values), device=values.device) - frames).clamp(min=0)
+    return values[place]

@@ -19,6 +19,7 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.errors import ConfigError
 from affectgrid.reporting.scores import ensemble_lines
 from affectgrid.storage import Storage
+from affectgrid.training.config import WindowConfig
 from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package, save_package
 from support.processes import family, wait_until
@@ -143,9 +144,9 @@ def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Pa
     where = ("--data", rendered, "--out", trained, "--store", trained / "features")
     done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10)
     assert done.returncode == 0, done.stderr
-    (chosen,) = (line for line in done.stdout.splitlines() if "chosen, kept in the package" in line)
+    (chosen,) = (line for line in done.stdout.splitlines() if "kept in the package" in line)
     config = json.loads((model / "config.json").read_text())["config"]
-    assert config["window"]["smooth_half_width"] == int(chosen.split(":")[0])
+    assert f": {WindowConfig(**config['window']).smooth_half_widths[0]} and " in chosen
     folder = trained / "evaluations" / "quick-validation"
     scores = json.loads((folder / "scores.json").read_text())
     assert f"{scores['p']:.3f}" in done.stdout

@@ -49,16 +49,19 @@ def ensemble_lines(ensemble: Ensemble, member_p: Sequence[float]) -> Iterator[st
     """The weight of each model and its P alone (`member_p`); nothing for a single model, which has none."""
     how = "fitted on validation" if ensemble.fitted else "even"
     for place, weight, p in zip(ensemble.places, ensemble.weights, member_p, strict=False):
-        yield f"weight {weight:.3f} ({how}), P {p:.3f} alone: {place.address}"
+        yield f"weights {weight[0]:.3f} {weight[1]:.3f} ({how}), P {p:.3f} alone: {place.address}"
 
 
 def smoothing_lines(curve: SmoothingCurve | None) -> Iterator[str]:
-    """P at every half-width, and which was chosen; nothing where none was."""
+    """CCC at every half-width, which was chosen on each axis, and P with both; nothing where none was."""
     if curve is None:
         return
-    yield "half-width of smoothing: P on validation"
-    for width, p in zip(curve.half_widths, curve.p, strict=True):
-        yield f"  {width:5d}: {p:.4f}{'  chosen, kept in the package' if width == curve.chosen else ''}"
+    yield "half-width of smoothing: CCC of valence and of arousal on validation"
+    best = ("  best of valence", "  best of arousal")
+    for width, *ccc in zip(curve.half_widths, curve.valence, curve.arousal, strict=True):
+        notes = "".join(note for note, chosen in zip(best, curve.chosen, strict=True) if chosen == width)
+        yield f"  {width:5d}: {ccc[0]:.4f} {ccc[1]:.4f}{notes}"
+    yield f"kept in the package: {curve.chosen[0]} and {curve.chosen[1]}, P {curve.p:.4f}"
 
 
 def prediction_lines(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from affectgrid.data.splits.resident import Split
 from affectgrid.model.fusion import StreamInputs
+from affectgrid.training.resampling import Sampling
 from affectgrid.windows import WindowIndex
 
 Statistics = dict[str, tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]]
@@ -47,7 +48,8 @@ class Resident:
     """A split's arrays as tensors on one device. On the CPU they are the split's own memory, or its maps of files.
 
     A split too large for the accelerator stays in the host's memory, and its batches are copied (`on_host`; None: if it
-    would take more than half of the free memory). `names` are the streams that the model reads; None: all.
+    would take more than half of the free memory). `names` are the streams that the model reads; None: all. With a
+    `sampling` every row number and every label below is that of a sample.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class Resident:
         device: torch.device | str = "cpu",
         *,
         names: Collection[str] | None = None,
+        sampling: Sampling | None = None,
         on_host: bool | None = None,
     ) -> None:
-        self.split = split
+        self.split, self.sampling = split, sampling
         self.device = torch.device(device)
         host = _crowds(split, self.device) if on_host is None else on_host
         self.storage = torch.device("cpu") if host else self.device
@@ -67,8 +70,12 @@ class Resident:
             for name, stream in split.streams.items()
             if names is None or name in names
         }
+        self.offsets = _tensor(split.offsets, torch.device("cpu"))
         self.va = _tensor(split.va, self.device)
         self.labelled = _tensor(split.labelled, self.device)
+        if sampling is not None:
+            self.offsets, taken = sampling.offsets, sampling.rows.to(self.device)
+            self.va, self.labelled = self.va[taken], self.labelled[taken]
 
     def gather(
         self, index: WindowIndex, windows: Int[Tensor, " window"], counted: Bool[Tensor, " window"] | None = None
@@ -79,7 +86,8 @@ class Resident:
         mask = rows < stop[:, None]
         rows = torch.minimum(rows, stop[:, None] - 1)  # padding repeats the window's last row
         labelled = mask if counted is None else mask & counted[:, None]
-        stored, rows = rows.to(self.storage), rows.to(self.device)
+        stored = (rows if self.sampling is None else self.sampling.rows[rows]).to(self.storage)
+        rows = rows.to(self.device)
         mask, labelled = mask.to(self.device), labelled.to(self.device) & self.labelled[rows]
         return Batch(
             streams={
@@ -98,6 +106,10 @@ class Resident:
             if name not in known:
                 known[name] = _mean_and_deviation(*stream)
         return {name: (known[name][0].to(self.device), known[name][1].to(self.device)) for name in self.streams}
+
+    def bounds_of(self, bounds: Int[Tensor, " bound"]) -> Int[Tensor, " bound"]:
+        """The bounds of consecutive tracks here, given those of their rows in the split."""
+        return bounds if self.sampling is None else self.sampling.bounds_of(self.split, bounds)
 
     def with_labels(self, index: WindowIndex) -> WindowIndex:
         """The windows that hold at least one labelled frame."""
@@ -144,6 +156,15 @@ def _mean_and_deviation(features: Tensor, present: Tensor) -> tuple[Tensor, Tens
 def take(index: WindowIndex, windows: Int[Tensor, " taken"] | Bool[Tensor, " window"]) -> WindowIndex:
     """Those windows of `index`, in that order."""
     return dataclasses.replace(index, start=index.start[windows], stop=index.stop[windows], track=index.track[windows])
+
+
+def jittered(index: WindowIndex, offsets: Int[Tensor, " bound"], reach: int, seed: int) -> WindowIndex:
+    """The windows, each moved by up to `reach` rows at random, but never out of its track."""
+    generator = torch.Generator().manual_seed(seed)
+    shift = torch.randint(-reach, reach + 1, (len(index),), generator=generator)
+    size = index.stop - index.start
+    start = torch.clamp(index.start + shift, offsets[index.track], offsets[index.track + 1] - size)
+    return dataclasses.replace(index, start=start, stop=start + size)
 
 
 def seed_of(*parts: object) -> int:

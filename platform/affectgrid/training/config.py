@@ -13,6 +13,7 @@ METHOD_VERSION = 2  # raise it when a configuration comes to mean another model:
 LabelKind = Literal["gaussian", "learned", "hard", "uniform"]
 Schedule = Literal["cosine", "linear", "constant"]
 TrainPrecision = Literal["fp32", "bf16"]
+SmoothKernel = Literal["mean", "gaussian", "exponential"]
 
 
 class PromptConfig(Settings):
@@ -61,11 +62,21 @@ class PromptConfig(Settings):
         return self
 
 
-class WindowConfig(Settings):
-    """How tracks are cut for training and for inference."""
+def _either(own: int | None, other: int) -> int:
+    return other if own is None else own
 
+
+class WindowConfig(Settings):
+    """How tracks are cut for training and for inference. With `rate_hz`, every number of frames below is a time."""
+
+    rate_hz: float | None = Field(
+        None, gt=0, description="frames a second: those of other tracks are repeated or left out; None: as filmed"
+    )
     length: int = Field(300, gt=0, description="frames in a window")
     stride: int = Field(200, gt=0, description="frames between the starts of two windows; at most the length")
+    random_offsets: bool = Field(
+        False, description="in every epoch each training window is moved by up to half a stride, at random"
+    )
     predict_length: int = Field(
         0, ge=0, description="the length for predictions; 0: as above. A causal model always reads the whole track"
     )
@@ -73,6 +84,27 @@ class WindowConfig(Settings):
     smooth_half_width: int = Field(
         0, ge=0, description="frames that smoothing takes on each side; of a causal model those before alone; 0: none"
     )
+    smooth_half_width_arousal: int | None = Field(None, ge=0, description="the same for arousal, if it differs")
+    smooth_kernel: SmoothKernel = Field(
+        "mean",
+        description="weights of smoothing: all alike, or falling with a deviation or time constant of half its width",
+    )
+    label_delay: int = Field(
+        0,
+        ge=0,
+        description="frames by which annotators lag: training reads labels that much later, predictions wait as long",
+    )
+    label_delay_arousal: int | None = Field(None, ge=0, description="the same for arousal, if it differs")
+
+    @property
+    def smooth_half_widths(self) -> tuple[int, int]:
+        """Of valence and of arousal."""
+        return self.smooth_half_width, _either(self.smooth_half_width_arousal, self.smooth_half_width)
+
+    @property
+    def label_delays(self) -> tuple[int, int]:
+        """Of valence and of arousal."""
+        return self.label_delay, _either(self.label_delay_arousal, self.label_delay)
 
     @property
     def of_predictions(self) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.model.fusion import FusionModel
 from affectgrid.regions import RegionGrid, Sigma, one_hot_labels, soft_labels
-from affectgrid.training.config import PromptConfig
+from affectgrid.training.batches import Resident
+from affectgrid.training.config import PromptConfig, TrainConfig
 from affectgrid.windows import WindowIndex, smooth
 
 
@@ -57,6 +58,33 @@ def require_labels(*splits: Split) -> None:
             )
 
 
+def _require_some(train: Resident, delays: tuple[int, int]) -> None:
+    if not train.labelled.any():
+        found, hint = f"no frame whose label is {delays} frames later in its track", "lower window.label_delay"
+        raise TrainingError(
+            Problem("TRAIN-LABELS", where="window.label_delay", found=found, expected="at least one", hint=hint)
+        )
+
+
+def training_windows(
+    train: Resident, config: TrainConfig, grid: RegionGrid
+) -> tuple[WindowIndex, Float[Tensor, " window"] | None]:
+    """The windows of a training split, and their relative chances where they are not drawn alike.
+
+    The labels of `train` become those that the loss reads: as much later as annotators lag, then smoothed over time.
+    """
+    window, loss, offsets = config.window, config.loss, train.offsets
+    if any(window.label_delays):
+        train.va, train.labelled = read_later(train.va, train.labelled, offsets, window.label_delays)
+        _require_some(train, window.label_delays)
+    windows = train.with_labels(WindowIndex.over(offsets.tolist(), window.length, window.stride))
+    labels, exponent = (train.va, train.labelled), config.optim.region_balance
+    chances = window_chances(*labels, windows, grid, exponent=exponent) if exponent else None
+    if loss.label_smoothing_frames:
+        train.va = smooth_over_time(*labels, offsets, loss.label_smoothing_frames)
+    return windows, chances
+
+
 def smooth_over_time(
     va: Float[Tensor, "row 2"], labelled: Bool[Tensor, " row"], offsets: Int[Tensor, " bound"], half_width: int
 ) -> Float[Tensor, "row 2"]:
@@ -68,6 +96,24 @@ def smooth_over_time(
     tracks = [slice(first, end) for first, end in itertools.pairwise(offsets.tolist())]
     smoothed = torch.cat([smooth(va[rows], half_width, labelled[rows]) for rows in tracks])
     return torch.where(labelled[:, None], smoothed, va)
+
+
+def read_later(
+    va: Float[Tensor, "row 2"],
+    labelled: Bool[Tensor, " row"],
+    offsets: Int[Tensor, " bound"],
+    delays: tuple[int, int],
+) -> tuple[Float[Tensor, "row 2"], Bool[Tensor, " row"]]:
+    """Each row with the labels of `delays` rows later, of valence and of arousal; not labelled beyond a track's end.
+
+    Annotators see before they move their hand; the paper of a data set or a search says by how much.
+    """
+    end = torch.repeat_interleave(offsets[1:], offsets.diff()).to(va.device)
+    row = torch.arange(len(va), device=va.device)
+    places = [(row + late).clamp(max=len(va) - 1) for late in delays]
+    inside = torch.stack([row + late < end for late in delays]).all(0)
+    moved = torch.stack([va[place, axis] for axis, place in enumerate(places)], 1)
+    return moved, inside & labelled[places[0]] & labelled[places[1]]
 
 
 def window_chances(

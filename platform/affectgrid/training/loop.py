@@ -15,13 +15,13 @@ from affectgrid.errors import Problem, TrainingError
 from affectgrid.losses import objective
 from affectgrid.metrics import CccAccumulator, Metrics
 from affectgrid.model.fusion import FusionModel
-from affectgrid.training.batches import Batch, Resident, seed_of, shuffled_batches
+from affectgrid.training.batches import Batch, jittered, seed_of, shuffled_batches
 from affectgrid.training.build import build_model
 from affectgrid.training.checkpoint import Save, TrainingState, random_state, save_checkpoint, set_random_state
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts
-from affectgrid.training.inference.predict import predict_tracks
-from affectgrid.training.labels import RegionLabels, learned_widths, require_labels, smooth_over_time, window_chances
+from affectgrid.training.inference.predict import predict_tracks, resident_for
+from affectgrid.training.labels import RegionLabels, learned_widths, require_labels, training_windows
 from affectgrid.training.manifest import run_identity
 from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_factor, repeatable, warn_if_emulated
 from affectgrid.training.workers import SINGLE, Workers
@@ -114,18 +114,12 @@ class _Run:
     ) -> None:
         self.config, self.workers, self.device = config, workers, device
         self.identity = run_identity(config, train, validation, prompts)
-        names = config.model.streams
-        self.train, self.validation = (Resident(split, device, names=names) for split in (train, validation))
-        require_labels(train, validation)
         window = config.window
-        self.windows = self.train.with_labels(WindowIndex.over(train.offsets.tolist(), window.length, window.stride))
-        self.chances = None
-        labels = (self.train.va, self.train.labelled)
-        if config.optim.region_balance:
-            self.chances = window_chances(*labels, self.windows, prompts.grid, exponent=config.optim.region_balance)
-        if config.loss.label_smoothing_frames:
-            offsets = torch.as_tensor(train.offsets)
-            self.train.va = smooth_over_time(*labels, offsets, config.loss.label_smoothing_frames)
+        self.train, self.validation = (
+            resident_for(config.model, window, split, device) for split in (train, validation)
+        )
+        require_labels(train, validation)
+        self.windows, self.chances = training_windows(self.train, config, prompts.grid)
         self.bounds = workers.share(torch.as_tensor(validation.offsets))
         self.model = build_model(config, dims=train.dims, prompts=prompts).to(device)
         self.model.standardise(self.train.statistics())
@@ -161,8 +155,9 @@ class _Run:
         optim, workers = self.config.optim, self.workers
         self._seed()
         self.wrapped.train()
+        all_windows = self._windows_of_epoch()
         batches = shuffled_batches(
-            len(self.windows),
+            len(all_windows),
             batch_size=optim.batch_size,
             seed=self.config.seed,
             epoch=self.epoch,
@@ -179,13 +174,20 @@ class _Run:
             factor = rate_factor(step, num_steps, warmup_share=optim.warmup_share, schedule=optim.schedule)
             for group in self.optimizer.param_groups:
                 group["lr"] = factor * optim.lr
-            self.terms.append(self._step(self.train.gather(self.windows, windows, counted)))
+            self.terms.append(self._step(self.train.gather(all_windows, windows, counted)))
             if self.average is not None:
                 self.average.update(self.model, step)
             if number + 1 < num_batches:
                 between_steps()
         averages = self._averages(torch.stack(self.terms).cpu()) | {"lr": self.optimizer.param_groups[0]["lr"]}
         return averages | learned_widths(self.model)
+
+    def _windows_of_epoch(self) -> WindowIndex:
+        window = self.config.window
+        if not window.random_offsets:
+            return self.windows
+        seed = seed_of("offsets", self.config.seed, self.epoch)
+        return jittered(self.windows, self.train.offsets, window.stride // 2, seed)
 
     def _seed(self) -> None:
         """Seed the epoch's random numbers, or restore those of a checkpoint in the middle of an epoch."""
@@ -233,9 +235,9 @@ class _Run:
     def validate(self) -> Metrics:
         """CCC over the concatenation of all labelled frames; each worker predicts some tracks, and all get the sum."""
         va = predict_tracks(self.kept, self.validation, self.bounds, self.config.window)
-        rows = slice(int(self.bounds[0]), int(self.bounds[-1]))
+        rows, split = slice(int(self.bounds[0]), int(self.bounds[-1])), self.validation.split
         mine = CccAccumulator()
-        mine.update(va, self.validation.va[rows], self.validation.labelled[rows])
+        mine.update(va, *(torch.as_tensor(own[rows]).to(self.device) for own in (split.va, split.labelled)))
         state = torch.stack([part.cpu() for part in self.workers.gather(mine.state())]).sum(0)
         if not torch.isfinite(state).all():
             raise self._diverged("a validation prediction is not finite")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affectgrid.errors import ConfigError
-from affectgrid.windows import WindowIndex, cut, merge_windows, smooth
+from affectgrid.windows import WindowIndex, cut, delay, merge_windows, smooth
 
 
 @st.composite
@@ -136,3 +136,26 @@ def test_smooth_runs_over_an_empty_track_and_refuses_a_negative_width():
     assert smooth(torch.zeros(0, 2), 3).shape == (0, 2)
     with pytest.raises(ValueError, match="half_width"):
         smooth(torch.zeros(3, 2), -1)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_other_kernels_are_weighted_means_of_the_valid_frames(kernel, causal):
+    generator = torch.Generator().manual_seed(1)
+    values, valid = torch.randn(30, 2, generator=generator), torch.rand(30, generator=generator) > 0.3
+    found = smooth(torch.where(valid[:, None], values, torch.nan), 5, valid, causal=causal, kernel=kernel)
+    for frame in range(30):
+        near = [n for n in range(max(frame - 5, 0), min(frame + (0 if causal else 5), 29) + 1) if valid[n]]
+        steps = torch.tensor([abs(n - frame) / 2.5 for n in near])
+        weights = torch.exp(-0.5 * steps**2 if kernel == "gaussian" else -steps)
+        if near:
+            expected = (weights[:, None] * values[near]).sum(0) / weights.sum()
+            torch.testing.assert_close(found[frame], expected)
+    assert torch.equal(smooth(values, 0, valid, kernel=kernel), values)
+
+
+def test_a_delay_holds_the_first_value():
+    values = torch.arange(8.0).reshape(4, 2)
+    assert delay(values, 2)[:, 0].tolist() == [0, 0, 0, 2]
+    assert torch.equal(delay(values, 0), values)
+    assert delay(values, 9)[:, 0].tolist() == [0, 0, 0, 0]

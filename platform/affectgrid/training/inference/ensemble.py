@@ -23,7 +23,8 @@ from affectgrid.storage import Storage, fetched, is_uri
 from affectgrid.training.inference.package import ModelPackage, load_package
 from affectgrid.training.inference.predict import Predictions, predict_split
 
-_VERSION = 1
+_VERSION = 2  # since weights are pairs
+Weights = tuple[float, float]  # of valence and of arousal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Ensemble:
     Args:
         places: of the model packages.
         members: the packages.
-        weights: of each; not negative, their sum is 1.
+        weights: of each, by axis; not negative, their sum over the models is 1.
         fitted: whether the weights were fitted on validation, or are all the same.
     """
 
     places: tuple[Storage, ...]
     members: tuple[ModelPackage, ...]
-    weights: tuple[float, ...]
+    weights: tuple[Weights, ...]
     fitted: bool = False
 
     @property
@@ -83,7 +84,7 @@ def load_ensemble(places: Sequence[Storage | Path | str]) -> Ensemble:
     if len(found) == 1 and found[0].split()[1].endswith(".json"):
         return _read(found[0])
     members = tuple(_load(place) for place in found)
-    return Ensemble(found, members, (1 / len(members),) * len(members))
+    return Ensemble(found, members, ((1 / len(members),) * 2,) * len(members))
 
 
 def save_ensemble(place: Storage, ensemble: Ensemble) -> Storage:
@@ -93,52 +94,55 @@ def save_ensemble(place: Storage, ensemble: Ensemble) -> Storage:
     """
     folder, name = place.split()
     members = [
-        {"model": _relative(member, folder), "weight": weight, "sha256": _digest(fetched(member))}
+        {"model": _relative(member, folder), "weight": list(weight), "sha256": _digest(fetched(member))}
         for member, weight in zip(ensemble.places, ensemble.weights, strict=True)
     ]
     folder.write_json(name, {"version": _VERSION, "fitted": ensemble.fitted, "members": members})
     return place
 
 
-def combine(predictions: Sequence[Predictions], weights: Sequence[float]) -> Predictions:
+def combine(predictions: Sequence[Predictions], weights: Sequence[Weights]) -> Predictions:
     """Their weighted mean, clipped to [-1, 1]. All are of the same frames."""
     total = torch.zeros_like(predictions[0].va, dtype=torch.float64)
     for own, weight in zip(predictions, weights, strict=True):
-        total += weight * own.va.double()
+        total += torch.tensor(weight, dtype=torch.float64) * own.va.double()
     return dataclasses.replace(predictions[0], va=total.clamp(-1, 1).to(predictions[0].va.dtype))
 
 
 def fit_weights(
     predictions: Sequence[Float[Tensor, "frame 2"]], va: Float[Tensor, "frame 2"], labelled: Bool[Tensor, " frame"]
-) -> tuple[float, ...]:
-    """Weights >= 0 with sum 1 whose mean has the highest P over the labelled frames; one weight per model.
+) -> tuple[Weights, ...]:
+    """Weights >= 0 with sum 1 whose mean has the highest CCC over the labelled frames; a pair per model, as a model
+    may be better at one axis.
 
-    The CCC of a weighted mean follows from the predictions' means and covariances, so each trial costs nothing. P may
+    The CCC of a weighted mean follows from the predictions' means and covariances, so each trial costs nothing. It may
     have several maxima: the search (SLSQP) starts from the even mean and from every single model, and the best end or
     start is taken, so that none of them scores better on these frames.
     """
-    p = torch.stack([own[labelled] for own in predictions]).double()  # [model, frame, 2]
-    t = va[labelled].double()
-    p_mean, t_mean = p.mean(1), t.mean(0)
-    p, t = p - p_mean[:, None], t - t_mean
+    known = [own[labelled].double() for own in predictions]
+    axes = [_fit_axis(torch.stack([own[:, axis] for own in known]), va[labelled, axis].double()) for axis in range(2)]
+    return tuple(zip(*axes, strict=True))
+
+
+def _fit_axis(p: Float[Tensor, "model frame"], t: Float[Tensor, " frame"]) -> tuple[float, ...]:
+    means, target = p.mean(1).numpy(), float(t.mean())
+    p, t = p - p.mean(1, keepdim=True), t - t.mean()
     n = max(1, len(t))
-    between = (torch.einsum("mfd,nfd->dmn", p, p) / n).numpy()
-    to_target = (torch.einsum("mfd,fd->dm", p, t) / n).numpy()
-    variance, means, target = t.square().mean(0).numpy(), p_mean.T.numpy(), t_mean.numpy()
+    between, to_target, variance = (p @ p.T / n).numpy(), (p @ t / n).numpy(), float(t.square().sum()) / n
 
-    def negative_p(w: NDArray[np.float64]) -> float:
-        spread = np.einsum("dmn,m,n->d", between, w, w) + variance + (means @ w - target) ** 2
-        return -float(np.mean(2 * (to_target @ w) / np.maximum(spread, np.finfo(float).tiny)))
+    def negative_ccc(w: NDArray[np.float64]) -> float:
+        spread = w @ between @ w + variance + (means @ w - target) ** 2
+        return -float(2 * (to_target @ w) / max(spread, np.finfo(float).tiny))
 
-    size = len(predictions)
+    size = len(p)
     starts = [np.full(size, 1 / size), *np.eye(size)]
     simplex: dict[str, Any] = {
         "bounds": [(0, 1)] * size,
         "constraints": [{"type": "eq", "fun": lambda w: w.sum() - 1}],
     }
-    ends: list[NDArray[np.float64]] = [minimize(negative_p, start, method="SLSQP", **simplex).x for start in starts]
+    ends: list[NDArray[np.float64]] = [minimize(negative_ccc, start, method="SLSQP", **simplex).x for start in starts]
     candidates = starts + [np.clip(end, 0, None) / np.clip(end, 0, None).sum() for end in ends]
-    best = min(candidates, key=negative_p)
+    best = min(candidates, key=negative_ccc)
     return tuple(float(weight) for weight in best)
 
 
@@ -163,7 +167,7 @@ def _read(place: Storage) -> Ensemble:
     try:
         content = above.read_json(name)
         listed = [
-            (_resolve(entry["model"], above), float(entry["weight"]), entry["sha256"]) for entry in content["members"]
+            (_resolve(entry["model"], above), _pair(entry["weight"]), entry["sha256"]) for entry in content["members"]
         ]
         fitted = bool(content["fitted"])
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -186,6 +190,12 @@ def _read(place: Storage) -> Ensemble:
                 )
             )
     return Ensemble(tuple(f for f, _, _ in listed), tuple(members), tuple(w for _, w, _ in listed), fitted)
+
+
+def _pair(weight: float | Sequence[float]) -> Weights:
+    """Of valence and of arousal; files of version 1 have one for both."""
+    valence, arousal = (weight, weight) if isinstance(weight, int | float) else weight
+    return float(valence), float(arousal)
 
 
 def _resolve(model: str, folder: Storage) -> Storage:

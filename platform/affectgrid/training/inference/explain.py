@@ -12,8 +12,8 @@ from torch import Tensor
 
 from affectgrid.data.splits.resident import Split
 from affectgrid.model.fusion import FusionModel
-from affectgrid.training.batches import Resident
 from affectgrid.training.config import WindowConfig
+from affectgrid.training.inference.predict import resident_for
 from affectgrid.windows import WindowIndex
 
 Array = np.ndarray[Any, Any]
@@ -45,18 +45,20 @@ def look_inside(model: FusionModel, split: Split, track: str, window: WindowConf
     """The first window of a track; None where the model has no fusion block. The model is left in evaluation mode."""
     if not model.config.fuses:
         return None
-    rows = split.track(split.track_ids.index(track))
-    stop = min(rows.stop, rows.start + window.length)
-    resident = Resident(split, next(model.parameters()).device)
-    batch = resident.gather(WindowIndex.over([rows.start, stop], window.length, window.stride), torch.zeros(1).long())
+    resident = resident_for(model.config, window, split, next(model.parameters()).device)
+    number = split.track_ids.index(track)
+    start, end = resident.offsets[number : number + 2].tolist()
+    stop = min(end, start + window.length)
+    batch = resident.gather(WindowIndex.over([start, stop], window.length, window.stride), torch.zeros(1).long())
     output = model.eval()(batch.streams, batch.frame_mask, return_gates=True, return_attention=True)
-    frames = stop - rows.start
+    frames = stop - start
     shares = [gate[0, :, :frames].mean(-1) for gate in output.gates]
     maps = [
         {pair: _array(weights[0, :, :frames, :frames].mean(0)) for pair, weights in block.items()}
         for block in output.attention
     ]
-    order, time_s = model.config.fused_order, split.time_s[rows.start : stop]
+    rows = slice(start, stop) if resident.sampling is None else resident.sampling.rows[start:stop].numpy()
+    order, time_s = model.config.fused_order, split.time_s[rows]
     return FusionView(track, time_s, order, tuple(_array(share) for share in shares), tuple(maps))
 
 

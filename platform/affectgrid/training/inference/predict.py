@@ -14,11 +14,13 @@ from affectgrid.data.catalog import raw_video
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
+from affectgrid.model.config import FusionConfig
 from affectgrid.model.fusion import FusionModel
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import Resident
 from affectgrid.training.config import WindowConfig
-from affectgrid.windows import WindowIndex, merge_windows, smooth
+from affectgrid.training.resampling import Sampling
+from affectgrid.windows import WindowIndex, delay, merge_windows, smooth
 
 # Frames of one forward pass: on a CPU more are no faster, and take as much memory as a hundred tracks.
 _BATCH_FRAMES = {"cpu": 8_192}
@@ -73,8 +75,13 @@ def predict_split(
     Raises TrainingError (PRED-NAN) where a prediction is not finite.
     """
     offsets = torch.as_tensor(split.offsets)
-    va = predict_tracks(model.to(device), Resident(split, device, names=model.config.streams), offsets, window).cpu()
-    finite = torch.isfinite(va).all(1)
+    va = predict_tracks(model.to(device), resident_for(model.config, window, split, device), offsets, window).cpu()
+    return Predictions(tuple(split.track_ids), offsets, require_finite(va, split))
+
+
+def require_finite(va: Float[Tensor, "frame 2"], split: Split) -> Float[Tensor, "frame 2"]:
+    """The predictions of a split as they are. Raises TrainingError (PRED-NAN) where one is not finite."""
+    finite, offsets = torch.isfinite(va).all(1), torch.as_tensor(split.offsets)
     if not finite.all():
         row = int(finite.logical_not().nonzero()[0])
         track = split.track_ids[int(torch.searchsorted(offsets, row, right=True)) - 1]
@@ -88,19 +95,37 @@ def predict_split(
                 hint=hint,
             )
         )
-    return Predictions(tuple(split.track_ids), offsets, va)
+    return va
 
 
-@torch.no_grad()
+def resident_for(
+    model: FusionConfig, window: WindowConfig, split: Split, device: torch.device | str = "cpu"
+) -> Resident:
+    """A split as such a model reads it: its streams alone, at the rate of its windows."""
+    rate_hz = window.rate_hz
+    sampling = None if rate_hz is None else Sampling.at(split, rate_hz, causal=model.causal)
+    return Resident(split, device, names=model.streams, sampling=sampling)
+
+
 def predict_tracks(
     model: FusionModel, resident: Resident, bounds: Int[Tensor, " bound"], window: WindowConfig
 ) -> Float[Tensor, "frame 2"]:
-    """Merged, smoothed and clipped predictions of consecutive tracks: the rows from bounds[0] up to bounds[-1].
+    """Merged, smoothed and clipped predictions of consecutive tracks: the rows from bounds[0] up to bounds[-1]."""
+    merged = merge_tracks(model, resident, bounds, window)
+    return finish_tracks(merged, resident, bounds, window, causal=model.config.causal)
+
+
+@torch.no_grad()
+def merge_tracks(
+    model: FusionModel, resident: Resident, bounds: Int[Tensor, " bound"], window: WindowConfig
+) -> Float[Tensor, "sample 2"]:
+    """What the model says of every row, or every sample at the windows' rate, before anything is smoothed.
 
     A causal model reads each track in one piece, so that its state is carried from the first frame to the last; its
     attention reaches back as far as in training. Others read overlapping windows, whose middles count most.
     """
     model.eval()
+    bounds = resident.bounds_of(bounds)
     causal, (length, stride) = model.config.causal, window.of_predictions
     if causal:
         length = stride = int(bounds.diff().max()) if len(bounds) > 1 else 1
@@ -115,16 +140,35 @@ def predict_tracks(
         batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
         va = model(batch.streams, batch.frame_mask, attention_reach=reach).va
         outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
-    merged = merge_windows(torch.cat(outputs), index.spans - first, last - first)
-    return smooth_tracks(merged, bounds - first, window.smooth_half_width, causal=causal)
+    return merge_windows(torch.cat(outputs), index.spans - first, last - first)
+
+
+def finish_tracks(
+    merged: Float[Tensor, "sample 2"],
+    resident: Resident,
+    bounds: Int[Tensor, " bound"],
+    window: WindowConfig,
+    *,
+    causal: bool,
+) -> Float[Tensor, "frame 2"]:
+    """`merged` smoothed, delayed as the labels are, clipped, and at another rate interpolated to the frames."""
+    own, sampling = resident.bounds_of(bounds), resident.sampling
+    va = smooth_tracks(merged, own - own[0], window, causal=causal)
+    return va if sampling is None else sampling.to_rows(va, resident.split, bounds)
 
 
 def smooth_tracks(
-    va: Float[Tensor, "frame 2"], offsets: Int[Tensor, " bound"], half_width: int, *, causal: bool = False
+    va: Float[Tensor, "frame 2"], offsets: Int[Tensor, " bound"], window: WindowConfig, *, causal: bool = False
 ) -> Float[Tensor, "frame 2"]:
-    """Smooth each track by itself, then clip to [-1, 1]; track i has the rows offsets[i]:offsets[i + 1]."""
+    """Smooth and delay each track by itself, then clip to [-1, 1]; track i has the rows offsets[i]:offsets[i + 1]."""
     tracks = [va[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
-    return torch.cat([smooth(track, half_width, causal=causal) for track in tracks]).clamp(-1, 1)
+    return torch.cat([va[:0], *(_filtered(track, window, causal=causal) for track in tracks)]).clamp(-1, 1)
+
+
+def _filtered(track: Float[Tensor, "frame 2"], window: WindowConfig, *, causal: bool) -> Float[Tensor, "frame 2"]:
+    axes = zip((track[:, :1], track[:, 1:]), window.smooth_half_widths, window.label_delays, strict=True)
+    kernel = window.smooth_kernel
+    return torch.cat([delay(smooth(own, half, causal=causal, kernel=kernel), late) for own, half, late in axes], 1)
 
 
 def moments_by_video(predictions: Predictions, split: Split) -> Float[Tensor, "video stat 2"]:

@@ -1,4 +1,4 @@
-"""The half-width of the smoothing filter, chosen on the validation split and kept with the model."""
+"""The half-widths of the smoothing filter, chosen on the validation split and kept with the model."""
 
 from __future__ import annotations
 
@@ -14,27 +14,41 @@ from affectgrid.errors import ConfigError, Problem
 from affectgrid.metrics import CccAccumulator
 from affectgrid.storage import write_json
 from affectgrid.training.inference.package import ModelPackage
-from affectgrid.training.inference.predict import Predictions, predict_split, smooth_tracks
+from affectgrid.training.inference.predict import finish_tracks, merge_tracks, require_finite, resident_for
 
 VALIDATION = "validation"
 
 
 @dataclasses.dataclass(frozen=True)
 class SmoothingCurve:
-    """P on the validation split over the half-width of the filter.
+    """CCC on the validation split over the half-width of the filter: each axis has its own.
 
     Args:
         half_widths: rising, in frames.
-        p: of each.
+        valence: CCC of valence with each.
+        arousal: CCC of arousal with each.
     """
 
     half_widths: tuple[int, ...]
-    p: tuple[float, ...]
+    valence: tuple[float, ...]
+    arousal: tuple[float, ...]
 
     @property
-    def chosen(self) -> int:
-        """The half-width with the highest P; the narrowest of equals."""
-        return self.half_widths[max(range(len(self.p)), key=lambda place: self.p[place])]
+    def chosen(self) -> tuple[int, int]:
+        """The half-widths with the highest CCC of valence and of arousal; the narrowest of equals."""
+        places = [max(range(len(ccc)), key=ccc.__getitem__) for ccc in (self.valence, self.arousal)]
+        return self.half_widths[places[0]], self.half_widths[places[1]]
+
+    @property
+    def p(self) -> float:
+        """With the chosen ones."""
+        return (max(self.valence) + max(self.arousal)) / 2
+
+    @property
+    def settings(self) -> dict[str, int | None]:
+        """What the window's configuration calls the chosen ones."""
+        valence, arousal = self.chosen
+        return {"smooth_half_width": valence, "smooth_half_width_arousal": None if arousal == valence else arousal}
 
 
 def smoothing_curve(package: ModelPackage, validation: Split, half_widths: Sequence[int]) -> SmoothingCurve:
@@ -50,10 +64,18 @@ def smoothing_curve(package: ModelPackage, validation: Split, half_widths: Seque
         raise ConfigError(
             Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected=expected, hint="choose on validation")
         )
-    plain = package.config.window.model_copy(update={"smooth_half_width": 0})
-    merged = predict_split(package.model, validation, plain)
-    causal = package.config.model.causal
-    return SmoothingCurve(widths, tuple(_p(merged, validation, width, causal=causal) for width in widths))
+    model, window, bounds = package.model, package.config.window, torch.as_tensor(validation.offsets)
+    resident = resident_for(model.config, window, validation)
+    merged = merge_tracks(model, resident, bounds, window)
+    labels = torch.as_tensor(validation.va), torch.as_tensor(validation.labelled)
+    ccc = []
+    for width in widths:
+        other = window.model_copy(update={"smooth_half_width": width, "smooth_half_width_arousal": None})
+        va = finish_tracks(merged, resident, bounds, other, causal=model.config.causal)
+        scored = CccAccumulator()
+        scored.update(require_finite(va, validation), *labels)
+        ccc.append(scored.compute().tolist())
+    return SmoothingCurve(widths, tuple(valence for valence, _ in ccc), tuple(arousal for _, arousal in ccc))
 
 
 def keep_choice(folder: Path, package: ModelPackage, curve: SmoothingCurve) -> ModelPackage:
@@ -62,17 +84,10 @@ def keep_choice(folder: Path, package: ModelPackage, curve: SmoothingCurve) -> M
     From then on every prediction of the package is smoothed so. Returns the package as it is now.
     """
     content = json.loads((folder / "config.json").read_text())
-    content["config"]["window"]["smooth_half_width"] = curve.chosen
+    content["config"]["window"].update(curve.settings)
     facts = json.loads((folder / "manifest.json").read_text())
     facts["smoothing"] = {"chosen": curve.chosen, "split": VALIDATION, **dataclasses.asdict(curve)}
     write_json(folder / "manifest.json", facts)
     write_json(folder / "config.json", content)
-    window = package.config.window.model_copy(update={"smooth_half_width": curve.chosen})
+    window = package.config.window.model_copy(update=curve.settings)
     return dataclasses.replace(package, config=package.config.model_copy(update={"window": window}))
-
-
-def _p(merged: Predictions, split: Split, half_width: int, *, causal: bool) -> float:
-    smoothed = CccAccumulator()
-    va = smooth_tracks(merged.va, merged.offsets, half_width, causal=causal)
-    smoothed.update(va, torch.as_tensor(split.va), torch.as_tensor(split.labelled))
-    return float(smoothed.compute().mean())
