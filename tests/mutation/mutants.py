@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     Mutant(
         "the presence of the first stream for all in a batch",
-        "training/batches.py",
+        "training/batches/order.py",
         "present[stored].to(self.device) & mask",
         "next(iter(self.streams.values()))[1][stored].to(self.device) & mask",
         ("training/test_batches.py",),

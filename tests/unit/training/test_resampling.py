@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from affectgrid.training.batches import jittered
+from affectgrid.training.batches import Sampling, jittered
 from affectgrid.training.build import build_model
 from affectgrid.training.config import WindowConfig
 from affectgrid.training.inference.predict import predict_split, resident_for
 from affectgrid.training.labels import read_later
 from affectgrid.training.loop import fit
-from affectgrid.training.resampling import Sampling
 from affectgrid.windows import WindowIndex, delay
 from support.planted import DIMS, planted_prompts, planted_split, small_config
 

@@ -17,9 +17,8 @@ from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootst
 from affectgrid.model.config import FusionConfig
 from affectgrid.model.fusion import FusionModel
 from affectgrid.regions import RegionGrid
-from affectgrid.training.batches import Resident
+from affectgrid.training.batches import Resident, Sampling
 from affectgrid.training.config import WindowConfig
-from affectgrid.training.resampling import Sampling
 from affectgrid.windows import WindowIndex, delay, merge_windows, smooth
 
 # Frames of one forward pass: on a CPU more are no faster, and take as much memory as a hundred tracks.
