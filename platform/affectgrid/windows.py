@@ -129,9 +129,9 @@ def smooth(
         return values
     num_frames = len(values)
     valid = torch.ones_like(values[:, 0], dtype=torch.bool) if mask is None else mask
-    if kernel != "mean":
-        return _weighted_mean(values, valid, half_width, causal=causal, gaussian=kernel == "gaussian")
     kept = torch.cat([torch.where(valid[:, None], values, 0), valid[:, None]], 1).double()
+    if kernel != "mean":
+        return _weighted_mean(values, kept, half_width, causal=causal, gaussian=kernel == "gaussian")
     sums = torch.cat([kept.new_zeros(1, kept.shape[1]), kept.cumsum(0)])  # float64: differences of long sums
     position = torch.arange(num_frames, device=values.device)
     high = (position + (0 if causal else half_width) + 1).clamp(max=num_frames)
@@ -142,13 +142,17 @@ def smooth(
 
 
 def _weighted_mean(
-    values: Float[Tensor, "frame dim"], valid: Bool[Tensor, frame], half_width: int, *, causal: bool, gaussian: bool
+    values: Float[Tensor, "frame dim"],
+    kept: Float[Tensor, "frame sums"],
+    half_width: int,
+    *,
+    causal: bool,
+    gaussian: bool,
 ) -> Float[Tensor, "frame dim"]:
     distance = torch.arange(-half_width, half_width + 1, dtype=torch.float64, device=values.device) / (half_width / 2)
     weights = torch.exp(-0.5 * distance.square() if gaussian else -distance.abs())
     if causal:
         weights[half_width + 1 :] = 0  # of later frames
-    kept = torch.cat([torch.where(valid[:, None], values, 0), valid[:, None]], 1).double()
     sums = torch.nn.functional.conv1d(kept.T.unsqueeze(1), weights[None, None], padding=half_width).squeeze(1).T
     total = sums[:, -1:]
     return torch.where(total > 0, (sums[:, :-1] / total.clamp(min=1e-300)).to(values.dtype), values)

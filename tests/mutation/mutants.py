@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     Mutant(
         "the presence of the first stream for all in a batch",
-        "training/batches/order.py",
+        "training/batches/resident.py",
         "present[stored].to(self.device) & mask",
         "next(iter(self.streams.values()))[1][stored].to(self.device) & mask",
         ("training/test_batches.py",),
@@ -209,15 +209,15 @@ MUTANTS = (
     Mutant(
         "predictions not smoothed",
         "training/inference/predict.py",
-        "torch.cat([smooth(track, half_width, causal=causal) for track in tracks])",
-        "torch.cat(tracks)",
+        "delay(smooth(own, half, causal=causal, kernel=kernel), late)",
+        "delay(own, late)",
         ("training/test_inference.py",),
     ),
     Mutant(
         "predictions not clipped",
         "training/inference/predict.py",
-        " for track in tracks]).clamp(-1, 1)",
-        " for track in tracks])",
+        " for track in tracks)]).clamp(-1, 1)",
+        " for track in tracks)])",
         ("training/test_ensemble.py",),
     ),
     Mutant(
