@@ -18,6 +18,7 @@ from affectgrid.data.splits.resident import load_split
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.errors import StoreError
+from support.planted import columns_of
 
 CONFIG = EncodeConfig(audio=AudioStream(hop_s=0.5), chunk_frames=16, chunk_hops=3, encoders=1)
 SECRET = "swordfish"

@@ -17,34 +17,10 @@ from affectgrid.media.audio import filter_reach_s, read_audio
 from affectgrid.media.crops import list_crops, read_crop
 from affectgrid.media.faces import FaceTracker, Person, align_face, crop_face, default_detector, landmark_predictor
 from affectgrid.media.frames import FrameReader
-from affectgrid.media.sampling import nearest_frames
+from affectgrid.media.sampling import Source, nearest_frames
 from affectgrid.media.video import VideoInfo, probe_video
 
 Crop = Literal["crops", "detect", "frame"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What a track has to be encoded from, as its files say.
-
-    Args:
-        num_frames: frames of the video, or the highest crop where there is no video.
-        duration_s: time of the video's last frame on the container's clock; 0 without a video.
-        has_sound: whether the video has a sound track.
-        digest: sha256 (hex) of the video's bytes, and of the crops' names and sizes.
-        keyframes: positions where decoding can begin, ascending; empty where it cannot be told.
-        last_crop: the highest crop; it may lie beyond the video's end, where another decoder has counted more frames.
-    """
-
-    num_frames: int
-    duration_s: float
-    has_sound: bool
-    digest: str
-    keyframes: tuple[int, ...] = ()
-    last_crop: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keyframes", tuple(self.keyframes))  # JSON, where it was kept, has lists
 
 
 @dataclasses.dataclass(frozen=True)

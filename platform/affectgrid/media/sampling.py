@@ -1,9 +1,35 @@
-"""Which frames of a video are taken at a given rate. Decodes nothing, so that loading features needs no decoder."""
+"""What a track has to encode, and which frames are taken at a given rate. Loading features needs this and no decoder."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a track has to be encoded from, as its files say.
+
+    Args:
+        num_frames: frames of the video, or the highest crop where there is no video.
+        duration_s: time of the video's last frame on the container's clock; 0 without a video.
+        has_sound: whether the video has a sound track.
+        digest: sha256 (hex) of the video's bytes, and of the crops' names and sizes.
+        keyframes: positions where decoding can begin, ascending; empty where it cannot be told.
+        last_crop: the highest crop; it may lie beyond the video's end, where another decoder has counted more frames.
+    """
+
+    num_frames: int
+    duration_s: float
+    has_sound: bool
+    digest: str
+    keyframes: tuple[int, ...] = ()
+    last_crop: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keyframes", tuple(self.keyframes))  # JSON, where it was kept, has lists
 
 
 def nearest_frames(times_s: NDArray[np.float64], rate_hz: float, *, causal: bool = False) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from affectgrid.distributed.encode.plan import (
     row_bytes,
     worth_calibrating,
 )
-from affectgrid.media.chunks import Source
+from affectgrid.media.sampling import Source
 from affectgrid.reporting.encoding import duration, print_plan, size
 
 

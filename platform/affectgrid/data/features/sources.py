@@ -11,7 +11,7 @@ from typing import Any
 
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.media.chunks import Source
+from affectgrid.media.sampling import Source
 from affectgrid.storage import Staged, staged
 
 _FILE = "sources.jsonl"

@@ -13,7 +13,7 @@ from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.imports.files import SUFFIXES, FeatureFile, ImportFormat, read_feature_file
 from affectgrid.data.splits.resident import FRAMES
 from affectgrid.errors import CatalogError, Problem
-from affectgrid.media.chunks import Source
+from affectgrid.media.sampling import Source
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -16,7 +16,7 @@ from affectgrid.distributed.cluster import completed
 from affectgrid.distributed.encode.plan import Key
 from affectgrid.distributed.encode.sandbox import Limits, probe_track
 from affectgrid.errors import MediaError, StoreError
-from affectgrid.media.chunks import Source
+from affectgrid.media.sampling import Source
 from affectgrid.reporting.progress import bar
 
 Failed = Callable[[str, str, str], None]  # track id, stream, reason

@@ -16,8 +16,8 @@ from affectgrid.data.annotations import OnBadLabel
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.report import Amount, StreamPlan
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.media.chunks import Source
 from affectgrid.media.faces import Person
+from affectgrid.media.sampling import Source
 
 Key = tuple[str, str]  # track id, stream
 CALIBRATE_FROM = 20_000  # frames and hops: a minute or so of ViT-B/32 on a few cores

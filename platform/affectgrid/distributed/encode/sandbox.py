@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from affectgrid.errors import MediaError
-from affectgrid.media.chunks import Source, probe
+from affectgrid.media.chunks import probe
 from affectgrid.media.guard import GuardedProcess
+from affectgrid.media.sampling import Source
 from affectgrid.storage import staged
 
 _TRANSIENT = frozenset({"MED-CRASH", "MED-TIMEOUT", "MED-MEMORY"})
