@@ -1,4 +1,4 @@
-"""What a track has to encode, and which frames are taken at a given rate. Loading features needs this and no decoder."""
+"""What a track has to encode, and which frames a rate takes. Loading features needs this and no decoder."""
 
 from __future__ import annotations
 
