@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import DataOptions, WorkersOption
+from affectgrid.distributed.options import DataOptions, FoldsOption, WorkersOption
 from affectgrid.training.config import TrainConfig
 
 
-class Train(JobOptions, DataOptions, WorkersOption):
+class Train(JobOptions, DataOptions, WorkersOption, FoldsOption):
     """Train and keep the best epoch as a model package under OUT/runs/NAME/model."""
 
     name: str = Field("train", description="name of the run: the same name resumes, another starts afresh")
@@ -22,37 +24,29 @@ class Train(JobOptions, DataOptions, WorkersOption):
 def main(options: Train) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.distributed.evaluate import choose_smoothing
-    from affectgrid.distributed.prepare import prepare
+    from affectgrid.distributed.folds import train_folds
+    from affectgrid.distributed.prepare import prepare, prepare_folds
     from affectgrid.distributed.session import tracked
     from affectgrid.distributed.train.run import train
-    from affectgrid.reporting.caveat import caveat, look_ahead_caveat
-    from affectgrid.reporting.scores import smoothing_lines
-    from affectgrid.reporting.training import print_training
-    from affectgrid.training.inference.package import load_package
+    from affectgrid.reporting.training import print_folds, print_training, training_note
 
+    config, widths = options.for_folds(options.config), options.choose_smoothing
     with tracked(options.out, options.address) as session:
-        prompt, streams = options.config.prompt, options.config.model.streams
-        prepared = prepare(options, session.workspace, [prompt.file], [prompt.mode], streams)
-        result = train(
-            options.config,
-            prepared,
-            num_workers=options.num_workers,
-            max_failures=options.max_failures,
-            storage=session.workspace.runs,
-            name=options.name,
-            tracker=session.tracker,
-        )
-    place = result.place / result.package.name
-    if options.choose_smoothing:
-        package, validation = load_package(result.package), prepared.validation
-        _, curve = choose_smoothing(place, package, validation, options.choose_smoothing)
-        print(*smoothing_lines(curve), sep="\n")
-    encoders = prepared.train.encoders
-    notes = (
-        caveat(encoders.values(), rendered=options.data == "rendered"),
-        look_ahead_caveat(encoders, causal=options.config.model.causal),
-    )
-    print_training(place.address, result.best, session.tracker.open_command, " ".join(filter(None, notes)))
+        runs, tracker, workspace = session.workspace.runs, session.tracker, session.workspace
+        one = functools.partial(train, config, storage=runs, tracker=tracker, max_failures=options.max_failures)
+        one = functools.partial(one, num_workers=options.num_workers)
+        what = [config.prompt.file], [config.prompt.mode], config.model.streams
+        if options.folds:
+            data = prepare_folds(options, workspace, *what, num_folds=options.folds, seed=options.fold_seed)
+            done = train_folds(config, data, one, place=runs / options.name, name=options.name, half_widths=widths)
+            print_folds(done, training_note(data.whole.encoders, config, options.data), tracker.open_command)
+            return 0
+        prepared = prepare(options, workspace, *what, everything=options.everything)
+        result = one(prepared, name=options.name)
+    place, held_out = result.place / result.package.name, not options.everything
+    curve = choose_smoothing([place], [prepared.validation], widths)[1] if widths else None
+    note = training_note(prepared.train.encoders, config, options.data, held_out=held_out)
+    print_training(place.address, result.best, tracker.open_command, note, curve)
     return 0
 
 

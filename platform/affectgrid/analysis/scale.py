@@ -21,11 +21,11 @@ from affectgrid.data.splits.resident import plan_split
 from affectgrid.metrics import Metrics
 from affectgrid.synthetic.scale_corpus import ScaleCorpus
 from affectgrid.training.batches import Resident
-from affectgrid.training.checkpoint import Save
+from affectgrid.training.checkpoint import Save, best_epoch
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.predict import predict_split
-from affectgrid.training.loop import best_epoch, fit
+from affectgrid.training.loop import fit
 from affectgrid.windows import WindowIndex
 
 

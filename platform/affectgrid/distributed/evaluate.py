@@ -15,7 +15,7 @@ from affectgrid.distributed.prepare import LABELLED, Encoded, encode_data
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.storage import Storage, fetched
 from affectgrid.training.inference.ensemble import Ensemble, combine, fit_weights
-from affectgrid.training.inference.package import ModelPackage
+from affectgrid.training.inference.package import ModelPackage, load_package
 from affectgrid.training.inference.predict import Predictions, Scores, evaluate
 from affectgrid.training.inference.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
 
@@ -103,16 +103,19 @@ def _choose_smoothing(
     if len(ensemble.members) > 1:
         found, hint = f"{len(ensemble.members)} models", "choose it for each model, then evaluate all together"
         raise ConfigError(Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected="one model", hint=hint))
-    package, curve = choose_smoothing(ensemble.places[0], ensemble.members[0], validation, half_widths)
-    return dataclasses.replace(ensemble, members=(package,)), curve
+    members, curve = choose_smoothing(ensemble.places, [validation], half_widths)
+    return dataclasses.replace(ensemble, members=members), curve
 
 
 def choose_smoothing(
-    place: Storage, package: ModelPackage, validation: Split, half_widths: Sequence[int]
-) -> tuple[ModelPackage, SmoothingCurve]:
-    """The half-width with the best P on validation, which is kept in the package at `place`."""
-    curve = smoothing_curve(package, validation, half_widths)
-    folder = fetched(place)
-    package = keep_choice(folder, package, curve)
-    place.upload(folder, "")
-    return package, curve
+    places: Sequence[Storage], held_out: Sequence[Split], half_widths: Sequence[int]
+) -> tuple[tuple[ModelPackage, ...], SmoothingCurve]:
+    """The half-widths with the best CCC on what each model has not seen; they are kept in the packages at `places`."""
+    folders = [fetched(place) for place in places]
+    packages = [load_package(folder) for folder in folders]
+    curve = smoothing_curve(list(zip(packages, held_out, strict=True)), half_widths)
+    chosen = []
+    for place, folder, package in zip(places, folders, packages, strict=True):
+        chosen.append(keep_choice(folder, package, curve))
+        place.upload(folder, "")
+    return tuple(chosen), curve

@@ -12,6 +12,7 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.feed import FeedOptions
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.settings import Settings
+from affectgrid.training.config import TrainConfig
 
 RENDERED = "rendered"
 
@@ -51,6 +52,32 @@ class WorkersOption(Settings):
     def num_workers(self) -> int | tuple[int, int]:
         """A number, or (fewest, most) of an elastic run."""
         return (self.min_workers, self.workers) if self.min_workers else self.workers
+
+
+class FoldsOption(Settings):
+    """Which tracks are held out."""
+
+    folds: int = Field(
+        0, ge=0, description="cross-validation over the tracks of training and validation, so many folds; 0: none"
+    )
+    fold_seed: int = Field(0, ge=0, description="another seed makes other folds")
+    everything: bool = Field(
+        False, description="train on the validation split too, and keep the last epoch: no score then is held out"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds 1 leaves nothing to learn from; ask for 2 or more")
+        if self.folds and self.everything:
+            raise ValueError("folds hold tracks out and everything holds none out; give one of them")
+        return self
+
+    def for_folds(self, config: TrainConfig) -> TrainConfig:
+        """With everything there is nothing to choose an epoch by."""
+        if not self.everything:
+            return config
+        return config.model_copy(update={"optim": config.optim.model_copy(update={"keep": "last"})})
 
 
 class TracksOption(Settings):

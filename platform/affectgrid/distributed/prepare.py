@@ -6,14 +6,18 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from affectgrid.data.catalog import Catalog, Labels, read_aff_wild2
+import numpy as np
+import torch
+
+from affectgrid.data.catalog import Catalog, Labels, Track, raw_video, read_aff_wild2
 from affectgrid.data.features.imported import ENCODED, ImportedStream, find_imported
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.feed import feed
+from affectgrid.data.splits.folds import Folds, make_folds
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -23,7 +27,8 @@ from affectgrid.distributed.render import render
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.model.config import PromptMode
-from affectgrid.training.data import PreparedData
+from affectgrid.regions import RegionGrid
+from affectgrid.training.data import EncodedPrompts, FoldedData, PreparedData
 from affectgrid.training.text_features import encode_prompts
 
 log = logging.getLogger(__name__)
@@ -68,8 +73,15 @@ class Encoded:
 
     def plan(self, name: str) -> SplitPlan:
         """A split without the tracks in quarantine; no feature is read. Raises CatalogError (CAT-SPLIT) if empty."""
+        return self.plan_of(self.tracks(name), name)
+
+    def tracks(self, *splits: str) -> list[Track]:
+        """Those of one or several splits that are not in quarantine."""
         lost = {failure.track for failure in self.report.quarantined}
-        tracks = [track for track in self.catalog.split(name) if track.id not in lost]
+        return [track for split in splits for track in self.catalog.split(split) if track.id not in lost]
+
+    def plan_of(self, tracks: Sequence[Track], name: str) -> SplitPlan:
+        """Those tracks as a split of that name. Raises CatalogError (CAT-SPLIT) without any."""
         if not tracks:
             raise CatalogError(
                 Problem(
@@ -132,27 +144,67 @@ def prepare(
     prompt_files: Iterable[str],
     prompt_modes: Iterable[PromptMode] = ("ensemble",),
     streams: Iterable[str] = (),
+    *,
+    everything: bool = False,
 ) -> PreparedData:
-    """Everything that training or a search reads; never the test split, which is not encoded either.
+    """What training or a search reads; never the test split, which is not encoded either.
 
-    `streams` names the streams of all configurations; visual and audio are always there.
+    `streams` names the streams of all configurations; visual and audio are always there. With `everything` the
+    validation split is part of the training data: for the last model, whose scores there say nothing.
 
     With `context` among the modes the frozen text tower is part of it: 150 MB for ViT-B-32, once for all prompt files.
     """
+    encoded, prompts = _encode_both(options, workspace, prompt_files, prompt_modes, streams)
+    learnt = encoded.tracks(*LABELLED) if everything else encoded.tracks("train")
+    plans = [encoded.plan_of(learnt, "train"), encoded.plan("validation")]
+    train, validation = (
+        dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
+    )
+    return PreparedData(train, validation, prompts, encoded.fingerprint)
+
+
+def prepare_folds(
+    options: DataOptions,
+    workspace: Workspace,
+    prompt_files: Iterable[str],
+    prompt_modes: Iterable[PromptMode] = ("ensemble",),
+    streams: Iterable[str] = (),
+    *,
+    num_folds: int,
+    seed: int,
+) -> FoldedData:
+    """The tracks of the training and of the validation split, shared out to folds by raw video; as `prepare` else.
+
+    The regions that the folds have alike are those of the 3x3 grid. Raises ConfigError (CFG-FOLDS) for too few videos.
+    """
+    encoded, prompts = _encode_both(options, workspace, prompt_files, prompt_modes, streams)
+    tracks, grid = encoded.tracks(*LABELLED), RegionGrid.rectangle(3, 3)
+    labels = encoded.plan_of(tracks, "folds").labels
+    regions = [
+        np.zeros(0, np.int64) if own is None else grid.nearest(torch.as_tensor(own.va[own.valid])).numpy()
+        for own in labels
+    ]
+    numbers = make_folds([raw_video(track.id) for track in tracks], regions, num_folds, seed)
+    names = [track.id for track in tracks]
+    folds = Folds(dict(zip(names, numbers, strict=True)), num_folds)
+    plan = encoded.plan_of([tracks[place] for place in folds.order(names)], "folds")
+    (whole,) = feed([plan], options.feed, workspace.mapped)
+    facts = json.dumps([encoded.fingerprint, num_folds, sorted(folds.fold_of.items())])
+    fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return FoldedData(dataclasses.replace(whole, encoders=encoded.encoders), folds, prompts, fingerprint)
+
+
+def _encode_both(
+    options: DataOptions,
+    workspace: Workspace,
+    prompt_files: Iterable[str],
+    prompt_modes: Iterable[PromptMode],
+    streams: Iterable[str],
+) -> tuple[Encoded, dict[str, EncodedPrompts]]:
     # streams and prompts first: a mistake in them shows before the data are encoded, which may take hours
     streams = tuple(streams)
     find_imported(FeatureStore(options.store or workspace.features), streams)
     visual = load_visual(options.encode.visual.model)
     prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
     del visual
-    encoded = encode_data(options, workspace, streams, splits=LABELLED)
-    plans = [encoded.plan(name) for name in LABELLED]
-    train, validation = (
-        dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
-    )
-    return PreparedData(
-        train=train,
-        validation=validation,
-        prompts=prompts,
-        fingerprint=encoded.fingerprint,
-    )
+    return encode_data(options, workspace, streams, splits=LABELLED), prompts

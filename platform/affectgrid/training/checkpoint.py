@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from affectgrid import storage
 from affectgrid.errors import Problem, TrainingError
+from affectgrid.metrics import Metrics
 from affectgrid.storage.working_copy import WorkingCopy
+from affectgrid.training.config import TrainConfig
 
 _log = logging.getLogger(__name__)
 _SEAL = "checkpoint.json"
@@ -57,6 +59,14 @@ class TrainingState:
     average: dict[str, Tensor] | None = None
     terms: Tensor | None = None
     random: Tensor | None = None
+
+    def require(self, identity: str) -> None:
+        """Raises TrainingError (TRAIN-CHANGED) where this is of another run."""
+        if self.identity != identity:
+            found = f"a checkpoint of run {self.identity}, but configuration and data make run {identity}"
+            expected = "the configuration, prompts and data that the run started with"
+            hint = "use another name, or restore what changed"
+            raise TrainingError(Problem("TRAIN-CHANGED", where="resume", found=found, expected=expected, hint=hint))
 
 
 Save = Callable[[Path], Path]
@@ -224,3 +234,13 @@ def set_random_state(state: UInt8[Tensor, " byte"], device: torch.device) -> Non
     torch.set_rng_state(state[:size].clone())
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[size:].clone(), device)
+
+
+def best_epoch(history: Sequence[Metrics]) -> Metrics:
+    """The metrics of the epoch with the highest ``val/p``, the earliest of equals."""
+    return max(history, key=lambda past: past["val/p"])
+
+
+def kept_epoch(history: Sequence[Metrics], config: TrainConfig) -> Metrics:
+    """The metrics of the epoch whose weights a run keeps."""
+    return history[-1] if config.optim.keep == "last" else best_epoch(history)

@@ -134,6 +134,9 @@ class OptimConfig(Settings):
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="decay of the weights' moving average, which is validated and kept; 0: none"
     )
+    keep: Literal["best", "last"] = Field(
+        "best", description="the epoch whose weights are kept: the best on validation, or the last"
+    )
     patience: int = Field(0, ge=0, description="epochs without a better validation P after which a run ends; 0: never")
     region_balance: float = Field(
         0.0,

@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import Tensor
 
+from affectgrid.data.splits.folds import Folds
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ConfigError, Problem, nearest
 from affectgrid.model.context import ContextWords
@@ -59,3 +60,24 @@ class PreparedData:
                 Problem("CFG-PROMPT", where="prompt.file", found=found, expected="an encoded prompt file", hint=hint)
             )
         return self.prompts[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedData:
+    """Resident tracks of all folds, and encoded prompts.
+
+    Args:
+        whole: every track, in the order of ``folds.order``.
+        folds: which track is in which.
+        prompts, fingerprint: as of `PreparedData`; the fingerprint changes with the folds too.
+    """
+
+    whole: Split
+    folds: Folds
+    prompts: dict[str, EncodedPrompts]
+    fingerprint: str
+
+    def fold(self, number: int) -> PreparedData:
+        """What one fold's model learns from, and the tracks that it is scored on; no feature is copied."""
+        train, validation = self.folds.parts(self.whole, number)
+        return PreparedData(train, validation, self.prompts, self.fingerprint)

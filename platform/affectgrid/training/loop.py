@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +17,15 @@ from affectgrid.metrics import CccAccumulator, Metrics
 from affectgrid.model.fusion import FusionModel
 from affectgrid.training.batches import Batch, jittered, seed_of, shuffled_batches
 from affectgrid.training.build import build_model
-from affectgrid.training.checkpoint import Save, TrainingState, random_state, save_checkpoint, set_random_state
+from affectgrid.training.checkpoint import (
+    Save,
+    TrainingState,
+    best_epoch,
+    kept_epoch,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts
 from affectgrid.training.inference.predict import predict_tracks, resident_for
@@ -27,7 +35,7 @@ from affectgrid.training.optim import WeightAverage, adamw, forward_pass, rate_f
 from affectgrid.training.workers import SINGLE, Workers
 from affectgrid.windows import WindowIndex
 
-__all__ = ["FitResult", "Report", "best_epoch", "fit"]
+__all__ = ["FitResult", "Report", "fit"]
 _LOSS_NAMES = ("train/loss", "train/loss_ccc", "train/loss_mse", "train/loss_prompt")  # in the order of ObjectiveTerms
 Report = Callable[[Metrics, Save], None]
 
@@ -39,7 +47,7 @@ class FitResult:
     Args:
         model: with the weights of the best epoch, in evaluation mode.
         history: the metrics of every epoch.
-        best: the metrics of the epoch with the highest ``val/p``; the earliest of equals.
+        best: the metrics of the kept epoch: that with the highest ``val/p``, the earliest of equals, or the last.
     """
 
     model: FusionModel
@@ -67,7 +75,7 @@ def fit(
     workers: Workers = SINGLE,
     device: torch.device | str = "cpu",
 ) -> FitResult:
-    """Train, and keep the weights of the epoch that scores best on the validation split.
+    """Train, and keep the weights of the epoch that scores best on the validation split, or as ``optim.keep`` says.
 
     After each epoch every worker calls `report` with the epoch's metrics and a function that saves a checkpoint as
     the folder that it is given; what `report` raises ends the run. `pause` is asked after every step within an epoch,
@@ -93,11 +101,6 @@ def fit(
             metrics = run.train_epoch(between_steps) | run.validate()
             report(run.finish_epoch(metrics), run.save)
     return run.result()
-
-
-def best_epoch(history: Sequence[Metrics]) -> Metrics:
-    """The metrics of the epoch whose weights a run keeps: the highest ``val/p``, the earliest of equals."""
-    return max(history, key=lambda past: past["val/p"])
 
 
 class _Run:
@@ -246,7 +249,8 @@ class _Run:
 
     def finish_epoch(self, metrics: Metrics) -> Metrics:
         """Count the epoch, and keep its weights if they are the best so far."""
-        best = max((past["val/p"] for past in self.history), default=-math.inf)
+        last = self.config.optim.keep == "last"
+        best = -math.inf if last else max((past["val/p"] for past in self.history), default=-math.inf)
         if metrics["val/p"] > best:
             self.best_weights = {name: value.detach().clone() for name, value in self.kept.state_dict().items()}
         self.history.append(metrics | {"val/p_best": max(best, metrics["val/p"]), "epoch": self.epoch + 1})
@@ -270,16 +274,7 @@ class _Run:
 
     def restore(self, state: TrainingState) -> None:
         """Restore a checkpoint."""
-        if state.identity != self.identity:
-            raise TrainingError(
-                Problem(
-                    "TRAIN-CHANGED",
-                    where="resume",
-                    found=f"a checkpoint of run {state.identity}, but configuration and data make run {self.identity}",
-                    expected="the configuration, prompts and data that the run started with",
-                    hint="use another name, or restore what changed",
-                )
-            )
+        state.require(self.identity)
         self.model.load_state_dict(state.weights)
         self.optimizer.load_state_dict(state.optimizer)
         self.best_weights = {name: value.to(self.device) for name, value in state.best_weights.items()}
@@ -292,7 +287,7 @@ class _Run:
     def result(self) -> FitResult:
         """The best epoch's model."""
         self.model.load_state_dict(self.best_weights)
-        return FitResult(self.model.eval(), tuple(self.history), best_epoch(self.history))
+        return FitResult(self.model.eval(), tuple(self.history), kept_epoch(self.history, self.config))
 
     def _diverged(self, found: str) -> TrainingError:
         where, rate = f"epoch {self.epoch + 1}", self.config.optim.lr

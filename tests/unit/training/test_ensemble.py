@@ -163,7 +163,7 @@ def test_tracks_are_smoothed_each_by_itself_and_clipped():
 
 def test_the_curve_is_p_of_what_the_package_would_predict(folders, split):
     own = load_package(folders[0])
-    curve = smoothing_curve(own, split, [4, 0, 2, 2])
+    curve = smoothing_curve([(own, split)], [4, 0, 2, 2])
     assert curve.half_widths == (0, 2, 4)
     labels = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
     for width, *ccc in zip(curve.half_widths, curve.valence, curve.arousal, strict=True):
@@ -190,9 +190,9 @@ def test_smoothing_is_chosen_on_validation_alone(folders, split):
     own = load_package(folders[0])
     for name in ("test", "train"):
         with pytest.raises(ConfigError, match=f"CFG-SMOOTH .*{name}.*on validation"):
-            smoothing_curve(own, dataclasses.replace(split, name=name), [0, 3])
+            smoothing_curve([(own, dataclasses.replace(split, name=name))], [0, 3])
     with pytest.raises(ConfigError, match="CFG-SMOOTH"):
-        smoothing_curve(own, split, [])
+        smoothing_curve([(own, split)], [])
 
 
 def test_the_choice_is_kept_in_the_package(tmp_path, split):

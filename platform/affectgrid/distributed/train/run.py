@@ -25,11 +25,10 @@ from affectgrid.storage import Storage, write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
 from affectgrid.tracking import Point, RunLog, Tracker
 from affectgrid.training.build import build_model
-from affectgrid.training.checkpoint import TrainingState
+from affectgrid.training.checkpoint import TrainingState, kept_epoch
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 from affectgrid.training.inference.package import save_package
-from affectgrid.training.loop import best_epoch
 from affectgrid.training.manifest import Manifest, collect, run_identity
 
 _LOGGED = "logged"  # the name of a file that says that MLflow has the whole run
@@ -181,7 +180,7 @@ def _finish(
     """Make the model package of the best epoch; ``result.json`` comes last and says that the run is done."""
     model = _fresh_model(config, split, prompts)
     model.load_state_dict(state.best_weights)
-    best, package = best_epoch(state.history), files.folder / "model"
+    best, package = kept_epoch(state.history, config), files.folder / "model"
     save_package(package, model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest)
     files.put(package)
     files.put(write_json(files.folder / "result.json", {"best": best, "history": state.history}))

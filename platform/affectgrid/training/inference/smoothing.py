@@ -51,30 +51,32 @@ class SmoothingCurve:
         return {"smooth_half_width": valence, "smooth_half_width_arousal": None if arousal == valence else arousal}
 
 
-def smoothing_curve(package: ModelPackage, validation: Split, half_widths: Sequence[int]) -> SmoothingCurve:
-    """Predict the validation split once and score it at every half-width.
+def smoothing_curve(scored: Sequence[tuple[ModelPackage, Split]], half_widths: Sequence[int]) -> SmoothingCurve:
+    """Predict the split of each model once, and score all of them together at every half-width.
 
-    The best of several scores on one split flatters by a little: what is to be reported is the score on another split,
-    or beside the curve. Raises ConfigError (CFG-SMOOTH) for a split of another name or for no half-width.
+    One model and the validation split, or the models of several folds and the tracks that each has not seen. The best
+    of several scores on the same tracks flatters by a little: what is to be reported is the score on other tracks, or
+    beside the curve. Raises ConfigError (CFG-SMOOTH) for a split of another name or for no half-width.
     """
     widths = tuple(sorted(set(half_widths)))
-    if validation.name != VALIDATION or not widths or widths[0] < 0:
-        found = f"half-widths {list(widths)} on split {validation.name!r}"
+    others = [split.name for _, split in scored if split.name != VALIDATION]
+    if others or not widths or widths[0] < 0:
+        found = f"half-widths {list(widths)}" + "".join(f" on split {name!r}" for name in others[:1])
         expected = "one or more half-widths of 0 or more, compared on the validation split alone"
         raise ConfigError(
             Problem("CFG-SMOOTH", where="choose-smoothing", found=found, expected=expected, hint="choose on validation")
         )
-    model, window, bounds = package.model, package.config.window, torch.as_tensor(validation.offsets)
-    resident = resident_for(model.config, window, validation)
-    merged = merge_tracks(model, resident, bounds, window)
-    labels = torch.as_tensor(validation.va), torch.as_tensor(validation.labelled)
-    ccc = []
-    for width in widths:
-        other = window.model_copy(update={"smooth_half_width": width, "smooth_half_width_arousal": None})
-        va = finish_tracks(merged, resident, bounds, other, causal=model.config.causal)
-        scored = CccAccumulator()
-        scored.update(require_finite(va, validation), *labels)
-        ccc.append(scored.compute().tolist())
+    pooled = [CccAccumulator() for _ in widths]
+    for package, split in scored:
+        model, window, bounds = package.model, package.config.window, torch.as_tensor(split.offsets)
+        labels = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
+        resident = resident_for(model.config, window, split)
+        merged = merge_tracks(model, resident, bounds, window)
+        for width, found_ccc in zip(widths, pooled, strict=True):
+            other = window.model_copy(update={"smooth_half_width": width, "smooth_half_width_arousal": None})
+            va = finish_tracks(merged, resident, bounds, other, causal=model.config.causal)
+            found_ccc.update(require_finite(va, split), *labels)
+    ccc = [found_ccc.compute().tolist() for found_ccc in pooled]
     return SmoothingCurve(widths, tuple(valence for valence, _ in ccc), tuple(arousal for _, arousal in ccc))
 
 
