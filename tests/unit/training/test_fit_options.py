@@ -29,6 +29,8 @@ EVERYTHING = {
     "loss__label_smoothing_frames": 2,
     "loss__mse_weight": 0.2,
     "loss__valence_weight": 2.0,
+    "window__random_offsets": True,
+    "window__label_delay": 1,
 }
 
 
@@ -71,6 +73,19 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_epoch(whole, data):
     patient = run(small_config(**{**EVERYTHING, "optim__patience": 0}), data)
     assert len(patient.history) == 8
     assert patient.history[: len(result.history)] == result.history  # nothing but the end has changed
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(whole, data):
+    result, _ = whole
+    last = run(small_config(**EVERYTHING, optim__keep="last"), data)
+    assert [past["val/p"] for past in last.history] == [past["val/p"] for past in result.history]
+    assert last.best == last.history[-1]
+    assert last.best["val/p"] < result.best["val/p"]  # patience had run out
+    assert all(past["val/p_best"] == past["val/p"] for past in last.history)  # what a search would maximise
+    found = predict_split(last.model, data.validation, small_config(**EVERYTHING).window)
+    pooled = CccAccumulator()
+    pooled.update(found.va, torch.as_tensor(data.validation.va), torch.as_tensor(data.validation.labelled))
+    assert float(pooled.compute().mean()) == pytest.approx(last.best["val/p"], abs=1e-9)
 
 
 def test_the_kept_model_has_the_best_score_also_when_it_is_an_average(whole, data):
