@@ -187,7 +187,7 @@ def test_bfloat16_trains_as_well_and_validates_in_float32(data):
     result = run(small_config(optim__epochs=12, optim__precision="bf16"), data)
     assert result.best["val/p"] > 0.8
     assert all(value.dtype == torch.float32 for value in result.model.parameters())
-    found = predict_split(result.model, data.validation, small_config(**EVERYTHING).window)
+    found = predict_split(result.model, data.validation, small_config().window)
     pooled = CccAccumulator()
     pooled.update(found.va, torch.as_tensor(data.validation.va), torch.as_tensor(data.validation.labelled))
     assert float(pooled.compute().mean()) == pytest.approx(result.best["val/p"], abs=1e-9)
