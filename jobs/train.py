@@ -7,11 +7,11 @@ import functools
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import DataOptions, FoldsOption, WorkersOption
+from affectgrid.distributed.options import DataOptions, EverythingOption, WorkersOption
 from affectgrid.training.config import TrainConfig
 
 
-class Train(JobOptions, DataOptions, WorkersOption, FoldsOption):
+class Train(JobOptions, DataOptions, WorkersOption, EverythingOption):
     """Train and keep the best epoch as a model package under OUT/runs/NAME/model."""
 
     name: str = Field("train", description="name of the run: the same name resumes, another starts afresh")

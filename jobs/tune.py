@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from affectgrid.cli import CHECKOUT, JobOptions, run
-from affectgrid.distributed.options import DataOptions
+from affectgrid.distributed.options import DataOptions, FoldsOption
 
 
-class Tune(JobOptions, DataOptions):
+class Tune(JobOptions, DataOptions, FoldsOption):
     """Run a search space. The same command resumes after a kill. Exit status 0: all trials finished; 1: some failed."""
 
     space: Path = Field(CHECKOUT / "search_spaces" / "smoke.yaml", description="the search space")
@@ -23,10 +25,16 @@ class Tune(JobOptions, DataOptions):
     workers_per_trial: int = Field(1, gt=0, description="processes that train one trial together, by Ray Train")
     confirm: int = Field(0, ge=0, description="fresh seeds with which the winner and the default are trained again")
 
+    @model_validator(mode="after")
+    def _folds_alone(self) -> Self:
+        if self.folds and (self.confirm or self.workers_per_trial > 1):
+            raise ValueError("folds go with one worker a trial and without confirm; leave one of them out")
+        return self
+
 
 def main(options: Tune) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.distributed.prepare import prepare
+    from affectgrid.distributed.prepare import prepare, prepare_folds
     from affectgrid.distributed.session import tracked
     from affectgrid.distributed.tune.resources import TrialResources
     from affectgrid.distributed.tune.run import tune
@@ -37,8 +45,9 @@ def main(options: Tune) -> int:
     space = load_space(options.space, name=options.name, trials=options.trials, time_budget=options.time_budget)
     with tracked(options.out, options.address) as session:
         older = find_study(options.warm_start, session.workspace.studies)
-        modes, streams = space.values_of("prompt.mode"), space.streams()
-        prepared = prepare(options, session.workspace, space.prompt_files(), modes, streams)
+        what = space.prompt_files(), space.values_of("prompt.mode"), space.streams()
+        folds = functools.partial(prepare_folds, num_folds=options.folds, seed=options.fold_seed)
+        prepared = (folds if options.folds else prepare)(options, session.workspace, *what)
         summary = tune(
             space,
             prepared,

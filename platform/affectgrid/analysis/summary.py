@@ -36,6 +36,7 @@ class StudySummary(Settings):
         data: fingerprint of the data.
         encoders: of each stream; ``tiny`` ones are random, and every table says so.
         rendered: whether the videos are the rendered ones, which every table says too.
+        num_folds: of which P is the mean, each by the model that has not seen it; 0: one validation split.
         num_planned: trials that the study has when it is done; with a time budget, at most.
         trials: the finished ones, by number.
         pareto: the front, the highest P first, where the study has several objectives.
@@ -54,6 +55,7 @@ class StudySummary(Settings):
     data: str
     encoders: dict[str, str]
     rendered: bool = False
+    num_folds: int = 0
     num_planned: int
     trials: tuple[TrialRecord, ...]
     pareto: tuple[ParetoPoint, ...] = ()

@@ -36,7 +36,7 @@ def train_folds(
 
     Smoothing is chosen on the held-out tracks of all folds together, and kept in each package (`half_widths`).
     """
-    parts = [data.fold(number) for number in range(data.folds.num_folds)]
+    parts = data.parts
     runs = [train_fold(part, name=f"{name}-fold-{number}") for number, part in enumerate(parts)]
     packages = [run.place / run.package.name for run in runs]
     held_out = [part.validation for part in parts]

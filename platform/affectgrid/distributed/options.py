@@ -61,23 +61,30 @@ class FoldsOption(Settings):
         0, ge=0, description="cross-validation over the tracks of training and validation, so many folds; 0: none"
     )
     fold_seed: int = Field(0, ge=0, description="another seed makes other folds")
+
+    @model_validator(mode="after")
+    def _leave_some(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds 1 leaves nothing to learn from; ask for 2 or more")
+        return self
+
+
+class EverythingOption(FoldsOption):
+    """Which tracks are held out, if any."""
+
     everything: bool = Field(
         False, description="train on the validation split too, and keep the last epoch: no score then is held out"
     )
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
-        if self.folds == 1:
-            raise ValueError("folds 1 leaves nothing to learn from; ask for 2 or more")
         if self.folds and self.everything:
             raise ValueError("folds hold tracks out and everything holds none out; give one of them")
         return self
 
     def for_folds(self, config: TrainConfig) -> TrainConfig:
         """With everything there is nothing to choose an epoch by."""
-        if not self.everything:
-            return config
-        return config.model_copy(update={"optim": config.optim.model_copy(update={"keep": "last"})})
+        return config.keep_last() if self.everything else config
 
 
 class TracksOption(Settings):

@@ -191,7 +191,7 @@ def prepare_folds(
     (whole,) = feed([plan], options.feed, workspace.mapped)
     facts = json.dumps([encoded.fingerprint, num_folds, sorted(folds.fold_of.items())])
     fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
-    return FoldedData(dataclasses.replace(whole, encoders=encoded.encoders), folds, prompts, fingerprint)
+    return FoldedData.of(dataclasses.replace(whole, encoders=encoded.encoders), folds, prompts, fingerprint)
 
 
 def _encode_both(

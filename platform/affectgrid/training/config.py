@@ -180,3 +180,7 @@ class TrainConfig(Settings):
     window: WindowConfig = WindowConfig()
     optim: OptimConfig = OptimConfig()
     loss: LossConfig = LossConfig()
+
+    def keep_last(self) -> TrainConfig:
+        """The same run, which keeps its last epoch: nothing is chosen by the tracks that it is scored on."""
+        return self.model_copy(update={"optim": self.optim.model_copy(update={"keep": "last"})})

@@ -51,6 +51,11 @@ class PreparedData:
     prompts: dict[str, EncodedPrompts]
     fingerprint: str
 
+    @property
+    def parts(self) -> tuple[PreparedData, ...]:
+        """What one model each learns from and is scored on."""
+        return (self,)
+
     def prompts_for(self, config: TrainConfig) -> EncodedPrompts:
         """The prompts that a configuration names. Raises ConfigError (CFG-PROMPT) where they were not encoded."""
         name = config.prompt.file
@@ -63,21 +68,25 @@ class PreparedData:
 
 
 @dataclasses.dataclass(frozen=True)
-class FoldedData:
-    """Resident tracks of all folds, and encoded prompts.
+class FoldedData(PreparedData):
+    """Resident tracks of all folds, and encoded prompts; as `PreparedData` it is its first fold.
 
     Args:
         whole: every track, in the order of ``folds.order``.
         folds: which track is in which.
-        prompts, fingerprint: as of `PreparedData`; the fingerprint changes with the folds too.
     """
 
     whole: Split
     folds: Folds
-    prompts: dict[str, EncodedPrompts]
-    fingerprint: str
 
-    def fold(self, number: int) -> PreparedData:
-        """What one fold's model learns from, and the tracks that it is scored on; no feature is copied."""
-        train, validation = self.folds.parts(self.whole, number)
-        return PreparedData(train, validation, self.prompts, self.fingerprint)
+    @classmethod
+    def of(cls, whole: Split, folds: Folds, prompts: dict[str, EncodedPrompts], fingerprint: str) -> FoldedData:
+        """No feature is copied. The fingerprint must change with the folds too."""
+        train, validation = folds.parts(whole, 0)
+        return cls(train, validation, prompts, fingerprint, whole, folds)
+
+    @property
+    def parts(self) -> tuple[PreparedData, ...]:
+        """What each fold's model learns from, and the tracks that it is scored on."""
+        both = (self.folds.parts(self.whole, number) for number in range(self.folds.num_folds))
+        return tuple(PreparedData(*splits, self.prompts, self.fingerprint) for splits in both)

@@ -24,9 +24,10 @@ from affectgrid.reporting.study.report import write_report
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import TrialRecord, front
-from affectgrid.storage import replace_directory
+from affectgrid.storage import Storage, replace_directory
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
+from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall
         data=data.fingerprint,
         encoders=data.train.encoders,
         rendered=all(track.startswith("rendered-") for track in data.validation.track_ids),
+        num_folds=len(data.parts) if len(data.parts) > 1 else 0,
         num_planned=len(records) if ledger.num_planned is None else ledger.num_planned,
         trials=records,
         pareto=front(records, ledger.space.objective),
@@ -103,6 +105,16 @@ def is_stale(report: Path, ledger: Ledger, log: StudyLog) -> bool:
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
 
 
+def _keep_ensemble(draft: Path, ledger: Ledger, number: int, seed: int, num_folds: int) -> None:
+    """The models of the other folds beside that of the first, and the file that names all of them."""
+    places = [draft / "model"]
+    for fold in range(1, num_folds):
+        package = ledger.files.fetch(package_folder(ledger.folder_of(number), seed, fold))
+        shutil.copytree(package, draft / f"fold-{fold}" / "model")
+        places.append(draft / f"fold-{fold}" / "model")
+    save_ensemble(Storage(draft / "ensemble.json"), load_ensemble(places))
+
+
 def _importance(ledger: Ledger) -> Importance:
     complete = {number: record for number, record in ledger.records.items() if record.state == "complete"}
     scores = {number: record.objective for number, record in complete.items() if record.objective is not None}
@@ -128,6 +140,8 @@ def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: Prepar
     # A copy under a fixed name, for evaluate and predict.
     with replace_directory(ledger.folder / "best") as draft:
         shutil.copytree(package, draft / "model")
+        if summary.num_folds:
+            _keep_ensemble(draft, ledger, best.number, seed.seed, summary.num_folds)
     drawn = draw_best(
         load_package(package),
         data.validation,

@@ -31,7 +31,7 @@ from affectgrid.distributed.tune.resources import (
 from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
 from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
 from affectgrid.distributed.tune.tune_actor_reuse_patch import reuse_free_actors_only
-from affectgrid.errors import TrackingError
+from affectgrid.errors import ConfigError, Problem, TrackingError
 from affectgrid.reporting.live import SearchDisplay, opening_notes
 from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.search.space.schema import SearchSpace
@@ -66,13 +66,18 @@ def tune(
     """Run the study, or the rest of it, and write its summary, figures and report into ``storage/<name>``.
 
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
-    `read_prior_trials` raise; and TrackingError (TRK-AUTH, TRK-FORBIDDEN), in the end, where MLflow refused the log.
+    `read_prior_trials` raise; ConfigError (CFG-FOLDS) for folds and a pruner; and TrackingError (TRK-AUTH,
+    TRK-FORBIDDEN), in the end, where MLflow refused the log.
 
     Args:
         extend: trials that are added to a study that is done.
         warm_start: place of an older study that the sampler learns from.
         num_confirm: fresh seeds with which the winner and the default are trained again and compared.
     """
+    if len(data.parts) > 1 and space.pruner != "none":
+        found, hint = f"pruner {space.pruner} with {len(data.parts)} folds", "set pruner: none"
+        expected = "no pruner: an epoch's P is known when all folds have been trained"
+        raise ConfigError(Problem("CFG-FOLDS", where=space.name, found=found, expected=expected, hint=hint))
     began = time.monotonic()
     placed = resources or TrialResources()
     with open_ledger(Storage(storage) / space.name, space, data=data.fingerprint) as ledger:

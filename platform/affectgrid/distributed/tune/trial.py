@@ -32,6 +32,7 @@ from affectgrid.training.checkpoint import CheckpointFolder, Save, SaveClock
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.cost import model_costs
+from affectgrid.training.inference.folds import mean_history
 from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import moments_by_video, predict_split
 from affectgrid.training.loop import FitResult, fit
@@ -68,6 +69,10 @@ def run_trial(
         moments: dict[int, Any] = {}
         for seed in assigned.seeds:
             chosen, package = space.resolve(assigned.values, seed=seed), package_folder(folder, seed)
+            if len(data.parts) > 1:
+                moments[seed], model = _train_folds(chosen.keep_last(), seed, data, study, folder, reporter)
+                costs = costs or _costs(model, chosen, space, data)
+                continue
             if num_workers == 1:
                 model = train_in_process(chosen, data, study, package, on_epoch=reporter.of(seed)).model
             else:
@@ -96,9 +101,25 @@ def _costs(model: FusionModel, config: TrainConfig, space: SearchSpace, data: Pr
     return model_costs(model.to(device), data.validation, config.window, device=device, latency=latency)
 
 
-def package_folder(trial: Path, seed: int) -> Path:
-    """Where a trial keeps the model of a seed."""
-    return trial / f"seed-{seed}"
+def package_folder(trial: Path, seed: int, fold: int = 0) -> Path:
+    """Where a trial keeps the model of a seed, and of a fold where there are several."""
+    return trial / (f"seed-{seed}-fold-{fold}" if fold else f"seed-{seed}")
+
+
+def _train_folds(
+    config: TrainConfig, seed: int, data: PreparedData, study: WorkingCopy, folder: Path, reporter: _Reporter
+) -> tuple[list[Any], FusionModel]:
+    """A model for each fold; the moments of all held-out videos, and one of the models."""
+    moments: list[Any] = []
+    histories = []
+    for number, part in enumerate(data.parts):
+        package = package_folder(folder, seed, number)
+        result = train_in_process(config, part, study, package, on_epoch=lambda _: None)
+        predicted = predict_split(result.model, part.validation, config.window, preflight.device())
+        moments += moments_by_video(predicted, part.validation).tolist()
+        histories.append(result.history)
+    reporter.take(seed, mean_history(histories))
+    return moments, result.model
 
 
 def train_in_process(

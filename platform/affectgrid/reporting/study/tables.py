@@ -30,7 +30,9 @@ def headline(study: StudySummary) -> str:
 def study_caveat(study: StudySummary) -> str:
     """What a reader of the scores must know; may be empty."""
     general = caveat(study.encoders.values(), rendered=study.rendered)
-    return " ".join(filter(None, (general, look_ahead_caveat(study.encoders, causal=_some_causal(study)))))
+    folds = f"P is the mean over {study.num_folds} folds, each by the model that has not seen it."
+    ahead = look_ahead_caveat(study.encoders, causal=_some_causal(study))
+    return " ".join(filter(None, (general, folds if study.num_folds else "", ahead)))
 
 
 def _some_causal(study: StudySummary) -> bool:

@@ -49,10 +49,18 @@ def score_held_out(predicted: Sequence[Predictions], held_out: Sequence[Split], 
     return evaluate(_joined(predicted), _labels_of(held_out), grid)
 
 
+def mean_history(histories: Sequence[Sequence[Metrics]]) -> list[Metrics]:
+    """Every metric of every epoch that all folds have, as the mean over them."""
+    num_epochs = min(len(history) for history in histories)
+    return [
+        {name: statistics.fmean(history[epoch][name] for history in histories) for name in histories[0][epoch]}
+        for epoch in range(num_epochs)
+    ]
+
+
 def mean_course(histories: Sequence[Sequence[Metrics]]) -> tuple[float, ...]:
     """P of each epoch that all folds have, as the mean over them."""
-    num_epochs = min(len(history) for history in histories)
-    return tuple(statistics.fmean(history[epoch]["val/p"] for history in histories) for epoch in range(num_epochs))
+    return tuple(metrics["val/p"] for metrics in mean_history(histories))
 
 
 def _joined(predicted: Sequence[Predictions]) -> Predictions:
