@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from affectgrid.cli import CHECKOUT, JobOptions, run
 from affectgrid.distributed.options import DataOptions, FoldsOption
@@ -24,12 +23,6 @@ class Tune(JobOptions, DataOptions, FoldsOption):
     max_concurrent: int | None = Field(None, gt=0, description="trials at a time; default: what the cluster holds")
     workers_per_trial: int = Field(1, gt=0, description="processes that train one trial together, by Ray Train")
     confirm: int = Field(0, ge=0, description="fresh seeds with which the winner and the default are trained again")
-
-    @model_validator(mode="after")
-    def _folds_alone(self) -> Self:
-        if self.folds and (self.confirm or self.workers_per_trial > 1):
-            raise ValueError("folds go with one worker a trial and without confirm; leave one of them out")
-        return self
 
 
 def main(options: Tune) -> int:

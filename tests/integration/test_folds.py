@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from affectgrid.data.catalog import raw_video, read_aff_wild2
+from affectgrid.search.study.records import TrialRecord
 from affectgrid.training.inference.ensemble import load_ensemble
 from affectgrid.training.inference.package import load_package
 
@@ -59,3 +60,28 @@ def test_folds_then_a_model_of_everything(repository: Path, rendered: Path, tmp_
     assert package.metrics["epoch"] == package.config.optim.epochs
     both = job(repository, "train", "--folds", 3, "--everything")
     assert (both.returncode, "give one of them" in both.stderr) == (2, True)
+
+
+def test_a_search_is_scored_on_folds(repository: Path, rendered: Path, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    constants = "{model.hidden_dim: 16, optim.epochs: 2, window.length: 40, window.stride: 40}"
+    searched = "{optim.lr: {float: [1.0e-3, 1.0e-2], log: true}}"
+    head = ("name: small", "pruner: none", "seeds: [0, 1]", "trials: 2")
+    space.write_text("\n".join([*head, f"constants: {constants}", f"space: {searched}"]))
+    asked = ("--space", space, "--data", rendered, "--out", tmp_path / "out", "--folds", 2)
+    done = job(repository, "tune", *asked)
+    assert done.returncode == 0, done.stderr
+    assert "P is the mean over 2 folds" in " ".join(done.stdout.split())
+    study = tmp_path / "out" / "studies" / "small"
+    catalog = read_aff_wild2(rendered)
+    videos = {raw_video(track.id) for split in ("train", "validation") for track in catalog.split(split)}
+    for trial in sorted((study / "trials").iterdir()):
+        record = TrialRecord.model_validate_json((trial / "trial.json").read_text())
+        assert record.objective == pytest.approx(sum(seed.history[-1]["val/p"] for seed in record.seeds) / 2)
+        for seed, moments in json.loads((trial / "moments.json").read_text()).items():
+            assert len(moments) == len(videos)  # every video was held out once
+            packages = [trial / f"seed-{seed}{fold}" for fold in ("", "-fold-1")]
+            assert [load_package(package).metrics["epoch"] for package in packages] == [2, 2]
+    assert len(load_ensemble([study / "best" / "ensemble.json"]).members) == 2
+    pruned = job(repository, "tune", *asked[2:], "--space", repository / "search_spaces" / "fusion.yaml")
+    assert (pruned.returncode, "CFG-FOLDS" in pruned.stderr) == (2, True)

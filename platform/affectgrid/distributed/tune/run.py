@@ -74,10 +74,8 @@ def tune(
         warm_start: place of an older study that the sampler learns from.
         num_confirm: fresh seeds with which the winner and the default are trained again and compared.
     """
-    if len(data.parts) > 1 and space.pruner != "none":
-        found, hint = f"pruner {space.pruner} with {len(data.parts)} folds", "set pruner: none"
-        expected = "no pruner: an epoch's P is known when all folds have been trained"
-        raise ConfigError(Problem("CFG-FOLDS", where=space.name, found=found, expected=expected, hint=hint))
+    if len(data.parts) > 1:
+        _require_fits(space, resources or TrialResources(), num_confirm)
     began = time.monotonic()
     placed = resources or TrialResources()
     with open_ledger(Storage(storage) / space.name, space, data=data.fingerprint) as ledger:
@@ -110,6 +108,19 @@ def tune(
             raise
         log.close("FINISHED")
     return summary
+
+
+def _require_fits(space: SearchSpace, resources: TrialResources, num_confirm: int) -> None:
+    """What does not go with folds: an epoch's P is known when the models of all folds have been trained."""
+    refused = {
+        f"pruner {space.pruner}": space.pruner != "none",
+        f"confirm {num_confirm}": num_confirm > 0,
+        f"{resources.workers} workers a trial": resources.workers > 1,
+    }
+    found = ", ".join(name for name, wanted in refused.items() if wanted)
+    if found:
+        expected, hint = "folds without a pruner, a confirmation or several workers", "leave one of them out"
+        raise ConfigError(Problem("CFG-FOLDS", where=space.name, found=found, expected=expected, hint=hint))
 
 
 def _search(

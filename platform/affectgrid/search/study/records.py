@@ -27,7 +27,10 @@ class SeedRecord(Settings):
 
     @property
     def best(self) -> Metrics:
-        """The epoch whose weights were kept: the first with the highest ``val/p``."""
+        """The epoch whose weights were kept: the first with the highest ``val/p``, or the last (``optim.keep``)."""
+        last = self.history[-1]
+        if last.get("val/p_best") == last["val/p"]:
+            return last
         return max(self.history, key=lambda metrics: metrics["val/p"])
 
 
