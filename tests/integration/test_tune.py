@@ -165,10 +165,10 @@ def test_mlflow_has_the_trials_own_times_and_the_course_of_the_search(study: Stu
         sorted((point.step, point.value) for point in study.client.get_metric_history(root.info.run_id, name))
         for name in ("trial/p", "best/p")
     )
-    assert course == [
-        (trial.number, pytest.approx(trial.objective)) for trial in searched.trials
-    ]
-    assert [value for _, value in best[:-1]] == list(itertools.accumulate((trial.objective for trial in searched.trials), max))
+    assert course == [(trial.number, pytest.approx(trial.objective)) for trial in searched.trials]
+    assert [value for _, value in best[:-1]] == list(
+        itertools.accumulate((trial.objective for trial in searched.trials), max)
+    )
     assert root.data.metrics["best/p"] == pytest.approx(searched.best.objective, abs=1e-6)
 
 

@@ -26,7 +26,7 @@ def columns(searched: Sequence[str]) -> list[str]:
     """The columns of a study's page: scores, the first searched settings, time and state."""
     scores = ["metrics.`best/p`", "metrics.`best/ccc_valence`", "metrics.`best/ccc_arousal`"]
     settings = [f"params.`{name}`" for name in list(searched)[:_MAX_COLUMNS]]
-    return [*scores, *settings, "attributes.`Duration`", "attributes.`Dataset`", "tags.`state`"]
+    return [*scores, *settings, "attributes.`Duration`", "tags.`state`"]
 
 
 def study_note(study: StudySummary, report: str) -> str:
