@@ -95,7 +95,8 @@ cluster: $(READY) ## start a local Ray head from this folder: `ray job submit --
 cluster-stop: ## end the head that `make cluster` started
 	@bash .ci/local_cluster.sh stop
 
-ui: $(READY) ## open the MLflow pages on http://127.0.0.1:5000
+ui: $(READY) ## serve the MLflow pages on http://127.0.0.1:5000, and print the studies' addresses
+	@$(BIN)/python -m affectgrid.tracking.links sqlite:///$(abspath $(OUT))/mlflow.db
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 \
 	  --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db --artifacts-destination $(abspath $(OUT))/mlartifacts
 

@@ -52,7 +52,7 @@ def main(options: Tune) -> int:
             resources=TrialResources(workers=options.workers_per_trial),
             num_confirm=options.confirm,
         )
-    print_study(summary, session.tracker.open_command, session.workspace.root)
+    print_study(summary, session.tracker.open_command, session.tracker.link(space.name), session.workspace.root)
     return 1 if summary.num_failed else 0
 
 

@@ -5,6 +5,7 @@ Longer than 300 lines: its cases share one cluster and one finished study, which
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -24,8 +25,8 @@ from affectgrid.distributed.tune.resources import TrialResources
 from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import ConfigError
 from affectgrid.reporting.study.confirmation import confirmation_tables
-from affectgrid.reporting.study.tables import arm_rows
-from affectgrid.search.space.reading import parse_space
+from affectgrid.reporting.study.tables import arm_rows, headline
+from affectgrid.search.space.reading import load_space, parse_space
 from affectgrid.search.study.journal import open_journal
 from affectgrid.tracking import Tracker, open_tracker
 from affectgrid.training.inference.package import load_package
@@ -135,6 +136,61 @@ def test_mlflow_has_a_run_for_the_study_and_a_child_for_each_trial(study: Study,
         ]
         assert run.data.metrics["best/p"] == record.score("val/p")
         assert {"commit", "data", "version.torch", "version.ray"} <= run.data.tags.keys()
+
+
+def test_mlflow_names_its_runs_and_says_what_they_are(study: Study, searched: StudySummary):
+    root = study.root("searched")
+    assert root.data.tags["affectgrid.level"] == "study"
+    assert searched.best is not None
+    note = root.data.tags["mlflow.note.content"]
+    assert headline(searched) in note
+    assert f"trial {searched.best.number}, P {searched.best.objective:.3f}" in note
+    for run in study.runs(root.info.run_id):
+        record = searched.trials[int(run.data.tags["trial"])]
+        p = f"{record.objective:.3f}".removeprefix("0")
+        assert run.info.run_name.startswith(f"#{record.number:02d} P {p} ")
+        assert {"mlflow.source.name", "mlflow.source.git.commit", "mlflow.user"} <= run.data.tags.keys()
+        assert run.data.tags["affectgrid.study"] == "searched"
+        assert ("evaluate.py" in run.data.tags.get("mlflow.note.content", "")) == (record == searched.best)
+
+
+def test_mlflow_has_the_trials_own_times_and_the_course_of_the_search(study: Study, searched: StudySummary):
+    root = study.root("searched")
+    for run in study.runs(root.info.run_id):
+        record = searched.trials[int(run.data.tags["trial"])]
+        took_s = (run.info.end_time - run.info.start_time) / 1000
+        assert took_s == pytest.approx(record.duration_s, abs=2.0)  # the driver learns a moment later that it began
+        assert run.info.end_time == int(1000 * (record.began_at + record.duration_s))
+    course, best = (
+        sorted((point.step, point.value) for point in study.client.get_metric_history(root.info.run_id, name))
+        for name in ("trial/p", "best/p")
+    )
+    assert course == [(trial.number, pytest.approx(trial.objective)) for trial in searched.trials]
+    assert [value for _, value in best[:-1]] == list(
+        itertools.accumulate((trial.objective for trial in searched.trials), max)
+    )
+    assert root.data.metrics["best/p"] == pytest.approx(searched.best.objective, abs=1e-6)
+
+
+def test_mlflow_lists_the_data_and_keeps_a_space_that_can_be_searched_again(
+    study: Study, searched: StudySummary, tmp_path: Path
+):
+    root = study.root("searched")
+    data = planted_data()
+    for run in [root, *study.runs(root.info.run_id)]:
+        used = {one.dataset.name: one for one in run.inputs.dataset_inputs}
+        assert set(used) == {"train", "validation"}
+        profile = json.loads(used["train"].dataset.profile)
+        assert profile == {
+            "tracks": data.train.num_tracks,
+            "frames": data.train.num_frames,
+            "labelled": int(data.train.labelled.sum()),
+        }
+        assert used["train"].tags[0].value == "train"
+        assert json.loads(used["train"].dataset.source)["visual"] == "planted"
+    kept = study.client.download_artifacts(root.info.run_id, "config/space.yaml", str(tmp_path))
+    again = load_space(Path(kept))
+    assert again.identity() == searched.space
 
 
 def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: StudySummary):

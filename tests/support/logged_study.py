@@ -41,10 +41,10 @@ class Study:
         started, finished, report = StudyLog.started, StudyLog.finished, finalize.report
         counts = {"started": 0, "finished": 0}
 
-        def on_started(log: StudyLog, assigned: Any) -> None:
+        def on_started(log: StudyLog, assigned: Any, began_at: float | None = None) -> None:
             at(f"start {counts['started']}")
             counts["started"] += 1
-            started(log, assigned)
+            started(log, assigned, began_at)
 
         def on_finished(log: StudyLog, record: Any) -> None:
             at(f"end {counts['finished']}")

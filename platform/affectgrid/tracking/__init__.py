@@ -1,6 +1,8 @@
 """The experiment log. No other package imports mlflow, and this one only when a run is logged."""
 
+from affectgrid.tracking.data_sets import DataSet, data_sets
+from affectgrid.tracking.pages import NOTE
 from affectgrid.tracking.run_log import Point, RunLog, Status
 from affectgrid.tracking.tracker import Tracker, open_tracker
 
-__all__ = ["Point", "RunLog", "Status", "Tracker", "open_tracker"]
+__all__ = ["NOTE", "DataSet", "Point", "RunLog", "Status", "Tracker", "data_sets", "open_tracker"]

@@ -43,6 +43,10 @@ def apply(uri: str, record: Record) -> bool:
     """Do what a record says. True if it made a run. Raises what requests, sqlalchemy and mlflow raise."""
     if record["op"] == "open":
         return _open(uri, record)
+    if record["op"] == "experiment":
+        for name, value in record["tags"].items():
+            client(uri).set_experiment_tag(record["experiment_id"], name, value)
+        return False
     mlflow, run_id = client(uri), find_run(uri, record["experiment_id"], tuple(record["run"]))
     match record["op"]:
         case "write":
@@ -53,7 +57,11 @@ def apply(uri: str, record: Record) -> bool:
         case "artifact":
             log = mlflow.log_artifacts if Path(record["path"]).is_dir() else mlflow.log_artifact
             log(run_id, record["path"], record["folder"])
+        case "inputs":
+            _log_inputs(uri, run_id, record["data_sets"])
         case "status":
+            if record.get("name"):
+                mlflow.update_run(run_id, name=record["name"])
             mlflow.set_terminated(run_id, record["status"], record["time"])
     return False
 
@@ -123,6 +131,24 @@ def _log_params(uri: str, run_id: str, record: Record) -> None:
     if changed:
         _log.warning("run %s: parameters changed since it was first logged: %s", run_id, changed)
         _write(uri, run_id, [], {f"changed.{name}": value for name, value in changed.items()})
+
+
+def _log_inputs(uri: str, run_id: str, data_sets: list[dict[str, str]]) -> None:
+    """The data sets that the run does not have yet."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    mlflow = client(uri)
+    known = {(one.dataset.name, one.dataset.digest) for one in mlflow.get_run(run_id).inputs.dataset_inputs}
+    new = [facts for facts in data_sets if (facts["name"], facts["digest"]) not in known]
+    inputs = [
+        DatasetInput(
+            Dataset(facts["name"], facts["digest"], "local", facts["source"], profile=facts["profile"]),
+            [InputTag("mlflow.data.context", facts["context"])],
+        )
+        for facts in new
+    ]
+    if inputs:
+        mlflow.log_inputs(run_id, inputs)
 
 
 def _chunks(rows: list[Any], size: int) -> Iterator[list[Any]]:

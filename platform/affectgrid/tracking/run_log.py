@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import getpass
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from affectgrid.tracking.connection import client, credentials, is_outage, refusal
+from affectgrid.tracking.data_sets import DataSet
 from affectgrid.tracking.delivery import Delivery
+from affectgrid.tracking.pages import LEVEL, LEVELS, NOTE, STUDY, view_tag
 from affectgrid.tracking.records import MARK, find_marks, find_run
 
 _Answer = TypeVar("_Answer")
@@ -92,9 +96,14 @@ class RunLog:
         """Try now to deliver what waits; whether MLflow has everything afterwards."""
         return self._delivery.deliver_kept()
 
-    def opened(self, name: str, tags: Mapping[str, object], *, new: bool = False) -> RunLog:
-        """Make the run under this display name, or reopen it. `new`: it is known not to exist."""
-        record = {"op": "open", "name": name, "tags": _texts(tags), "new": new, "time": _now_ms()}
+    def opened(self, name: str, tags: Mapping[str, object], *, new: bool = False, time_ms: int | None = None) -> RunLog:
+        """Make the run under this display name, or reopen it. `new`: it is known not to exist.
+
+        `time_ms` is when it began, in milliseconds since 1970; default: now.
+        """
+        own = {STUDY: self.names[0], LEVEL: LEVELS[min(len(self.names), len(LEVELS)) - 1]}
+        texts = {**_origin(tags), **own, **_texts(tags)}
+        record = {"op": "open", "name": name, "tags": texts, "new": new, "time": time_ms or _now_ms()}
         return dataclasses.replace(self, fresh=self._log(record))
 
     def params(self, values: Mapping[str, object], *, first: bool = False) -> None:
@@ -149,9 +158,18 @@ class RunLog:
         """Store a copy of a file, or of a folder's contents, under `folder` in the run's artefacts."""
         self._log({"op": "artifact", "path": str(path.resolve()), "folder": folder})
 
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run."""
-        self._log({"op": "status", "status": status, "time": _now_ms()})
+    def inputs(self, data_sets: Iterable[DataSet]) -> None:
+        """Say what the run learnt from and was scored on."""
+        self._log({"op": "inputs", "data_sets": [dataclasses.asdict(one) for one in data_sets]})
+
+    def view(self, columns: Sequence[str], sort_by: str, note: str) -> None:
+        """Keep how the page of this study's trials looks, see `pages.view_tag`, and what the experiment's page says."""
+        tags = view_tag(self.names[0], columns, sort_by) | {NOTE: note}
+        self._log({"op": "experiment", "tags": tags})
+
+    def finish(self, status: Status = "FINISHED", *, name: str = "", time_ms: int | None = None) -> None:
+        """Close the run, under another display name where one is given; `time_ms` is when it ended, by default now."""
+        self._log({"op": "status", "status": status, "time": time_ms or _now_ms(), "name": name})
 
     @property
     def _delivery(self) -> Delivery:
@@ -159,6 +177,15 @@ class RunLog:
 
     def _log(self, record: dict[str, Any]) -> bool:
         return self._delivery.send({"experiment_id": self.experiment_id, "run": list(self.names), **record})
+
+
+def _origin(tags: Mapping[str, object]) -> dict[str, str]:
+    """What MLflow shows as a run's source, version and user."""
+    named = {"mlflow.source.name": "command", "mlflow.source.git.commit": "commit"}
+    found = {mlflow: str(tags[own]) for mlflow, own in named.items() if str(tags.get(own, "unknown")) != "unknown"}
+    with contextlib.suppress(OSError, KeyError):  # a container may run as a number without a name
+        found["mlflow.user"] = getpass.getuser()
+    return {**found, "mlflow.source.type": "LOCAL"}
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

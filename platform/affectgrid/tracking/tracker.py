@@ -14,6 +14,7 @@ from affectgrid.errors import Problem, TrackingError
 from affectgrid.storage import cache_folder
 from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, refusal, unreachable
 from affectgrid.tracking.delivery import deliver_all
+from affectgrid.tracking.pages import KIND, LOCAL, view_link
 from affectgrid.tracking.run_log import RunLog
 
 
@@ -32,6 +33,10 @@ class Tracker:
         shown = without_credentials(self.uri)
         return f"open {shown}" if is_server(self.uri) else f"mlflow ui --backend-store-uri {shown}"
 
+    def link(self, study: str) -> str:
+        """The page with the trials of a study, the best first; of a database in a file while `open_command` runs."""
+        return view_link(without_credentials(self.uri) if is_server(self.uri) else LOCAL, self.experiment_id, study)
+
     def study(self, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> RunLog:
         """The run called `name`, reopened where it exists; children that a kill left RUNNING are closed as KILLED."""
         run = self._run((name,)).opened(name, tags)
@@ -47,12 +52,13 @@ class Tracker:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, object] | None = None,
         new: bool = False,
+        time_ms: int | None = None,
     ) -> RunLog:
         """The child of `parent` under `key`, reopened where it exists: a trial that is tried again has one run.
 
-        `new`: the caller knows that there is none, which saves the search for it.
+        `new`: the caller knows that there is none, which saves the search for it. `time_ms`: when it began.
         """
-        run = self._run((*parent.names, key)).opened(name, tags or {}, new=new)
+        run = self._run((*parent.names, key)).opened(name, tags or {}, new=new, time_ms=time_ms)
         if params:
             run.params(params, first=run.fresh)
         return run
@@ -104,7 +110,8 @@ def _experiment(uri: str, name: str, artifacts: Path | None) -> str:
     mlflow = client(uri)
     found = mlflow.get_experiment_by_name(name)
     if found is None:
-        return str(mlflow.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None))
+        location = artifacts.as_uri() if artifacts else None
+        return str(mlflow.create_experiment(name, artifact_location=location, tags=KIND))
     if found.lifecycle_stage != "active":
         hint = f"mlflow experiments restore --experiment-id {found.experiment_id}, or use another name"
         raise TrackingError(
@@ -116,6 +123,8 @@ def _experiment(uri: str, name: str, artifacts: Path | None) -> str:
                 hint=hint,
             )
         )
+    if not KIND.keys() <= found.tags.keys():
+        mlflow.set_experiment_tag(found.experiment_id, *next(iter(KIND.items())))
     return str(found.experiment_id)
 
 

@@ -156,7 +156,7 @@ def test_a_study_without_a_success_has_a_report_too(summary: StudySummary, tmp_p
 def test_the_terminal_says_what_was_found_and_where_it_lies(summary: StudySummary):
     command = "mlflow ui --backend-store-uri sqlite:////x/mlflow.db"
     console = Console(record=True, file=io.StringIO())
-    print_study(summary, command, Storage("/out"), console=console)
+    print_study(summary, command, "http://x/#/1", Storage("/out"), console=console)
     text = console.export_text()
     for part in ("s: 2 of 2 trials, 1 failed", "it broke", command, "/out", "untrained `tiny` encoders"):
         assert part in text

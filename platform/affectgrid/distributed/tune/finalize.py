@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from affectgrid.analysis.arms import compare_arms
 from affectgrid.analysis.importance import Importance
 from affectgrid.analysis.moments import read_moments
@@ -19,12 +21,13 @@ from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.trial import package_folder
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.study.confirmation import confirmation_tables
+from affectgrid.reporting.study.notes import study_note, trial_note
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures, add_front, draw_best, draw_search
 from affectgrid.reporting.study.report import write_report
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import TrialRecord, front
-from affectgrid.storage import Storage, replace_directory
+from affectgrid.storage import Storage, replace_directory, write_atomic
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
@@ -90,6 +93,8 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         if path.exists():
             ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
+    log.artifacts([_write_space(ledger)], "config")
+    log.note(study_note(summary, ledger.files.place.show("report.html")))
     log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED, log.run) if log.complete else None)
 
 
@@ -113,6 +118,14 @@ def _keep_ensemble(draft: Path, ledger: Ledger, number: int, seed: int, num_fold
         shutil.copytree(package, draft / f"fold-{fold}" / "model")
         places.append(draft / f"fold-{fold}" / "model")
     save_ensemble(Storage(draft / "ensemble.json"), load_ensemble(places))
+
+
+def _write_space(ledger: Ledger) -> Path:
+    """The space as it can be given to a search again."""
+    content = {"name": ledger.space.name, "trials": ledger.num_planned, **ledger.space.identity()}
+    known = {name: value for name, value in content.items() if value is not None}
+    text = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+    return write_atomic(ledger.folder / "space.yaml", text)
 
 
 def _importance(ledger: Ledger) -> Importance:
@@ -156,6 +169,7 @@ def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: Prepar
     log.artifacts(pictures, "figures")
     log.artifacts(pictures, "figures", trial=best.number)
     log.artifacts([package], "model", trial=best.number)
+    log.note(trial_note(summary, best), trial=best.number)
     scores = {f"best/{name.rpartition('/')[2]}": value for name, value in drawn.scores.as_metrics().items()}
     log.summary(scores, {"best_trial": best.number, "failed_trials": len(summary.failed)})
     return drawn

@@ -8,6 +8,7 @@ rest again from the study's own records, even where the machine and what waited 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -18,13 +19,14 @@ from typing import Any
 from affectgrid.credentials import without_credentials
 from affectgrid.errors import TrackingError
 from affectgrid.metrics import Metrics
+from affectgrid.reporting.study.notes import SORT_BY, columns, experiment_note, run_name
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.assignment import Assignment
 from affectgrid.search.study.ledger import LOGGED, Ledger
 from affectgrid.search.study.records import TrialRecord
 from affectgrid.settings import flatten
 from affectgrid.storage import write_atomic
-from affectgrid.tracking import Point, RunLog, Tracker
+from affectgrid.tracking import NOTE, DataSet, Point, RunLog, Tracker
 from affectgrid.training.manifest import Manifest
 
 _log = logging.getLogger(__name__)
@@ -39,11 +41,14 @@ _Task = tuple[int | None, Callable[[], object]]  # of a trial, or of the study
 class StudyLog:
     """Writes records in order on a background thread. `close` waits for it."""
 
-    def __init__(self, tracker: Tracker, ledger: Ledger, manifest: Manifest) -> None:
+    def __init__(self, tracker: Tracker, ledger: Ledger, manifest: Manifest, data_sets: Sequence[DataSet] = ()) -> None:
         self.tracker, self.ledger, self.space = tracker, ledger, ledger.space
         self.tags = manifest.tags()
         planned = ledger.num_planned or f"as many as fit into {self.space.time_budget}"
         self.run = tracker.study(self.space.name, self.space.identity(), {**self.tags, "trials": planned})
+        self.data_sets = list(data_sets)
+        self.run.view(columns([*self.space.space]), SORT_BY, experiment_note())
+        self.run.inputs(self.data_sets)
         self._known = self.run.marks()
         self.trials: dict[int, RunLog] = {}
         self._seed_runs: dict[tuple[int, int], RunLog] = {}
@@ -58,15 +63,15 @@ class StudyLog:
         self._thread.start()
         self._catch_up()
 
-    def started(self, assigned: Assignment) -> None:
-        """A trial begins: its run, with every parameter of its first seed's configuration."""
+    def started(self, assigned: Assignment, began_at: float | None = None) -> None:
+        """A trial begins, or began then: its run, with every parameter of its first seed's configuration."""
         self._unsent[assigned.number] = []
         self._sent_at[assigned.number] = time.monotonic()
-        self._queue.put((assigned.number, lambda: self._open(assigned)))
+        self._queue.put((assigned.number, lambda: self._open(assigned, began_at)))
 
-    def progressed(self, number: int, seed: int, metrics: Metrics) -> None:
-        """An epoch is done."""
-        self._unsent.setdefault(number, []).append((seed, epoch_point(metrics)))
+    def progressed(self, number: int, seed: int, metrics: Metrics, at: float | None = None) -> None:
+        """An epoch is done, or was done then."""
+        self._unsent.setdefault(number, []).append((seed, epoch_point(metrics, at)))
         if time.monotonic() - self._sent_at.get(number, 0.0) > _FLUSH_EVERY_S:
             self._flush(number)
 
@@ -80,9 +85,15 @@ class StudyLog:
         self._queue.put((trial, lambda: self._keep(files, folder, trial)))
 
     def summary(self, metrics: Mapping[str, float], tags: Mapping[str, object]) -> None:
-        """The results of the study."""
-        self._queue.put((None, lambda: self.run.metrics(metrics, 0)))
+        """The results of the study: those of each trial by its number, the best so far, and last the study's own."""
+        points = _course([record for _, record in sorted(self.ledger.records.items())])
+        last = Point(points[-1].step + 1 if points else 0, metrics)
+        self._queue.put((None, lambda: self.run.points([*points, last], once=True)))
         self._queue.put((None, lambda: self.run.tags(tags)))
+
+    def note(self, text: str, *, trial: int | None = None) -> None:
+        """What the page of the study, or of one of its trials, says, in Markdown."""
+        self._queue.put((trial, lambda: self._reopened(trial, lambda run: run.tags({NOTE: text}))))
 
     @property
     def complete(self) -> bool:
@@ -151,24 +162,27 @@ class StudyLog:
         """Trials that ended and that MLflow lacks: a kill came in between, it was away, or its database was lost."""
         for record in self.ledger.records.values():
             if not self.has(self._marker(record.number)):
-                self.started(_assignment(self.space, record))
-                for seed in record.seeds:
-                    for metrics in seed.history:
-                        self.progressed(record.number, seed.seed, metrics)
+                self.started(_assignment(self.space, record), record.began_at or None)
+                epochs = [(seed.seed, metrics) for seed in record.seeds for metrics in seed.history]
+                for number, (seed, metrics) in enumerate(epochs, 1):
+                    at = record.began_at + record.duration_s * number / len(epochs) if record.began_at else None
+                    self.progressed(record.number, seed, metrics, at)
                 self.finished(record)
 
-    def _open(self, assigned: Assignment) -> None:
+    def _open(self, assigned: Assignment, began_at: float | None) -> None:
         config = self.space.resolve(assigned.values, seed=assigned.seeds[0])
         self._seed_runs = {key: run for key, run in self._seed_runs.items() if key[0] != assigned.number}  # of a try
         facts = {"trial": assigned.number, "label": assigned.label, "searched": ", ".join(assigned.values)}
         self.trials[assigned.number] = self.tracker.child(
             self.run,
             f"trial-{assigned.number:05d}",
-            f"{assigned.number}: {assigned.label}",
+            run_name(assigned.number, assigned.label, assigned.values, arm=assigned.arm),
             params=flatten(config),
             tags={**self.tags, **facts, **({"arm": assigned.arm} if assigned.arm else {})},
             new=self.run.fresh and assigned.number not in self.trials,
+            time_ms=None if began_at is None else int(1000 * began_at),
         )
+        self.trials[assigned.number].inputs(self.data_sets)
 
     def _flush(self, number: int) -> None:
         points, self._unsent[number] = self._unsent.get(number, []), []
@@ -202,21 +216,31 @@ class StudyLog:
             last = [Point(epoch, {**best, **record.costs, "duration_s": record.duration_s})]
         run.write(last, {"state": record.state, **({"reason": record.reason} if record.reason else {})})
         status: Any = _STATUS[record.state]
+        ended = int(1000 * (record.began_at + record.duration_s)) if record.began_at else None
         for (number, _seed), seed_run in self._seed_runs.items():
             if number == record.number:
-                seed_run.finish(status)
-        run.finish(status)
+                seed_run.finish(status, time_ms=ended)
+        run.finish(status, name=_name(record), time_ms=ended)
         if record.number not in self._lost:
             self.mark(self._marker(record.number), run)
 
     def _keep(self, files: Sequence[Path], folder: str, trial: int | None) -> None:
-        run = self.run if trial is None else self.trials.get(trial)
-        if run is None:  # it ended in an earlier session
-            run = self.tracker.child(self.run, f"trial-{trial:05d}", str(trial))
-        for path in files:
-            run.artifact(path, folder)
-        if trial is not None:
-            run.finish("FINISHED")
+        def keep(run: RunLog) -> None:
+            for path in files:
+                run.artifact(path, folder)
+
+        self._reopened(trial, keep)
+
+    def _reopened(self, trial: int | None, work: Callable[[RunLog], None]) -> None:
+        """Log more to the study's run, or to that of a trial that has ended, perhaps in an earlier session."""
+        if trial is None:
+            return work(self.run)
+        record = self.ledger.records[trial]
+        run = self.trials.get(trial) or self.tracker.child(self.run, f"trial-{trial:05d}", _name(record))
+        work(run)
+        if trial not in self.trials:
+            ended = int(1000 * (record.began_at + record.duration_s)) if record.began_at else None
+            run.finish(_STATUS[record.state], time_ms=ended)  # type: ignore[arg-type]
 
     def _marker(self, number: int) -> Path:
         return self.ledger.folder_of(number) / LOGGED
@@ -227,6 +251,27 @@ def _assignment(space: SearchSpace, record: TrialRecord) -> Assignment:
     return Assignment(record.number, record.label, dict(record.params), seeds, record.arm)
 
 
-def epoch_point(metrics: Metrics) -> Point:
-    """An epoch's metrics; the epoch number is their step, not one of them."""
-    return Point(int(metrics["epoch"]), {name: value for name, value in metrics.items() if name != "epoch"})
+def _name(record: TrialRecord) -> str:
+    p = record.score("val/p") if record.seeds and record.state != "failed" else None
+    return run_name(record.number, record.label, record.params, arm=record.arm, p=p)
+
+
+def _course(records: Sequence[TrialRecord]) -> list[Point]:
+    """Scores of each complete trial, and the best P up to it, with its number as the step and its end as the time."""
+    points, best = [], -math.inf
+    for record in records:
+        if record.state == "complete" and record.objective is not None:
+            best = max(best, record.objective)
+            scores = {f"trial/{name}": record.score(f"val/{name}") for name in ("p", "ccc_valence", "ccc_arousal")}
+            at = record.began_at + record.duration_s
+            points.append(_point(record.number, {**scores, "best/p": best}, at if record.began_at else None))
+    return points
+
+
+def epoch_point(metrics: Metrics, at: float | None = None) -> Point:
+    """An epoch's metrics, known now or at a time; the epoch number is their step, not one of them."""
+    return _point(int(metrics["epoch"]), {name: value for name, value in metrics.items() if name != "epoch"}, at)
+
+
+def _point(step: int, values: Mapping[str, float], at: float | None) -> Point:
+    return Point(step, values) if at is None else Point(step, values, int(1000 * at))

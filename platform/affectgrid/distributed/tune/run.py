@@ -38,7 +38,7 @@ from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import Ledger, open_ledger
 from affectgrid.search.study.warm_start import read_prior_trials
 from affectgrid.storage import Storage
-from affectgrid.tracking import Tracker
+from affectgrid.tracking import Tracker, data_sets
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
 
@@ -86,7 +86,9 @@ def tune(
         if extend:
             ledger.extend(extend)
         facts = manifest.collect(data=data.fingerprint, device=_device())
-        log = StudyLog(tracker, ledger, facts)
+        folded = len(data.parts) > 1
+        used = [part.validation for part in data.parts] if folded else [data.train, data.validation]
+        log = StudyLog(tracker, ledger, facts, data_sets(used, data.fingerprint))
         try:
             known, worked = confirmed_before(ledger), not ledger.done
             if worked:

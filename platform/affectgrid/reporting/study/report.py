@@ -20,8 +20,10 @@ _LOG_WIDTH = 140  # of a file or `ray job logs`, which have no width of their ow
 _OPTIMISM = "The search picked this model on the same videos, so these scores flatter it"
 
 
-def print_study(study: StudySummary, open_command: str, root: Storage, *, console: Console | None = None) -> None:
-    """Print the headline, the tables, and where everything is under `root`; `open_command` shows the experiment log."""
+def print_study(
+    study: StudySummary, open_command: str, link: str, root: Storage, *, console: Console | None = None
+) -> None:
+    """Print the headline, the tables, and where everything is under `root`; `open_command` shows the log at `link`."""
     console = console or Console()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
@@ -31,7 +33,7 @@ def print_study(study: StudySummary, open_command: str, root: Storage, *, consol
     for sentence in confirmation_sentences(study.confirmation, study.choice_optimism):
         console.print(sentence, highlight=False, markup=False)
     report = root.show("studies", study.name, "report.html")
-    for line in (f"report   {report}", f"files    {root.address}", f"MLflow   {open_command}"):
+    for line in (f"report   {report}", f"files    {root.address}", f"MLflow   {open_command}", f"         {link}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
