@@ -51,7 +51,7 @@ def main(options: Evaluate) -> int:
         print(line)
     if several:
         saved = save_ensemble(place / "ensemble.json", done.ensemble)
-        print(f"predict  python jobs/predict.py --model {saved.address} --videos ...")
+        print(f"predict  python jobs/predict.py VIDEO ... --model {saved.address}")
     return 0
 
 

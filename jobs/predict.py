@@ -6,49 +6,54 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from tyro.conf import Positional
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import ModelOption, StoreOption, TracksOption
+from affectgrid.distributed.options import StoreOption, TracksOption
 
 
-class Predict(JobOptions, ModelOption, StoreOption, TracksOption):
-    """Encode the videos as the models' training data were, predict, and write a CSV file per track."""
+class Predict(JobOptions, StoreOption, TracksOption):
+    """Encode the videos as the models' training data were, predict, and write a table and a picture per track.
 
-    videos: str = Field(description="a video, a folder of videos, or a folder in Aff-Wild2's layout; or its URI")
+    Exit status 1: a video could not be read, or no face was found in any.
+    """
+
+    videos: Positional[tuple[str, ...]] = Field(
+        min_length=1, description="videos, folders of videos, or a folder in Aff-Wild2's layout; paths or URIs"
+    )
+    model: tuple[str, ...] = Field(
+        (), description="model packages, or one ensemble.json; by default the best of the newest study under OUT"
+    )
     crop: Literal["crops", "detect", "frame"] | None = Field(
         None, description="where faces come from; by default the crops that are there, else a detector"
     )
     template: Path | None = Field(None, description="the challenge's template: write submission.txt in its order")
-    fill: Literal["hold", "neutral"] | None = Field(
-        None, description="what the template asks for and no video has: the track's last prediction, or 0, 0"
+    fill: Literal["hold", "neutral", "model"] | None = Field(
+        None,
+        description="frames without a face, or that the template asks for and no video has: the last prediction, 0, 0, "
+        "or, without a face, what the model says; by default empty",
     )
 
 
 def main(options: Predict) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.predict import predict
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.caveat import caveat
-    from affectgrid.reporting.scores import absent_lines, prediction_lines
+    from affectgrid.reporting.scores import absent_lines, face_lines, prediction_lines
     from affectgrid.training.inference.ensemble import load_ensemble
 
-    ensemble = load_ensemble(options.model)
+    ensemble = load_ensemble(options.model or [Workspace.open(options.out).newest_model()])
     with connected(options.out, options.address) as workspace:
-        report = predict(
-            ensemble,
-            options.videos,
-            workspace,
-            tracks=options.tracks,
-            crop=options.crop,
-            template=options.template,
-            fill=options.fill,
-            store=options.store,
-        )
+        how = options.model_dump(include={"tracks", "crop", "template", "fill", "store"})
+        report = predict(ensemble, options.videos, workspace, **how)
     lost = {failure.track: failure.reason for failure in report.quarantined}
     counts, note = (report.tracks, report.frames), caveat(report.encoders)
     print(*prediction_lines(report.place.address, *counts, report.submission, report.filled, note, lost), sep="\n")
-    print(*absent_lines(report.without), sep="\n", end="\n" if report.without else "")
-    return 1 if report.quarantined else 0
+    for line in (*face_lines(report.faces, report.lengths), *absent_lines(report.without)):
+        print(line)
+    return 1 if report.quarantined or report.faceless else 0
 
 
 if __name__ == "__main__":

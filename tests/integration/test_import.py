@@ -74,6 +74,6 @@ def test_a_planted_stream_is_found_and_a_video_without_it_is_told(
     video = next(path for path in data.rglob("*.mp4"))
     clip = tmp_path / "another.mp4"
     shutil.copy(video, clip)
-    done = job(repository, "predict", "--model", with_planted, "--videos", clip, "--out", out)
+    done = job(repository, "predict", clip, "--model", with_planted, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "planted: not imported for 1 tracks, such as another" in done.stdout

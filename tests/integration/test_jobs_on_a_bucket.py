@@ -62,7 +62,7 @@ def test_from_search_to_prediction(
     ensemble = out / "evaluations" / "both-validation" / "ensemble.json"
     assert [place.uri for place in load_ensemble([ensemble]).places] == both[1:]
 
-    said = job("predict", "--model", ensemble.uri, "--videos", rendered)
+    said = job("predict", rendered, "--model", ensemble.uri)
     assert "s3://bucket/out/predictions/<track>.csv" in said
     assert (out / "predictions").list_files()
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import write_atomic
 
 HEADER = "image_location,valence,arousal"
-Fill = Literal["hold", "neutral"]
+Fill = Literal["hold", "neutral", "model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,34 @@ def write_track(
     frame_index: Int[np.ndarray, "frame"],
     time_s: Float[np.ndarray, "frame"],
     va: Float[np.ndarray, "frame 2"],
+    more: Mapping[str, Float[np.ndarray, "frame"]] | None = None,
 ) -> None:
-    """A CSV file with a row per frame: 1-based frame index, time in seconds, valence and arousal in [-1, 1]."""
+    """A CSV file with a row per frame: 1-based frame index, time in seconds, valence and arousal in [-1, 1].
+
+    A field is empty where its value is NaN. `more` are further columns by name, whole numbers where they all are.
+    """
+    columns = {"valence": va[:, 0], "arousal": va[:, 1], **(more or {})}
+    formats = [".0f" if name.endswith("_found") else ".5f" for name in columns]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("frame", "time_s", "valence", "arousal"))
-    for index, time, (valence, arousal) in zip(frame_index, time_s, va, strict=True):
-        writer.writerow((int(index), f"{time:.3f}", f"{valence:.5f}", f"{arousal:.5f}"))
+    writer.writerow(("frame", "time_s", *columns))
+    for index, time, *values in zip(frame_index, time_s, *columns.values(), strict=True):
+        shown = ("" if np.isnan(value) else format(value, how) for value, how in zip(values, formats, strict=True))
+        writer.writerow((int(index), f"{time:.3f}", *shown))
     write_atomic(path, text.getvalue())
+
+
+def without_faces(
+    va: Float[np.ndarray, "frame 2"], found: Bool[np.ndarray, "frame"], fill: Fill | None
+) -> Float[np.ndarray, "frame 2"]:
+    """One track's predictions, NaN where no face was found: or the last one with a face, 0, 0, or the model's own."""
+    if fill == "model" or found.all():
+        return va
+    kept = np.where(found[:, None], va, 0.0 if fill == "neutral" else np.nan)
+    if fill == "hold":
+        last = np.maximum.accumulate(np.where(found, np.arange(len(found)), -1))
+        kept = np.where(last[:, None] >= 0, va[last], 0.0)
+    return kept.astype(va.dtype)
 
 
 def write_submission(
@@ -64,7 +84,7 @@ def write_submission(
     filled = tuple(
         Filled(track, len(known[track]) + 1, last) for track, last in wanted.items() if len(known[track]) < last
     )
-    if filled and fill is None:
+    if filled and fill not in ("hold", "neutral"):
         raise CatalogError(*(_missing(template, one) for one in filled))
     for one in filled:
         own = known[one.track]

@@ -57,6 +57,19 @@ class Workspace:
         """One folder per search."""
         return self.root / "studies"
 
+    def newest_model(self) -> Storage:
+        """The best model of the study that ended last. Raises ConfigError (CFG-MODEL) where there is none."""
+        ended = []
+        for study in self.studies.list_folders():
+            if self.studies.exists(f"{study}/best/model/config.json"):
+                ended.append((self.studies.stat(f"{study}/summary.json").modified, study))
+        if ended:
+            return self.studies / max(ended)[1] / "best" / "model"
+        hint = "run jobs/tune.py, or name a package with --model"
+        raise ConfigError(
+            Problem("CFG-MODEL", where=self.studies.address, found="no study", expected="a finished one", hint=hint)
+        )
+
     @property
     def runs(self) -> Storage:
         """One folder per training run."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affectgrid.data.catalog import Catalog, Track, is_aff_wild2, read_aff_wild2, read_folder
-from affectgrid.data.export import Fill, Filled, write_submission, write_track
+from affectgrid.data.export import Fill, Filled, write_submission
 from affectgrid.data.features.imported import imported_by
 from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
@@ -21,13 +21,18 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import CatalogOptions, DataOptions
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.reporting.scores import write_predictions
 from affectgrid.storage import Storage, results
+from affectgrid.training.inference.details import frame_details
 from affectgrid.training.inference.ensemble import Ensemble, combine
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictReport:
-    """What was written, where, which tracks could not be read, and which ones lack an imported stream, by stream."""
+    """What was written, where, which tracks could not be read, and which ones lack an imported stream, by stream.
+
+    `faces` counts each track's frames with a face, and `lengths` all of them; of whole pictures it is empty.
+    """
 
     place: Storage
     tracks: int
@@ -37,11 +42,18 @@ class PredictReport:
     quarantined: tuple[Quarantined, ...]
     filled: tuple[Filled, ...] = ()
     without: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    faces: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def faceless(self) -> bool:
+        """Whether faces were looked for and none was found in any track."""
+        return bool(self.faces) and not any(self.faces.values())
 
 
 def predict(
     ensemble: Ensemble,
-    videos: Path | str,
+    videos: Sequence[Path | str],
     workspace: Workspace,
     *,
     tracks: Sequence[Path] = (),
@@ -52,14 +64,17 @@ def predict(
 ) -> PredictReport:
     """Encode `videos` as the models' training data were, and predict every frame. Needs a Ray connection.
 
+    A CSV file and a picture for each track, and one Parquet file of all. Where no face was found there is no
+    prediction, unless `fill` says otherwise: the last one with a face, 0, 0, or what the model says without a face.
     Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
     the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
     `data.export.write_submission`. `store` is where features are kept, by default
     the workspace; `tracks` as ``Catalog.only`` takes them. Raises CatalogError when no track can be read.
     """
-    catalog = open_videos(videos).only(tracks)
+    catalog = open_all(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
-    reports = [encode(catalog, features.root, _encoding(encoders, catalog, crop)) for encoders in ensemble.encoders]
+    configs = [_encoding(encoders, catalog, crop) for encoders in ensemble.encoders]
+    reports = [encode(catalog, features.root, config) for config in configs]
     lost = {failure.track: failure for report in reports for failure in report.quarantined}
     readable = _readable(catalog, lost)
     splits: list[Split] = []
@@ -79,13 +94,25 @@ def predict(
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
-    place = workspace.predictions
+    place, split, va = workspace.predictions, splits[0], predictions.va.numpy()
+    found = None if configs[0].visual.crop == "frame" else split.streams["visual"].present
+    details = frame_details(ensemble.members[0], split) if len(ensemble.members) == 1 else {}
     with results(place) as folder:
-        submission, filled = _write(folder, splits[0], predictions.va.numpy(), template, fill)
+        write_predictions(folder, split, va, found, details, fill)
+        submission, filled = _write_submission(folder, split, va, template, fill)
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
     return PredictReport(
-        place, len(readable), len(predictions.va), written, models, tuple(lost.values()), filled, without
+        place,
+        len(readable),
+        len(va),
+        written,
+        models,
+        tuple(lost.values()),
+        filled,
+        without,
+        faces={} if found is None else _per_track(split, found),
+        lengths=_per_track(split, np.ones(len(va), np.bool_)),
     )
 
 
@@ -130,15 +157,31 @@ def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:
     return tracks
 
 
-def _write(
+def _write_submission(
     folder: Path, split: Split, va: NDArray[np.float32], template: Path | None, fill: Fill | None
 ) -> tuple[Path | None, tuple[Filled, ...]]:
-    """A file for every track, and the challenge's in the order of `template`; returns its path, and what was filled."""
-    by_track = {track: va[split.track(number)] for number, track in enumerate(split.track_ids)}
-    for number, track in enumerate(split.track_ids):
-        rows = split.track(number)
-        write_track(folder / f"{track}.csv", split.frame_index[rows], split.time_s[rows], va[rows])
+    """The challenge's file in the order of `template`; returns its path, and what was filled."""
     if template is None:
         return None, ()
+    by_track = {track: va[split.track(number)] for number, track in enumerate(split.track_ids)}
     submission = folder / "submission.txt"
     return submission, write_submission(submission, template, by_track, fill=fill)
+
+
+def _per_track(split: Split, counted: NDArray[np.bool_]) -> dict[str, int]:
+    return {track: int(counted[split.track(number)].sum()) for number, track in enumerate(split.track_ids)}
+
+
+def open_all(videos: Sequence[Path | str]) -> Catalog:
+    """The tracks of several videos and folders together. Raises CatalogError (PRED-TWICE) for one name in two."""
+    catalogs = [open_videos(place) for place in videos]
+    if len(catalogs) == 1:
+        return catalogs[0]
+    tracks = [track for catalog in catalogs for track in catalog.tracks]
+    twice = sorted({track.id for track in tracks if sum(other.id == track.id for other in tracks) > 1})
+    if twice:
+        where = ", ".join(str(track.video) for track in tracks if track.id == twice[0])
+        hint = "rename one: results are called after their video"
+        raise CatalogError(Problem("PRED-TWICE", where=where, found=f"{twice[0]} twice", expected="one", hint=hint))
+    notes = tuple(note for catalog in catalogs for note in catalog.notes)
+    return Catalog(catalogs[0].root, tuple(sorted(tracks, key=lambda track: track.id)), notes)

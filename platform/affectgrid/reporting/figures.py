@@ -112,6 +112,26 @@ def traces(tracks: Sequence[Trace]) -> Figure:
     return figure
 
 
+def prediction(
+    track: str,
+    time_s: Float[Array, " frame"],
+    va: Float[Array, "frame 2"],
+    found: Bool[Array, " frame"] | None,
+) -> Figure:
+    """Predicted valence and arousal of one track over time, with the frames without a face (`found`) shaded."""
+    with mpl.rc_context(STYLE):
+        figure = blank(7.0, 2.0)
+        axes: Any = figure.subplots()
+        for axis, name in enumerate(("valence", "arousal")):
+            axes.plot(time_s, va[:, axis], color=_LINES[axis], label=name)
+        axes.axhline(0, color=GREY, linewidth=0.4)
+        if found is not None and not found.all():
+            axes.fill_between(time_s, -1, 1, where=~found, step="mid", color=GREY, alpha=0.3, lw=0, label="no face")
+        axes.set(ylim=(-1, 1), yticks=(-1, 0, 1), xlabel="time (s)", title=track)
+        figure.legend(ncols=3, loc="outside upper right")
+    return figure
+
+
 def fusion(view: FusionView) -> Figure:
     """Gates over time; and the last block's attention, a map for each pair of streams, darker where it is more."""
     maps = view.attention[-1] if view.attention else {}

@@ -7,10 +7,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float
 from rich.console import Console
 
 from affectgrid import storage
-from affectgrid.data.export import Filled
+from affectgrid.data.export import Fill, Filled, without_faces, write_track
 from affectgrid.data.splits.resident import Split
 from affectgrid.regions import RegionGrid
 from affectgrid.reporting import figures, html
@@ -74,7 +78,7 @@ def prediction_lines(
     lost: Mapping[str, str],
 ) -> Iterator[str]:
     """What was predicted and where it is; `lost` gives the reason for each missing track."""
-    yield f"{num_tracks} tracks, {num_frames} frames: {address}/<track>.csv (frame, time_s, valence, arousal)"
+    yield f"{num_tracks} tracks, {num_frames} frames: {address}/<track>.csv and .png, and predictions.parquet"
     if submission:
         yield f"the challenge's file: {submission}"
     if filled:
@@ -83,6 +87,46 @@ def prediction_lines(
     if note:
         yield note
     yield from (f"not predicted: {track}: {reason}" for track, reason in lost.items())
+
+
+def face_lines(faces: Mapping[str, int], lengths: Mapping[str, int]) -> Iterator[str]:
+    """For each track that has frames without a face: in how many one was found."""
+    for track, count in faces.items():
+        if count < lengths[track]:
+            yield f"{track}: face in {count} of {lengths[track]} frames"
+
+
+def write_predictions(
+    folder: Path,
+    split: Split,
+    va: Float[np.ndarray, "row 2"],
+    found: Bool[np.ndarray, " row"] | None,
+    details: Mapping[str, Float[np.ndarray, " row"]],
+    fill: Fill | None,
+) -> None:
+    """``<track>.csv`` and ``<track>.png`` for each track, and ``predictions.parquet`` of all of them.
+
+    Args:
+        found: where a face was found; None where none was looked for.
+        details: further columns.
+        fill: what frames without a face are given; None: nothing.
+    """
+    tables = []
+    for number, track in enumerate(split.track_ids):
+        rows = split.track(number)
+        face = None if found is None else found[rows]
+        own = va[rows] if face is None else without_faces(va[rows], face, fill)
+        more = {name: column[rows] for name, column in details.items()}
+        if face is not None:
+            more = {"face_found": face.astype(np.float32), **more}
+        times = split.frame_index[rows], split.time_s[rows]
+        write_track(folder / f"{track}.csv", *times, own, more)
+        figures.save(figures.prediction(track, times[1], own, face), folder / f"{track}.png")
+        columns = {"frame": times[0], "time_s": times[1], "valence": own[:, 0], "arousal": own[:, 1], **more}
+        tables.append(pa.table({"track": [track] * len(own), **columns}))
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(tables), content)
+    storage.write_atomic(folder / "predictions.parquet", content.getvalue().to_pybytes())
 
 
 def absent_lines(without: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -67,7 +67,7 @@ def print_folds(done: FoldedResult, note: str, open_command: str, *, console: Co
         f"epoch {done.epoch} is the best for all folds together: mean P {done.epoch_p[done.epoch - 1]:.3f}; a model of "
         f"everything: --everything --config.optim.epochs {done.epoch}",
         f"models    {ensemble}",
-        f"predict   python jobs/predict.py --model {ensemble} --videos ...",
+        f"predict   python jobs/predict.py VIDEO ... --model {ensemble}",
         f"held out  {done.place.address}/out-of-fold/<track>.csv",
         f"MLflow    {open_command}",
     )

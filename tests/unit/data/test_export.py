@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affectgrid.data.export import Fill, Filled, write_submission, write_track
+from affectgrid.data.export import Fill, Filled, without_faces, write_submission, write_track
 from affectgrid.errors import CatalogError
 
 
@@ -67,3 +67,20 @@ def test_what_no_video_has_is_filled_when_asked_for_and_listed(tmp_path: Path, f
         f"a/00002.jpg,{last}",
     ]
     assert (tmp_path / "filled.csv").read_text() == "track,first_frame,last_frame\na,2,3\nb,1,1\n"
+
+
+def test_what_has_no_face_is_empty_or_filled_as_asked(tmp_path):
+    va = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.8]], np.float32)
+    found = np.array([False, True, False, True])
+    nan = np.nan
+    np.testing.assert_array_equal(without_faces(va, found, None)[:, 0], np.float32([nan, 0.3, nan, 0.7]))
+    np.testing.assert_array_equal(without_faces(va, found, "hold")[:, 0], np.float32([0, 0.3, 0.3, 0.7]))
+    np.testing.assert_array_equal(without_faces(va, found, "neutral")[:, 1], np.float32([0, 0.4, 0, 0.8]))
+    np.testing.assert_array_equal(without_faces(va, found, "model"), va)
+    more = {"face_found": found.astype(np.float32), "region_a": np.array([0.5, 0.25, 1, 0])}
+    write_track(tmp_path / "a.csv", np.arange(1, 5), np.arange(4) / 25, without_faces(va, found, None), more)
+    assert (tmp_path / "a.csv").read_text().splitlines()[:3] == [
+        "frame,time_s,valence,arousal,face_found,region_a",
+        "1,0.000,,,0,0.50000",
+        "2,0.040,0.30000,0.40000,1,0.25000",
+    ]

@@ -43,7 +43,7 @@ def trial_note(study: StudySummary, trial: TrialRecord) -> str:
     model = f"{study.folder}/best/model"
     commands = [
         f"python jobs/evaluate.py --model {model}",
-        f"python jobs/predict.py --model {model} --videos VIDEO",
+        f"python jobs/predict.py VIDEO --model {model}",
     ]
     return "\n\n".join([_best(study, trial), study_caveat(study), _code(commands)])
 

@@ -15,7 +15,7 @@ from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
 from affectgrid.model.config import FusionConfig
-from affectgrid.model.fusion import FusionModel
+from affectgrid.model.fusion import FusionModel, FusionOutput
 from affectgrid.regions import RegionGrid
 from affectgrid.training.batches import Resident, Sampling
 from affectgrid.training.config import WindowConfig
@@ -116,9 +116,17 @@ def predict_tracks(
 
 @torch.no_grad()
 def merge_tracks(
-    model: FusionModel, resident: Resident, bounds: Int[Tensor, " bound"], window: WindowConfig
-) -> Float[Tensor, "sample 2"]:
+    model: FusionModel,
+    resident: Resident,
+    bounds: Int[Tensor, " bound"],
+    window: WindowConfig,
+    *,
+    details: bool = False,
+) -> Float[Tensor, "sample dim"]:
     """What the model says of every row, or every sample at the windows' rate, before anything is smoothed.
+
+    Valence and arousal; with `details` then the probabilities of the regions, if it has a prompt head, and the share of
+    each stream in what its last block with a gate has fused, in ``fused_order``, if it has one.
 
     A causal model reads each track in one piece, so that its state is carried from the first frame to the last; its
     attention reaches back as far as in training. Others read overlapping windows, whose middles count most.
@@ -137,9 +145,15 @@ def merge_tracks(
     size = max(1, _BATCH_FRAMES.get(resident.device.type, _BATCH_FRAMES_ELSEWHERE) // longest)
     for number in range(0, len(index), size):
         batch = resident.gather(index, torch.arange(number, min(number + size, len(index))))
-        va = model(batch.streams, batch.frame_mask, attention_reach=reach).va
-        outputs.append(nn.functional.pad(va, (0, 0, 0, longest - va.shape[1])))
+        output = model(batch.streams, batch.frame_mask, attention_reach=reach, return_gates=details)
+        said = torch.cat([output.va, *_details(output)], -1) if details else output.va
+        outputs.append(nn.functional.pad(said, (0, 0, 0, longest - said.shape[1])))
     return merge_windows(torch.cat(outputs), index.spans - first, last - first)
+
+
+def _details(output: FusionOutput) -> list[Tensor]:
+    regions = [] if output.region_logits is None else [output.region_logits.softmax(-1)]
+    return regions + [gate.mean(-1).transpose(1, 2) for gate in (output.gates or [])[-1:]]
 
 
 def finish_tracks(
