@@ -22,15 +22,17 @@ class Validate(OutOption, CatalogOptions):
 
 def main(options: Validate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.survey import TrackFacts
     from affectgrid.data.validation import validate
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.prepare import open_catalog
-    from affectgrid.reporting.problems import print_problems, write_problems
+    from affectgrid.reporting.corpus.problems import print_problems, write_problems
     from affectgrid.reporting.progress import bar
     from affectgrid.storage import results
 
     workspace = Workspace.open(options.out)
     catalog = open_catalog(options, workspace)
+    facts: list[TrackFacts] = []
     with bar("validate", len(catalog.tracks), "tracks") as progress:
         problems = validate(
             catalog,
@@ -38,10 +40,11 @@ def main(options: Validate) -> int:
             crop=options.crop,
             deep=options.deep,
             progress=progress,
+            survey=facts.append,
         )
     with results(workspace.root) as folder:
-        write_problems(problems, catalog, folder)
-    print_problems(problems, len(catalog.tracks), workspace.root.show("problems.html"))
+        write_problems(problems, catalog, facts, folder)
+    print_problems(problems, len(catalog.tracks), workspace.root.show("doctor.html"))
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 
 

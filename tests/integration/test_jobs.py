@@ -116,8 +116,12 @@ def test_validate_reports_everything_at_once(repository: Path, rendered: Path, t
     errors = [problem for problem in problems if problem["severity"] == "error"]
     assert {annotations[0].name, annotations[1].name} <= {Path(e["where"].split(":")[0]).name for e in errors}
     assert all(problem["hint"] for problem in problems)
-    page = tmp_path / "out" / "problems.html"
-    assert "<table>" in page.read_text()
+    page = tmp_path / "out" / "doctor.html"
+    for shown in ("on the plane", "over time", "face crop", "furthest from neutral"):
+        assert shown in page.read_text().replace("valence-arousal plane", "on the plane"), shown
+    assert str(corpus) not in page.read_text().partition("<table>")[2]  # places are relative to the data set
+    card = json.loads((tmp_path / "out" / "data_card.json").read_text())
+    assert card["fingerprint"] == read_aff_wild2(corpus).digest()[:16]
     assert done.stdout.splitlines()[-1] == f"report   {page}"
     listed = [path.read_text().split() for path in sorted((tmp_path / "out" / "tracks").iterdir())]
     assert [len(names) for names in listed] == [len(read_aff_wild2(corpus).split(s)) for s in SPLITS]

@@ -66,6 +66,6 @@ def test_from_search_to_prediction(
     assert "s3://bucket/out/predictions/<track>.csv" in said
     assert (out / "predictions").list_files()
 
-    assert "s3://bucket/out/problems.html" in job("validate", "--data", rendered)
+    assert "s3://bucket/out/doctor.html" in job("validate", "--data", rendered)
     assert out.exists("problems.json")
     assert not [path for path in repository.iterdir() if path.name.startswith("s3:")]

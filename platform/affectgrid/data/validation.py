@@ -16,6 +16,7 @@ import numpy as np
 from affectgrid.data.annotations import Annotation, read_labels
 from affectgrid.data.catalog import Catalog, Track, raw_video
 from affectgrid.data.decoding import MediaReader
+from affectgrid.data.survey import TrackFacts
 from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
 from affectgrid.media.chunks import Crop
 from affectgrid.media.crops import list_crops
@@ -36,6 +37,7 @@ def validate(
     deep: bool = False,
     probe: Probe | None = None,
     progress: Callable[[int], None] = lambda count: None,
+    survey: Callable[[TrackFacts], None] = lambda facts: None,
 ) -> list[Problem]:
     """Check labels, videos and crops, and that they match; an empty list means that encoding and training can start.
 
@@ -45,6 +47,7 @@ def validate(
         deep: decode everything; else a sample of each track, the same every time.
         probe: indexes a video, and nothing is decoded; default: ``MediaReader``, in guarded processes, one a core.
         progress: called with 1 after every track.
+        survey: called with what is in every track.
 
     Errors come first. Codes beside those of the annotation reader and of what an encode run calls to decode: VAL-LEAK
     (one video in two splits), VAL-COUNT, VAL-NO-VIDEO; and the warnings CAT-OVERLAP, VAL-NO-LABEL, VAL-NO-SOUND,
@@ -63,10 +66,11 @@ def validate(
             check.readers = [stack.enter_context(MediaReader(crop, deep=deep)) for _ in range(os.cpu_count() or 1)]
         pool = stack.enter_context(ThreadPoolExecutor(max(1, len(check.readers))))
         for findings in pool.map(check.video, _by_video(catalog.tracks)):
-            for track, own, labels in findings:
+            for facts, own in findings:
                 problems.extend(own)
-                if labels is not None:
-                    masked[track.split].append((int((~labels.valid).sum()), labels.num_frames))
+                if (labels := facts.labels) is not None:
+                    masked[facts.track.split].append((int((~labels.valid).sum()), labels.num_frames))
+                survey(facts)
                 progress(1)
     problems.extend(_masked(masked))
     problems = [dataclasses.replace(problem, where=show_places(problem.where)) for problem in problems]
@@ -81,7 +85,7 @@ def _by_video(tracks: Iterable[Track]) -> list[list[Track]]:
     return list(groups.values())
 
 
-Finding = tuple[Track, list[Problem], Annotation | None]
+Finding = tuple[TrackFacts, list[Problem]]
 
 
 class _Check:
@@ -112,9 +116,18 @@ class _Check:
             found.extend(_counts(track, labels, info, crops, self._tolerance))
             if reader and (info or not video) and (crops or not track.crops) and (info or crops):
                 found.extend(reader.decode(track, info, crops))
-            findings.append((track, found, labels))
+            findings.append((_facts(track, labels, info, crops), found))
             found = []
         return findings
+
+
+def _facts(
+    track: Track, labels: Annotation | None, info: VideoInfo | None, crops: Sequence[tuple[int, int]]
+) -> TrackFacts:
+    if info is None:
+        return TrackFacts(track, labels, 0, 0.0, 0.0, len(crops))
+    duration_s = float(info.frame_times_s[-1] - info.frame_times_s[0])
+    return TrackFacts(track, labels, info.num_frames, info.average_rate_hz, duration_s, len(crops))
 
 
 def _labels(track: Track, problems: list[Problem]) -> Annotation | None:

@@ -1,0 +1,1 @@
+"""A data set for a person: its problems, and what is in it."""
