@@ -117,7 +117,7 @@ def test_validate_reports_everything_at_once(repository: Path, rendered: Path, t
     assert {annotations[0].name, annotations[1].name} <= {Path(e["where"].split(":")[0]).name for e in errors}
     assert all(problem["hint"] for problem in problems)
     page = tmp_path / "out" / "doctor.html"
-    for shown in ("on the plane", "over time", "face crop", "furthest from neutral"):
+    for shown in ("on the plane", "over time", "Rate, length and faces", "furthest from neutral"):
         assert shown in page.read_text().replace("valence-arousal plane", "on the plane"), shown
     assert str(corpus) not in page.read_text().partition("<table>")[2]  # places are relative to the data set
     card = json.loads((tmp_path / "out" / "data_card.json").read_text())
