@@ -28,7 +28,7 @@ def problem_table(problems: Sequence[Problem]) -> Table:
 def _from(problem: Problem, root: str) -> Problem:
     """The same, with its place relative to the data set."""
     where = problem.where.removeprefix(root).lstrip("/") if problem.where.startswith(root) else problem.where
-    return dataclasses.replace(problem, where=where or root)
+    return dataclasses.replace(problem, where=where or ".")
 
 
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
