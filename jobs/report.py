@@ -1,6 +1,8 @@
-"""Print a study's tables as Markdown, for a README or a paper."""
+"""Print a study's tables as Markdown, LaTeX or CSV, for a README or a paper."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,6 +14,7 @@ class Report(Settings):
     """Print what a study found, and the command and commit that made it."""
 
     study: str = Field(description="folder or address of the study, e.g. outputs/studies/arms")
+    style: Literal["markdown", "latex", "csv"] = Field("markdown", description="csv: the tables alone")
 
 
 def main(options: Report) -> int:
@@ -21,10 +24,14 @@ def main(options: Report) -> int:
     from affectgrid.storage import WorkingCopy
 
     summary = StudySummary.read(WorkingCopy(options.study))
-    print(f"**{headline(summary)}**\n")
-    for table in study_tables(summary):
-        print(table.markdown())
-    print(f"`{summary.command}`, commit {summary.commit[:12]}, data {summary.data}")
+    origin = f"{summary.command}, commit {summary.commit[:12]}, data {summary.data}"
+    before, after = {
+        "markdown": (f"**{headline(summary)}**\n", f"`{origin}`"),
+        "latex": (f"% {headline(summary)}", f"% {origin}"),
+        "csv": ("", ""),
+    }[options.style]
+    tables = [getattr(table, options.style)() for table in study_tables(summary)]
+    print(*filter(None, (before, *tables, after)), sep="\n")
     return 0
 
 

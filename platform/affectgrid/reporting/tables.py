@@ -1,9 +1,11 @@
-"""A table that is shown in three ways: on a terminal, in Markdown, in HTML."""
+"""A table that is shown in several ways: on a terminal, in Markdown, in HTML, in LaTeX, as CSV."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import html
+import io
 from collections.abc import Mapping, Sequence
 
 import rich.box
@@ -64,6 +66,21 @@ class Table:
         lines = [line(self.headings), rule, *map(line, self.rows)]
         return "\n".join([*lines, *(["", self.note] if self.note else []), ""])
 
+    def latex(self) -> str:
+        """For a paper: booktabs, what is special to LaTeX escaped, plus-minus signs in mathematics."""
+        columns = "".join("r" if self.is_numeric(column) else "l" for column in range(len(self.headings)))
+        head, *rows = (" & ".join(map(_latex, cells)) + r" \\" for cells in (self.headings, *self.rows))
+        body = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
+        lines = [r"\begin{table}", rf"\caption{{{_latex(self.title)}}}", rf"\begin{{tabular}}{{{columns}}}", *body]
+        note = [rf"\par\smallskip {_latex(self.note)}"] if self.note else []
+        return "\n".join([*lines, r"\end{tabular}", *note, r"\end{table}", ""])
+
+    def csv(self) -> str:
+        """Comma-separated values under their headings; neither title nor note."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.headings, *self.rows])
+        return text.getvalue()
+
     def html(self) -> str:
         """An accessible HTML table: a caption, and scoped headings."""
 
@@ -76,6 +93,21 @@ class Table:
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         caption = f"<caption>{html.escape(self.title)}</caption>"
         return f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{note}"
+
+
+_SPECIAL = {
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "σ": r"$\sigma$",
+}
+
+
+def _latex(cell: str) -> str:
+    return "".join(_SPECIAL.get(sign, sign) for sign in cell.replace("\n", " "))
 
 
 def _starts_with_number(cell: str) -> bool:

@@ -65,3 +65,26 @@ def test_html_gives_every_cell_back(texts: list[str]):
 def test_columns_of_text_stay_on_the_left():
     assert [TABLE.is_numeric(column) for column in range(3)] == [False, True, True]
     assert not Table.of("", [{"a": "–"}]).is_numeric(0)
+
+
+def test_latex_is_a_table_of_a_paper():
+    table = Table.of("5 % of a_b", [{"arm": "σ & grid", "P": "0.71 ± 0.01"}], note="Made with ~100 {tracks}.")
+    assert (
+        table.latex()
+        == r"""\begin{table}
+\caption{5 \% of a\_b}
+\begin{tabular}{lr}
+\toprule
+arm & P \\
+\midrule
+$\sigma$ \& grid & 0.71 $\pm$ 0.01 \\
+\bottomrule
+\end{tabular}
+\par\smallskip Made with \textasciitilde{}100 \{tracks\}.
+\end{table}
+"""
+    )
+
+
+def test_csv_quotes_what_needs_it():
+    assert Table.of("t", [{"a": "1, 2", "b": 'say "x"'}]).csv() == 'a,b\n"1, 2","say ""x"""\n'
