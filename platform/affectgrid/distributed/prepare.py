@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import RENDERED, CatalogOptions, DataOptions
 from affectgrid.distributed.render import render
+from affectgrid.encoders.sentences import SentenceEncoder
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.model.config import PromptMode
@@ -160,7 +161,7 @@ def prepare(
     train, validation = (
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )
-    return PreparedData(train, validation, prompts, encoded.fingerprint)
+    return PreparedData(train, validation, prompts, _fingerprint(encoded, prompts, options))
 
 
 def prepare_folds(
@@ -189,9 +190,20 @@ def prepare_folds(
     folds = Folds(dict(zip(names, numbers, strict=True)), num_folds)
     plan = encoded.plan_of([tracks[place] for place in folds.order(names)], "folds")
     (whole,) = feed([plan], options.feed, workspace.mapped)
-    facts = json.dumps([encoded.fingerprint, num_folds, sorted(folds.fold_of.items())])
+    facts = json.dumps([_fingerprint(encoded, prompts, options), num_folds, sorted(folds.fold_of.items())])
     fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return FoldedData.of(dataclasses.replace(whole, encoders=encoded.encoders), folds, prompts, fingerprint)
+
+
+def _fingerprint(encoded: Encoded, prompts: Mapping[str, EncodedPrompts], options: DataOptions) -> str:
+    """That of the data, which with a text model of its own changes with what that makes of the prompts."""
+    if options.text_model is None:
+        return encoded.fingerprint
+    digest = hashlib.sha256(encoded.fingerprint.encode())
+    for _, own in sorted(prompts.items()):
+        for features in own.texts_features:
+            digest.update(features.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _encode_both(
@@ -204,7 +216,8 @@ def _encode_both(
     # streams and prompts first: a mistake in them shows before the data are encoded, which may take hours
     streams = tuple(streams)
     find_imported(FeatureStore(options.store or workspace.features), streams)
-    visual = load_visual(options.encode.visual.model)
-    prompts = encode_prompts(prompt_files, visual, workspace.node_folder("features"), modes=prompt_modes)
-    del visual
+    own = options.text_model
+    texts = load_visual(options.encode.visual.model) if own is None else SentenceEncoder(own)
+    prompts = encode_prompts(prompt_files, texts, workspace.node_folder("features"), modes=prompt_modes)
+    del texts
     return encode_data(options, workspace, streams, splits=LABELLED), prompts

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from affectgrid.data.prompts import PromptSet, load_prompt_set
-from affectgrid.encoders.visual import VisualEncoder
+from affectgrid.encoders.sentences import TextEncoder
 from affectgrid.model.config import PromptMode
 from affectgrid.model.context import ContextWords
 from affectgrid.training.data import EncodedPrompts
@@ -23,7 +23,7 @@ TEXTLESS = frozenset({"learned", "none"})  # prompt modes that read no text
 
 
 def encode_prompts(
-    names: Iterable[str], encoder: VisualEncoder, store: Path, *, modes: Iterable[PromptMode] = ("ensemble",)
+    names: Iterable[str], encoder: TextEncoder, store: Path, *, modes: Iterable[PromptMode] = ("ensemble",)
 ) -> dict[str, EncodedPrompts]:
     """Load and encode prompt files by name or path; features are read from ``<store>/text`` where they are known.
 
@@ -46,7 +46,7 @@ def _wordless(prompts: PromptSet, dim: int) -> EncodedPrompts:
 
 
 def _with_words(
-    encoded: Mapping[str, EncodedPrompts], sets: Mapping[str, PromptSet], encoder: VisualEncoder
+    encoded: Mapping[str, EncodedPrompts], sets: Mapping[str, PromptSet], encoder: TextEncoder
 ) -> dict[str, EncodedPrompts]:
     """Add the first text of every region, embedded, and the tower that all share."""
     texts = encoder.embed_texts([region[0] for prompts in sets.values() for region in prompts.texts])
@@ -58,7 +58,7 @@ def _with_words(
     }
 
 
-def _encode(prompts: PromptSet, encoder: VisualEncoder, folder: Path) -> EncodedPrompts:
+def _encode(prompts: PromptSet, encoder: TextEncoder, folder: Path) -> EncodedPrompts:
     key = hashlib.sha256(json.dumps([encoder.digest, prompts.texts]).encode()).hexdigest()[:16]
     path = folder / f"{key}.safetensors"
     try:
