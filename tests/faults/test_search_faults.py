@@ -109,9 +109,10 @@ def test_kill_of_a_worker_in_the_middle_of_a_trial(short_tmp: Path):
 def test_two_drivers_on_one_study(short_tmp: Path):
     storage = short_tmp / "s"
     with family(short_tmp / "r") as group:
-        first = group.start(DRIVER, [str(storage)])
+        asked = [str(storage), "--space", json.dumps({"constants": LONG_TRIALS})]  # the first must not end meanwhile
+        first = group.start(DRIVER, asked)
         wait_until(lambda: (storage / "small" / "space.json").exists(), alive=first)
-        second = group.start(DRIVER, [str(storage)])
+        second = group.start(DRIVER, asked)
         _, err = second.communicate(timeout=240)
         assert second.returncode != 0
         assert "STUDY-BUSY" in err
