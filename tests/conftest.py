@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import struct
 import tempfile
@@ -49,6 +50,8 @@ def _raise_loopback() -> None:
 
 
 _raise_loopback()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a suite in the background: its jobs must hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).resolve().parents[1]
 MEDIA = Path(os.environ.get("AFFECTGRID_CACHE", Path.home() / ".cache" / "affectgrid")) / "media"
 
