@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -244,3 +245,12 @@ def best_epoch(history: Sequence[Metrics]) -> Metrics:
 def kept_epoch(history: Sequence[Metrics], config: TrainConfig) -> Metrics:
     """The metrics of the epoch whose weights a run keeps."""
     return history[-1] if config.optim.keep == "last" else best_epoch(history)
+
+
+def mean_history(histories: Sequence[Sequence[Metrics]]) -> list[Metrics]:
+    """Every metric of every epoch that all folds have, as the mean over them."""
+    num_epochs = min(len(history) for history in histories)
+    return [
+        {name: statistics.fmean(history[epoch][name] for history in histories) for name in histories[0][epoch]}
+        for epoch in range(num_epochs)
+    ]

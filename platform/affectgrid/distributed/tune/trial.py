@@ -28,11 +28,10 @@ from affectgrid.search.study.assignment import IDENTITY, assignment, trial_folde
 from affectgrid.search.study.records import MOMENTS
 from affectgrid.storage import replace_directory, write_atomic, write_json
 from affectgrid.storage.working_copy import WorkingCopy
-from affectgrid.training.checkpoint import CheckpointFolder, Save, SaveClock
+from affectgrid.training.checkpoint import CheckpointFolder, Save, SaveClock, mean_history
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.cost import model_costs
-from affectgrid.training.inference.folds import mean_history
 from affectgrid.training.inference.package import load_package, save_package
 from affectgrid.training.inference.predict import moments_by_video, predict_split
 from affectgrid.training.loop import FitResult, fit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from affectgrid.data.splits.resident import Split
 from affectgrid.metrics import Metrics
 from affectgrid.regions import RegionGrid
 from affectgrid.storage import Storage
+from affectgrid.training.checkpoint import mean_history
 from affectgrid.training.inference.ensemble import Ensemble
 from affectgrid.training.inference.predict import Predictions, Scores, evaluate
 from affectgrid.training.inference.smoothing import SmoothingCurve
@@ -47,15 +47,6 @@ class FoldedResult:
 def score_held_out(predicted: Sequence[Predictions], held_out: Sequence[Split], grid: RegionGrid) -> Scores:
     """The scores of all tracks together; each fold's predictions are of its own split."""
     return evaluate(_joined(predicted), _labels_of(held_out), grid)
-
-
-def mean_history(histories: Sequence[Sequence[Metrics]]) -> list[Metrics]:
-    """Every metric of every epoch that all folds have, as the mean over them."""
-    num_epochs = min(len(history) for history in histories)
-    return [
-        {name: statistics.fmean(history[epoch][name] for history in histories) for name in histories[0][epoch]}
-        for epoch in range(num_epochs)
-    ]
 
 
 def mean_course(histories: Sequence[Sequence[Metrics]]) -> tuple[float, ...]:
