@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,6 @@ from torch.nn.functional import normalize
 
 from affectgrid.encoders.weights import digest_weights, find_safetensors
 from affectgrid.errors import ModelError, Problem
-from affectgrid.model.context import ContextWords
 
 
 class TextEncoder(Protocol):
@@ -66,7 +65,7 @@ class SentenceEncoder:
         mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
         return normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 
-    def embed_texts(self, texts: Sequence[str]) -> ContextWords:
+    def embed_texts(self, texts: Sequence[str]) -> NoReturn:
         """Learnable context stands in texts of a CLIP model alone. Raises ModelError (MOD-CONTEXT)."""
         hint = "take another prompt.mode, e.g. 'ensemble', or leave --text-model out"
         raise ModelError(
