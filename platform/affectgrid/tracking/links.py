@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from affectgrid.tracking.connection import client
 from affectgrid.tracking.pages import LEVEL, LOCAL, STUDY, view_link
+from affectgrid.tracking.relocation import ARTIFACTS, follow_artifacts
 
 _MAX_SHOWN = 5
 
@@ -19,4 +21,6 @@ def study_links(uri: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    file = Path(sys.argv[1].removeprefix("sqlite:///"))
+    follow_artifacts(file, file.with_name(ARTIFACTS))
     sys.stdout.writelines(f"{line}\n" for line in study_links(sys.argv[1]))

@@ -15,6 +15,7 @@ from affectgrid.storage import cache_folder
 from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, refusal, unreachable
 from affectgrid.tracking.delivery import deliver_all
 from affectgrid.tracking.pages import KIND, LOCAL, view_link
+from affectgrid.tracking.relocation import ARTIFACTS, follow_artifacts
 from affectgrid.tracking.run_log import RunLog
 
 
@@ -77,8 +78,10 @@ def open_tracker(uri: str | None = None, experiment: str = "affectgrid", *, arti
     Call it once, in the driver: several clients that initialise an empty database at once break it. `uri` falls back on
     ``MLFLOW_TRACKING_URI`` and then on ``mlflow.db`` in the current folder. A user and password in a server's address
     move into this process's environment. `artifacts` is where files go, beside the database by default; a server
-    decides that itself. Raises TrackingError: TRK-UNREACHABLE within 30 s when nothing answers, TRK-AUTH and
-    TRK-FORBIDDEN when a server refuses this client, TRK-DELETED.
+    decides that itself. Where a database was moved or copied together with its files, their addresses follow.
+
+    Raises TrackingError: TRK-UNREACHABLE within 30 s when nothing answers, TRK-AUTH and TRK-FORBIDDEN when a server
+    refuses this client, TRK-DELETED.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if is_server(uri):
@@ -87,7 +90,7 @@ def open_tracker(uri: str | None = None, experiment: str = "affectgrid", *, arti
     uri = absolute(uri)
     database = Path(urlsplit(uri).path[1:]) if uri.startswith("sqlite:") else None
     beside = database.parent if database else Path.cwd()
-    files = (artifacts or beside / "mlartifacts").resolve()
+    files = (artifacts or beside / ARTIFACTS).resolve()
     try:
         if database is None:
             if is_server(uri):
@@ -96,6 +99,7 @@ def open_tracker(uri: str | None = None, experiment: str = "affectgrid", *, arti
         else:
             database.parent.mkdir(parents=True, exist_ok=True)
             with locked(database.with_suffix(".lock")):
+                follow_artifacts(database, files)
                 experiment_id = _experiment(uri, experiment, files)
     except TrackingError:
         raise
