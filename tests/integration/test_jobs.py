@@ -249,7 +249,8 @@ def test_two_models_are_weighed_on_validation_and_predict_together(
         evaluate_models(ensemble, data, workspace, split="validation", store=store, half_widths=[0, 3])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_training_says_how_to_go_on(rendered: Path, trained: Path, number: signal.Signals) -> None:
     """Status 130, the command to give, and nothing is left running. That it then resumes: tests/faults."""
     name = f"endless-{number.name}"

@@ -23,6 +23,7 @@ def bucket() -> Iterator[Bucket]:
         yield server
 
 
+@pytest.mark.long
 def test_from_search_to_prediction(
     bucket: Bucket, repository: Path, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
