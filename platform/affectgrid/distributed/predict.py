@@ -21,6 +21,8 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import CatalogOptions, DataOptions
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.reporting.look.course import read_courses
+from affectgrid.reporting.look.overlay import write_overlay
 from affectgrid.reporting.scores import write_predictions
 from affectgrid.storage import Storage, results
 from affectgrid.training.inference.details import frame_details
@@ -64,6 +66,7 @@ def predict(
     template: Path | None = None,
     fill: Fill | None = None,
     store: str | None = None,
+    overlay: bool = False,
 ) -> PredictReport:
     """Encode `videos` as the models' training data were, and predict every frame.
 
@@ -73,7 +76,8 @@ def predict(
     without a face. Faces come from crop files where there are any, else from the detector, unless `crop` says
     otherwise: features of the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
     `data.export.write_submission`. `store` is where features are kept, by default
-    the workspace; `tracks` as ``Catalog.only`` takes them. Raises CatalogError when no track can be read.
+    the workspace; `tracks` as ``Catalog.only`` takes them; with `overlay` each video is written again with its
+    predictions drawn in. Raises CatalogError when no track can be read.
     """
     catalog = open_all(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
@@ -106,6 +110,9 @@ def predict(
     with results(place) as folder:
         write_predictions(folder, split, va, found, details, fill)
         submission, filled = _write_submission(folder, split, va, template, fill)
+        if overlay:
+            for course in read_courses(readable, Storage(folder / "predictions.parquet")):
+                write_overlay(course, folder / f"{course.track}.mp4")
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
     return PredictReport(
