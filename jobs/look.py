@@ -47,7 +47,7 @@ def main(options: Look) -> int:
         predictions = workspace.predictions / "predictions.parquet"
     courses = read_courses(catalog.tracks, predictions, labelled=not options.study, most=options.most)
     with results(workspace.root) as folder:
-        write_page(folder, courses, options.study or str(catalog.root), embed=options.embed)
+        write_page(folder, courses, options.study or ", ".join(options.videos) or options.data, embed=options.embed)
     print(f"{len(courses)} of {len(catalog.tracks)} tracks: {workspace.root.show('look.html')}")
     return 0
 
