@@ -145,10 +145,13 @@ def test_the_same_training_command_returns_what_is_done(repository: Path, render
     assert "TRAIN-CHANGED" in other.stderr
 
 
-def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path) -> None:
-    model = trained / "runs" / "quick" / "model"
-    where = ("--data", rendered, "--out", trained, "--store", trained / "features")
-    done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10)
+def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path, tmp_path: Path) -> None:
+    model, tracks = trained / "runs" / "quick" / "model", read_aff_wild2(rendered).split("validation")
+    people = tmp_path / "people.csv"
+    people.write_text("track,person\n" + "".join(f"{track.id},Ada\n" for track in tracks))
+    before = shutil.copytree(model, tmp_path / "before" / "model")
+    where = ("--data", rendered, "--out", trained, "--store", trained / "features", "--against", before)
+    done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10, "--people", people)
     assert done.returncode == 0, done.stderr
     (chosen,) = (line for line in done.stdout.splitlines() if "kept in the package" in line)
     config = json.loads((model / "config.json").read_text())["config"]
@@ -160,6 +163,15 @@ def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Pa
     assert scores["intervals"]["p"]["low"] <= scores["p"] <= scores["intervals"]["p"]["high"]
     assert "data:image/png" in (folder / "report.html").read_text()
     assert "tiny" in done.stdout  # a result with untrained encoders says so
+    (first, other), (person,) = scores["compared"], scores["people"]
+    assert (first["name"], first["difference"], other["name"]) == (str(model), None, str(before))
+    assert first["p"] == pytest.approx(scores["p"])
+    assert other["difference"]["estimate"] == pytest.approx(other["p"] - first["p"])
+    assert (person["name"], person["num_tracks"], person["p"]) == ("Ada", len(tracks), first["p"])
+    names = ("scores", "regions", "models", "people", "tracks")
+    files = {f"{name}.{ending}" for name in names for ending in ("md", "tex", "csv")}
+    assert {path.name for path in (folder / "tables").iterdir()} == files
+    assert len((folder / "tables" / "tracks.csv").read_text().splitlines()) == 1 + len(tracks)
 
 
 def test_predict_writes_every_frame_and_the_challenge_file(
