@@ -16,6 +16,7 @@ class Evaluate(JobOptions, ModelOption, StoreOption, CatalogOptions):
     split: str = Field("validation", description="train, validation or test")
     against: tuple[str, ...] = Field((), description="packages or ensemble.json files to compare --model with")
     people: Path | None = Field(None, description="CSV with columns track,person: a score within each person too")
+    robustness: bool = Field(False, description="score impaired input too: sound or face gone, half the rate, noise")
     fit_weights: bool = Field(False, description="weigh the models as is best on the validation split")
     choose_smoothing: tuple[int, ...] = Field(
         (), description="half-widths to compare on the validation split; the best is kept in the model package"
@@ -43,6 +44,7 @@ def main(options: Evaluate) -> int:
             half_widths=options.choose_smoothing,
             against=others,
             people=options.people,
+            robustness=options.robustness,
         )
     place = workspace.evaluations / f"{options.name or ensemble.name}-{options.split}"
     note = evaluation_note([ensemble, *dict(others).values()], options.data)

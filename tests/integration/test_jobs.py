@@ -151,7 +151,8 @@ def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Pa
     people.write_text("track,person\n" + "".join(f"{track.id},Ada\n" for track in tracks))
     before = shutil.copytree(model, tmp_path / "before" / "model")
     where = ("--data", rendered, "--out", trained, "--store", trained / "features", "--against", before)
-    done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10, "--people", people)
+    more = ("--choose-smoothing", 0, 3, 10, "--people", people, "--robustness")
+    done = job(repository, "evaluate", "--model", model, *where, *more)
     assert done.returncode == 0, done.stderr
     (chosen,) = (line for line in done.stdout.splitlines() if "kept in the package" in line)
     config = json.loads((model / "config.json").read_text())["config"]
@@ -168,7 +169,8 @@ def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Pa
     assert first["p"] == pytest.approx(scores["p"])
     assert other["difference"]["estimate"] == pytest.approx(other["p"] - first["p"])
     assert (person["name"], person["num_tracks"], person["p"]) == ("Ada", len(tracks), first["p"])
-    names = ("scores", "regions", "models", "people", "tracks")
+    assert [one["name"] for one in scores["robustness"][:3]] == ["as it is", "face gone", "sound gone"]
+    names = ("scores", "regions", "models", "robustness", "people", "tracks")
     files = {f"{name}.{ending}" for name in names for ending in ("md", "tex", "csv")}
     assert {path.name for path in (folder / "tables").iterdir()} == files
     assert len((folder / "tables" / "tracks.csv").read_text().splitlines()) == 1 + len(tracks)

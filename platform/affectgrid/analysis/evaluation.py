@@ -17,6 +17,7 @@ from affectgrid.training.inference.predict import Predictions, Scores, moments_b
 from affectgrid.training.inference.smoothing import SmoothingCurve
 
 TOGETHER = "all together"  # the name of several models' weighted mean
+CLEAN = "as it is"  # that of input to which nothing was done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Evaluation:
         compared: the ensemble, each of several members alone, and other models; empty where there is nothing else.
         tracks: scores within each track.
         people: scores within each person, where it is known who is in which track.
+        robustness: the ensemble on the input as it is, and on impaired input; empty where that was not asked for.
     """
 
     ensemble: Ensemble
@@ -61,6 +63,7 @@ class Evaluation:
     compared: tuple[Compared, ...] = ()
     tracks: tuple[GroupScore, ...] = ()
     people: tuple[GroupScore, ...] = ()
+    robustness: tuple[Compared, ...] = ()
 
 
 def compare_predictions(named: Sequence[tuple[str, Predictions]], split: Split) -> tuple[Compared, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from affectgrid.analysis.evaluation import TOGETHER, Evaluation, compare_predictions
+from affectgrid.analysis.evaluation import CLEAN, TOGETHER, Compared, Evaluation, compare_predictions
 from affectgrid.data.catalog.people import read_people
 from affectgrid.data.features.imported import imported_by
+from affectgrid.data.splits.impaired import Impairment, impairments
 from affectgrid.data.splits.resident import Split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.options import CatalogOptions, DataOptions
@@ -22,6 +24,8 @@ from affectgrid.training.inference.groups import score_groups
 from affectgrid.training.inference.package import ModelPackage, load_package
 from affectgrid.training.inference.predict import Predictions, evaluate
 from affectgrid.training.inference.smoothing import VALIDATION, SmoothingCurve, keep_choice, smoothing_curve
+
+SplitFor = Callable[[Mapping[str, str]], Split]  # encoders -> the split with their features
 
 
 def evaluate_models(
@@ -35,13 +39,14 @@ def evaluate_models(
     half_widths: Sequence[int] = (),
     against: Sequence[tuple[str, Ensemble]] = (),
     people: Path | None = None,
+    robustness: bool = False,
 ) -> Evaluation:
     """Score one model, or several together, and compare others with it. Needs a Ray connection.
 
     Weights (`fit`) and the smoothing of a single model (`half_widths`, kept in its package) are always chosen on the
     validation split, whichever `split` is scored. `against` holds the others by name, each a model or several
-    together; `people` is a file for ``read_people``. Raises ConfigError (CFG-SMOOTH) for half-widths and several
-    models, and what `compare_predictions` and `read_people` raise.
+    together; `people` is a file for ``read_people``; with `robustness` the models predict impaired input too. Raises
+    ConfigError (CFG-SMOOTH) for half-widths and several models, and what `compare_predictions` and `read_people` raise.
     """
     encoded: dict[str, Encoded] = {}
 
@@ -85,7 +90,22 @@ def evaluate_models(
         compared=compared if len(compared) > 1 else (),
         tracks=tuple(score_groups(predictions, target)),
         people=tuple(score_groups(predictions, target, who)) if who else (),
+        robustness=impaired_scores(ensemble, lambda own: split_named(split, own), predictions) if robustness else (),
     )
+
+
+def impaired_scores(ensemble: Ensemble, split_for: SplitFor, predictions: Predictions) -> tuple[Compared, ...]:
+    """Scores of the models' `predictions` of the split, and of what they predict from it impaired, compared."""
+    streams = dict.fromkeys(name for member in ensemble.members for name in member.config.model.streams)
+    named = [(CLEAN, predictions)]
+    for name, impair in impairments(streams).items():
+        members = ensemble.predict_members(functools.partial(_impaired, split_for, impair))
+        named.append((name, combine(members, ensemble.weights)))
+    return compare_predictions(named, split_for(ensemble.encoders[0]))
+
+
+def _impaired(split_for: SplitFor, impair: Impairment, encoders: Mapping[str, str]) -> Split:
+    return impair(split_for(encoders))
 
 
 def _require_same_source(encoded: Encoded, encoders: Mapping[str, str]) -> None:

@@ -21,6 +21,11 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
     return Table.of("Models on the same frames", _rows("model", names, compared), note=note)
 
 
+def robustness_table(compared: Sequence[Compared]) -> Table:
+    """A row for each impairment of the input; what it takes from P."""
+    return Table.of("Impaired input", _rows("input", [one.name for one in compared], compared), note=_note(compared))
+
+
 def group_table(title: str, kind: str, groups: Sequence[GroupScore]) -> Table:
     """Scores within each track or person, the lowest P first; those without a labelled frame come last."""
     ranked = sorted(groups, key=lambda one: (math.isnan(one.p), one.p))

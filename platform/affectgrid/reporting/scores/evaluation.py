@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from affectgrid import storage
-from affectgrid.analysis.evaluation import Evaluation
+from affectgrid.analysis.evaluation import Compared, Evaluation
 from affectgrid.reporting import html
 from affectgrid.reporting.caveat import caveat
-from affectgrid.reporting.scores.comparison import comparison_table, group_table
+from affectgrid.reporting.scores.comparison import comparison_table, group_table, robustness_table
 from affectgrid.reporting.scores.model import (
     draw_predictions,
     ensemble_lines,
@@ -32,6 +33,8 @@ def evaluation_tables(done: Evaluation) -> dict[str, Table]:
     tables = {"scores": score_table(done.scores), "regions": region_table(done.scores)}
     if done.compared:
         tables["models"] = comparison_table(done.compared)
+    if done.robustness:
+        tables["robustness"] = robustness_table(done.robustness)
     if done.people:
         tables["people"] = group_table("Within each person", "person", done.people)
     tables["tracks"] = group_table("Within each track", "track", done.tracks)
@@ -68,7 +71,7 @@ def _write(folder: Path, done: Evaluation, note: str) -> None:
     grid = done.ensemble.members[0].grid
     pictures = draw_predictions(folder, done.scores, done.predictions, done.split, grid)
     first = html.Section(f"Split {done.split.name}", (), [tables["scores"], tables["regions"]], pictures)
-    headings = {"models": "Models compared", "people": "People", "tracks": "Tracks"}
+    headings = {"models": "Models compared", "robustness": "Robustness", "people": "People", "tracks": "Tracks"}
     rest = [html.Section(words, (), [tables[name]]) for name, words in headings.items() if name in tables]
     html.write(folder / "report.html", f"Scores on {done.split.name}", [first, *rest], caveat=note)
     with storage.replace_directory(folder / "tables") as draft:  # of an evaluation before this one nothing stays
@@ -76,10 +79,11 @@ def _write(folder: Path, done: Evaluation, note: str) -> None:
             for ending, write in _FORMATS.items():
                 storage.write_atomic(draft / f"{name}.{ending}", write(table))
     groups = {kind: [dataclasses.asdict(one) for one in getattr(done, kind)] for kind in ("tracks", "people")}
-    compared = [
-        dataclasses.asdict(dataclasses.replace(one, difference=None))
-        | {"difference": one.difference and one.difference.model_dump()}
-        for one in done.compared
-    ]
-    content = dataclasses.asdict(done.scores) | groups | {"compared": compared}
+    compared = {kind: [_plain(one) for one in getattr(done, kind)] for kind in ("compared", "robustness")}
+    content = dataclasses.asdict(done.scores) | groups | compared
     storage.write_json(folder / "scores.json", content)
+
+
+def _plain(one: Compared) -> dict[str, Any]:
+    plain = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    return plain | {"difference": one.difference and one.difference.model_dump()}
