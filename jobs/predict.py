@@ -38,14 +38,14 @@ class Predict(JobOptions, StoreOption, TracksOption):
 def main(options: Predict) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.data.workspace import Workspace
-    from affectgrid.distributed.predict import predict
+    from affectgrid.distributed.predict import is_short, predict
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.caveat import caveat
     from affectgrid.reporting.scores import absent_lines, face_lines, prediction_lines
     from affectgrid.training.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(options.model or [Workspace.open(options.out).newest_model()])
-    with connected(options.out, options.address) as workspace:
+    with connected(options.out, options.address, alone=is_short(options.videos)) as workspace:
         how = options.model_dump(include={"tracks", "crop", "template", "fill", "store"})
         report = predict(ensemble, options.videos, workspace, **how)
     lost = {failure.track: failure.reason for failure in report.quarantined}

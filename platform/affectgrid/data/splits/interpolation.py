@@ -24,9 +24,7 @@ def fill_between(visual: FeatureTable, rate_hz: float, *, causal: bool = False) 
     if not timed.any():
         return visual  # without a clock there is no grid, and every frame was encoded
     chosen = np.flatnonzero(timed)[nearest_frames(visual.time_s[timed], rate_hz, causal=causal)]
-    columns = (field.name for field in dataclasses.fields(FeatureTable))
-    grid = FeatureTable(*(getattr(visual, name)[chosen] for name in columns))
-    feature, present = interpolate(grid, visual.time_s, hold=causal)
+    feature, present = interpolate(visual.rows(chosen), visual.time_s, hold=causal)
     return dataclasses.replace(visual, feature=feature, present=present)
 
 

@@ -48,6 +48,7 @@ def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
         "track": chunk.track, "stream": chunk.stream, "number": chunk.number, "error": "",
         "frame_index": np.zeros(0, np.int32), "time_s": np.zeros(0), "present": np.zeros(0, bool),
         "images": np.zeros((0, 3, 1, 1), np.uint8), "sound": np.zeros(0, np.float32),
+        "box": np.zeros((0, 5), np.float32),
     }  # fmt: skip
     try:
         return empty | (_frames(chunk, jobs, limits) if chunk.stream == "visual" else _sound(chunk, jobs, limits))
@@ -71,6 +72,7 @@ def _frames(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
         "time_s": np.concatenate([piece.time_s for piece in pieces]),
         "present": np.concatenate([piece.present for piece in pieces]),
         "images": np.concatenate(images),
+        "box": np.concatenate([piece.box for piece in pieces]),
     }
 
 

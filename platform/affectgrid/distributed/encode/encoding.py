@@ -58,6 +58,7 @@ class EncodeChunks:
             time_s=np.asarray(row["time_s"], dtype=np.float64),
             present=present,
             feature=features,
+            box=np.asarray(row["box"], dtype=np.float32) if row["box"].size else None,
         )
         self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
 

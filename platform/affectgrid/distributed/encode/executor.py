@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 
 class Executor:
-    """Encodes the chunks of a plan into a store. Needs a Ray connection."""
+    """Encodes the chunks of a plan into a store; one after another in this process where Ray is not connected."""
 
     def __init__(
         self,
@@ -61,12 +61,18 @@ class Executor:
         for key in complete:
             self._finalize(key)
         finished, frames, todo = len(complete), 0, self._plan.todo
+        rows = self._surviving if ray.is_initialized() else self._here
         with bar("encode", sum(chunk.size for chunk in todo), "frames") as advance:
-            for row in self._surviving(todo):
+            for row in rows(todo):
                 advance(row["size"])
                 frames += row["size"]
                 finished += self._account(row)
         return finished, frames
+
+    def _here(self, todo: Sequence[Chunk]) -> Iterator[Row]:
+        encoder = WholeChunks(str(self._store.root), self._jobs, self._limits, batch_size=self._config.batch_size)
+        for chunk in todo:
+            yield encoder(dataclasses.asdict(chunk))
 
     def _surviving(self, todo: Sequence[Chunk]) -> Iterator[Row]:
         """Yield every chunk's row once. When an encoder dies, the chunks that it held are given to others.

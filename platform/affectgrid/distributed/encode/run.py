@@ -42,7 +42,7 @@ def encode(
     *,
     show_plan: Callable[[EncodePlan], None] | None = None,
 ) -> EncodeReport:
-    """Encode what the store lacks. Needs a Ray connection (`cluster.connect`).
+    """Encode what the store lacks, on Ray (`cluster.connect`) or, not connected, in this process: for a few videos.
 
     A finished track has one file per stream; a killed run leaves finished chunks as parts, and the next run resumes
     from them. A track whose files have changed is encoded again; one in quarantine is not, until they do. `show_plan`
