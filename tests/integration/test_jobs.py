@@ -118,10 +118,14 @@ def test_the_same_training_command_returns_what_is_done(repository: Path, render
     assert "TRAIN-CHANGED" in other.stderr
 
 
-def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path) -> None:
-    model = trained / "runs" / "quick" / "model"
-    where = ("--data", rendered, "--out", trained, "--store", trained / "features")
-    done = job(repository, "evaluate", "--model", model, *where, "--choose-smoothing", 0, 3, 10)
+def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Path, tmp_path: Path) -> None:
+    model, tracks = trained / "runs" / "quick" / "model", read_aff_wild2(rendered).split("validation")
+    people = tmp_path / "people.csv"
+    people.write_text("track,person\n" + "".join(f"{track.id},Ada\n" for track in tracks))
+    before = shutil.copytree(model, tmp_path / "before" / "model")
+    where = ("--data", rendered, "--out", trained, "--store", trained / "features", "--against", before)
+    more = ("--choose-smoothing", 0, 3, 10, "--people", people, "--robustness")
+    done = job(repository, "evaluate", "--model", model, *where, *more)
     assert done.returncode == 0, done.stderr
     (chosen,) = (line for line in done.stdout.splitlines() if "kept in the package" in line)
     config = json.loads((model / "config.json").read_text())["config"]
@@ -133,6 +137,16 @@ def test_evaluate_scores_a_package(repository: Path, rendered: Path, trained: Pa
     assert scores["intervals"]["p"]["low"] <= scores["p"] <= scores["intervals"]["p"]["high"]
     assert "data:image/png" in (folder / "report.html").read_text()
     assert "tiny" in done.stdout  # a result with untrained encoders says so
+    (first, other), (person,) = scores["compared"], scores["people"]
+    assert (first["name"], first["difference"], other["name"]) == (str(model), None, str(before))
+    assert first["p"] == pytest.approx(scores["p"])
+    assert other["difference"]["estimate"] == pytest.approx(other["p"] - first["p"])
+    assert (person["name"], person["num_tracks"], person["p"]) == ("Ada", len(tracks), first["p"])
+    assert [one["name"] for one in scores["robustness"][:3]] == ["as it is", "face gone", "sound gone"]
+    names = ("scores", "regions", "models", "robustness", "people", "tracks")
+    files = {f"{name}.{ending}" for name in names for ending in ("md", "tex", "csv")}
+    assert {path.name for path in (folder / "tables").iterdir()} == files
+    assert len((folder / "tables" / "tracks.csv").read_text().splitlines()) == 1 + len(tracks)
 
 
 def test_two_models_are_weighed_on_validation_and_predict_together(
