@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import filter_reach_s, read_audio
-from affectgrid.media.crops import list_crops, read_crop
 from affectgrid.media.faces import (
     FaceBox,
     FaceTracker,
@@ -24,6 +23,7 @@ from affectgrid.media.faces import (
     default_detector,
     landmark_predictor,
 )
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.sampling import Source, nearest_frames
 from affectgrid.media.video import VideoInfo, probe_video
