@@ -28,6 +28,7 @@ def test_a_fingerprint_is_sixteen_stable_digits():
         (VisualStream(margin=0.3), "d"),
         (VisualStream(frame_rate_hz=5), "d"),
         (VisualStream(detect_every=5), "d"),
+        (VisualStream(skip_unchanged=8), "d"),
         (VisualStream(causal=True), "d"),
         (AUDIO, "d"),
         (AudioStream(hop_s=0.1), "d"),

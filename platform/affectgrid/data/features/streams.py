@@ -7,9 +7,9 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tyro.conf import Suppress
 
 from affectgrid.settings import AudioPooling, Precision, Settings
@@ -21,7 +21,7 @@ _PRECISION = "of the weights; auto: half where it is faster and the features kee
 _Causal = Annotated[bool, Suppress]  # not on the command line: EncodeConfig.causal sets it in both streams
 
 # Settings that came later: at these values stores from before there was a choice keep their names.
-_LATER = {"causal": False, "layer": None, "pooling": "model"}
+_LATER = {"causal": False, "layer": None, "pooling": "model", "skip_unchanged": None, "skip_at_most": 5}
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
@@ -48,6 +48,14 @@ class VisualStream(Settings):
         description="encode only the frames nearest to this rate, in Hz; others are interpolated when loaded",
     )
     detect_every: int = Field(1, ge=1, description="detect a face in every k-th encoded frame and track it between")
+    skip_unchanged: float | None = Field(
+        None,
+        gt=0,
+        lt=255,
+        description="a frame in which no part of the face has changed by so many grey levels takes the features of the "
+        "last one that was encoded; default: every frame is encoded",
+    )
+    skip_at_most: int = Field(5, ge=2, description="with skip_unchanged, every k-th frame is encoded in any case")
     frames: Literal["all", "labelled"] = Field(
         "all", description="which frames are encoded; labelled: without those whose label is -5 or missing"
     )
@@ -56,6 +64,12 @@ class VisualStream(Settings):
         description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
     )
     causal: _Causal = Field(False, description="between the frames of a rate the last one is held")
+
+    @model_validator(mode="after")
+    def _one_way_to_skip(self) -> Self:
+        if self.skip_unchanged is not None and self.frame_rate_hz is not None:
+            raise ValueError("skip_unchanged compares neighbouring frames, and frame_rate_hz leaves most out; give one")
+        return self
 
     @property
     def look_ahead_s(self) -> float:

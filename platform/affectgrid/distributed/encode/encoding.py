@@ -46,7 +46,7 @@ class EncodeChunks:
         """Write the features of a decoded chunk; those that cannot be stored are the row's error."""
         kind = str(row["stream"])
         present = np.asarray(row["present"], dtype=bool)
-        encoded = self._images(row["images"]) if kind == "visual" else self._windows(row, present)
+        encoded = self._images(row) if kind == "visual" else self._windows(row, present)
         unusable = _unusable(encoded, row)
         if unusable is not None:
             row["error"] = str(MediaError(unusable))
@@ -62,8 +62,9 @@ class EncodeChunks:
         )
         self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
 
-    def _images(self, images: np.ndarray) -> Float[Tensor, "n dim"]:
-        return self._visual.encode_in_batches(np.asarray(images), self._batch_size)
+    def _images(self, row: Row) -> Float[Tensor, "n dim"]:
+        features = self._visual.encode_in_batches(np.asarray(row["images"]), self._batch_size)
+        return features[torch.from_numpy(np.array(row["taken"]))]
 
     def _windows(self, row: Row, present: np.ndarray) -> Float[Tensor, "n dim"]:
         encoder = self._audio
