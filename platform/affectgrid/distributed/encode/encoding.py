@@ -76,7 +76,13 @@ class EncodeChunks:
     @functools.cached_property
     def _visual(self) -> VisualEncoder:
         stream = self._jobs["visual"].stream
-        return load_visual(stream.model, device=self._device, precision=stream.precision, trusted=True)
+        return load_visual(
+            stream.model,
+            device=self._device,
+            runtime=stream.runtime,
+            precision=self._jobs["visual"].precision,
+            trusted=True,
+        )
 
     @functools.cached_property
     def _audio(self) -> AudioEncoder:
@@ -88,7 +94,8 @@ class EncodeChunks:
             window_s=stream.window_s,
             layer=stream.layer,
             pooling=stream.pooling,
-            precision=stream.precision,
+            runtime=stream.runtime,
+            precision=self._jobs["audio"].precision,
             trusted=True,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,10 +16,10 @@ from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.decoding import StreamJob
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.audio import AudioEncoder, load_audio
-from affectgrid.encoders.precision import Resolved
 from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.runtime.choice import choose
 from affectgrid.encoders.visual import VisualEncoder, load_visual
-from affectgrid.errors import MediaError
+from affectgrid.errors import ConfigError, MediaError, Problem
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
 
 log = logging.getLogger(__name__)
@@ -31,38 +31,52 @@ _EARLY_FRAME = 12  # past a black first picture, and no long decode away
 def stream_jobs(
     visual: VisualStream, audio: AudioStream, tracks: Sequence[Track], limits: Limits, store: FeatureStore
 ) -> dict[str, StreamJob]:
-    """Load both encoders, and round their weights where that pays and is harmless. Raises ModelError.
+    """Load both encoders, with the runtime and precision that are asked for. Raises ModelError, ConfigError.
 
-    A stream that `store` already has features of keeps its precision.
-
-    A cluster with GPUs uses their bf16 even where this process has no GPU; ask for fp16 on GPUs older than Ampere.
-    Real samples are read only where there is a choice to make.
+    A stream that `store` already has features of keeps its precision. Real samples are read only where there is a
+    choice to make.
     """
-    half: Resolved | None = "bf16" if cluster.num_gpus() else None
-    images = load_visual(
-        visual.model,
-        precision=visual.precision,
-        half=half,
-        calibration=lambda preprocess: sample_pictures(visual, tracks, limits, preprocess),
-        stored=lambda digest: fingerprint(visual, digest) in store.fingerprints("visual"),
-    )
-    sounds = load_audio(
-        audio.model,
-        window_s=audio.window_s,
-        layer=audio.layer,
-        pooling=audio.pooling,
-        precision=audio.precision,
-        half=half,
-        calibration=lambda: sample_sounds(audio, tracks, limits),
-        stored=lambda digest: fingerprint(audio, digest) in store.fingerprints("audio"),
-    )
-    return {"visual": _job(visual, images, images.preprocess), "audio": _job(audio, sounds, None)}
+    images = load_visual(visual.model)
+    sounds = load_audio(audio.model, window_s=audio.window_s, layer=audio.layer, pooling=audio.pooling)
+    return {
+        "visual": _job(
+            visual, images, store, lambda: sample_pictures(visual, tracks, limits, images.preprocess), images.preprocess
+        ),
+        "audio": _job(audio, sounds, store, lambda: sample_sounds(audio, tracks, limits), None),
+    }
 
 
-def _job(stream: Stream, encoder: VisualEncoder | AudioEncoder, preprocess: ImagePreprocess | None) -> StreamJob:
-    resolved = stream.model_copy(update={"precision": encoder.precision})
-    spec = describe(resolved, encoder.digest)
-    return StreamJob(resolved, fingerprint(resolved, encoder.digest), preprocess, encoder.dim, spec)
+def _job(
+    stream: Stream,
+    encoder: VisualEncoder | AudioEncoder,
+    store: FeatureStore,
+    sample: Callable[[], np.ndarray | None],
+    preprocess: ImagePreprocess | None,
+) -> StreamJob:
+    gpus = bool(cluster.num_gpus())
+    if gpus and stream.runtime == "openvino":
+        raise ConfigError(_no_processors(stream))
+    choose(
+        encoder,
+        stream.runtime,
+        stream.precision,
+        sample=sample,
+        # The GPUs' type even where this process has none; ask for fp16 on GPUs older than Ampere.
+        half="bf16" if gpus else None,
+        stored=lambda digest: fingerprint(stream, digest) in store.fingerprints(stream.kind),
+    )
+    spec, name = describe(stream, encoder.digest), fingerprint(stream, encoder.digest)
+    return StreamJob(stream, name, preprocess, encoder.dim, spec, encoder.precision)
+
+
+def _no_processors(stream: Stream) -> Problem:
+    return Problem(
+        "CFG-RUNTIME",
+        where=f"encode.{stream.kind}.runtime",
+        found="openvino, which computes on processors, in a cluster with GPUs",
+        expected="torch there",
+        hint="take runtime torch, or start Ray with --num-gpus=0",
+    )
 
 
 def sample_pictures(
