@@ -19,6 +19,7 @@ from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.runtime.choice import open_runtime
 from affectgrid.encoders.runtime.interface import Runtime
 from affectgrid.encoders.runtime.precision import Resolved, digest_in
+from affectgrid.encoders.runtime.quantised import Quantised
 from affectgrid.encoders.runtime.torch_runtime import to_device
 from affectgrid.encoders.sound_features import SoundFeatures
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
@@ -52,6 +53,7 @@ class AudioEncoder:
         pooling: AudioPooling,
         runtime: RuntimeName,
         precision: Resolved,
+        quantised: Quantised | None,
         trusted: bool,
     ) -> None:
         self.name, self.device = name, torch.device(device)
@@ -75,8 +77,9 @@ class AudioEncoder:
         model = model.eval().requires_grad_(False).to(self.device)
         self.dim = int(model.config.hidden_size) * (2 if pooling == "mean+sd" else 1)
         example = self._inputs(self.drawn())
-        self.network: nn.Module = SoundFeatures(model, tuple(example), layer=layer, pooling=pooling)
-        self.runtime: Runtime = open_runtime(runtime, precision, self.network, lambda: tuple(example.values()))
+        network = SoundFeatures(model, tuple(example), layer=layer, pooling=pooling)
+        self.runtime: Runtime = open_runtime(runtime, precision, network, lambda: tuple(example.values()), quantised)
+        self.network: nn.Module = nn.Identity() if trusted else network
 
     @property
     def precision(self) -> Resolved:
@@ -184,6 +187,7 @@ def load_audio(
     device: str = "cpu",
     runtime: RuntimeName = "torch",
     precision: Resolved = "fp32",
+    quantised: Quantised | None = None,
     trusted: bool = False,
 ) -> AudioEncoder:
     """Load a frozen audio encoder by name.
@@ -196,7 +200,7 @@ def load_audio(
         layer: the hidden layer to read; None: the model's own output.
         pooling: of the states of a window; of another layer than the model's own, ``model`` means ``mean``.
         device: where it runs.
-        runtime, precision, trusted: as in ``load_visual``.
+        runtime, precision, quantised, trusted: as in ``load_visual``.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
     MOD-FIT, MOD-WINDOW, MOD-LAYER, MOD-RUNTIME, MOD-CONVERT.
@@ -219,7 +223,7 @@ def load_audio(
     _require_layer(model, layer, name)
     return AudioEncoder(
         model, extractor, name=name, device=device, window_s=window_s, layer=layer, pooling=pooling,
-        runtime=runtime, precision=precision, trusted=trusted,
+        runtime=runtime, precision=precision, quantised=quantised, trusted=trusted,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from affectgrid.encoders.preprocess import normalise
 from affectgrid.encoders.runtime.choice import open_runtime
 from affectgrid.encoders.runtime.interface import Runtime
 from affectgrid.encoders.runtime.precision import Resolved, digest_in
+from affectgrid.encoders.runtime.quantised import Quantised
 from affectgrid.encoders.runtime.torch_runtime import to_device
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
 from affectgrid.encoders.towers import timm, transformers
@@ -45,6 +46,7 @@ class VisualEncoder:
         device: str,
         runtime: RuntimeName,
         precision: Resolved,
+        quantised: Quantised | None,
         trusted: bool,
     ) -> None:
         self.name, self.device = name, torch.device(device)
@@ -56,8 +58,9 @@ class VisualEncoder:
         self._texts = None if trusted else model.to(self.device)  # a text tower is half the memory
         self._mean = torch.tensor(loaded.mean, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(loaded.std, device=self.device).view(3, 1, 1)
-        self.network = _image_network(model).to(self.device)
-        self.runtime: Runtime = open_runtime(runtime, precision, self.network, lambda: self.inputs(self.drawn()))
+        network = _image_network(model).to(self.device)
+        self.runtime: Runtime = open_runtime(runtime, precision, network, lambda: self.inputs(self.drawn()), quantised)
+        self.network: nn.Module = nn.Identity() if trusted else network
         self.dim = int(self._encode(self.drawn()[:1]).shape[1])
 
     @property
@@ -172,6 +175,7 @@ def load_visual(
     device: str = "cpu",
     runtime: RuntimeName = "torch",
     precision: Resolved = "fp32",
+    quantised: Quantised | None = None,
     trusted: bool = False,
 ) -> VisualEncoder:
     """Load a frozen encoder by name.
@@ -184,12 +188,16 @@ def load_visual(
         device: where it runs.
         runtime, precision: what computes it, taken at their word: `runtime.choice.choose` finds out what is harmless.
             The digest depends on both.
+        quantised: the same network in int8, which that precision needs.
         trusted: these weights were looked at before: no digest, no text tower.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
     MOD-FIT, MOD-RUNTIME, MOD-CONVERT.
     """
-    return VisualEncoder(_load(name), name=name, device=device, runtime=runtime, precision=precision, trusted=trusted)
+    return VisualEncoder(
+        _load(name), name=name, device=device, runtime=runtime, precision=precision, quantised=quantised,
+        trusted=trusted,
+    )  # fmt: skip
 
 
 def _load(name: str) -> LoadedImageModel:

@@ -78,7 +78,7 @@ def test_what_is_hashed_can_be_read():
     assert describe(AUDIO, "d")["encoder"] == "d"
 
 
-@pytest.mark.parametrize(("runtime", "precision"), [("openvino", "fp16")])
+@pytest.mark.parametrize(("runtime", "precision"), [("openvino", "fp16"), ("torch", "int8")])
 def test_a_precision_that_a_runtime_lacks_is_refused(runtime, precision):
     for stream in (VisualStream, AudioStream):
         with pytest.raises(ConfigError, match=rf"CFG-RUNTIME .*precision {precision} with runtime {runtime}"):

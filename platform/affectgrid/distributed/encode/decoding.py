@@ -17,6 +17,7 @@ from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.runtime.precision import Resolved
+from affectgrid.encoders.runtime.quantised import Quantised
 from affectgrid.errors import AnnotationError, MediaError
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
 
@@ -33,7 +34,7 @@ class StreamJob:
         fingerprint, spec: its folder in the store, and what that hashes.
         preprocess: of the visual encoder; None for sound.
         dim: length of a feature.
-        precision: what that of the settings came to.
+        precision, quantised: what the settings came to, and the int8 model.
     """
 
     stream: VisualStream | AudioStream
@@ -42,6 +43,7 @@ class StreamJob:
     dim: int
     spec: dict[str, object]
     precision: Resolved = "fp32"
+    quantised: Quantised | None = None
 
 
 def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:

@@ -6,7 +6,7 @@ import copy
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,21 +22,33 @@ from affectgrid.encoders.runtime.precision import (
     native_half,
     resolve_auto,
 )
+from affectgrid.encoders.runtime.quantised import Quantised, find, key_of, quantise
 from affectgrid.encoders.runtime.torch_runtime import TorchRuntime
 from affectgrid.errors import ModelError, Problem
 from affectgrid.settings import Precision, RuntimeName
+from affectgrid.storage import Storage
 
 log = logging.getLogger(__name__)
 
 _NUM_EXAMPLES = 2  # in the batch that a network is traced on
+_CALIBRATE_EVERY = 2
 
 
 def open_runtime(
-    runtime: RuntimeName, precision: Resolved, network: nn.Module, inputs: Callable[[], tuple[Tensor, ...]]
+    runtime: RuntimeName,
+    precision: Resolved,
+    network: nn.Module,
+    inputs: Callable[[], tuple[Tensor, ...]],
+    quantised: Quantised | None = None,
 ) -> Runtime:
-    """A runtime for a network, which torch's rounds in place; `inputs` gives an example of what it takes."""
+    """A runtime for a network, which torch's rounds in place; `inputs` gives an example of what it takes.
+
+    `quantised` is the network in int8, which that precision needs.
+    """
     if runtime == "torch":
         return TorchRuntime(network, precision)
+    if quantised is not None:
+        return OpenVINORuntime(quantised.open(), precision, digest=quantised.digest)
     return OpenVINORuntime(convert(network, [value[:_NUM_EXAMPLES] for value in inputs()]), precision)
 
 
@@ -48,7 +60,8 @@ def choose(
     sample: Callable[[], Any | None] = lambda: None,
     half: Resolved | None = None,
     stored: Callable[[str], bool] = lambda _: False,
-) -> None:
+    places: Sequence[Storage] = (),
+) -> Quantised | None:
     """Give an encoder the runtime and precision that are asked for, once its features are seen to keep their cosine.
 
     Args:
@@ -58,10 +71,12 @@ def choose(
         half: what ``auto`` takes; by default the half type of the encoder's device. A head without a GPU chooses for
             its workers, and what is fast there cannot be measured here.
         stored: whether features of an encoder of this digest are stored already.
+        places: where int8 models are kept: looked for in each, made in the last one, from every second sample.
 
-    Raises ModelError: MOD-PRECISION where a precision that was asked for is below its cosine, MOD-RUNTIME, MOD-CONVERT.
+    Returns the int8 model, where that was asked for: other processes open the same. Raises ModelError: MOD-PRECISION
+    where a precision that was asked for is below its cosine, or int8 has no real sample; MOD-RUNTIME, MOD-CONVERT.
     """
-    trial = _Trial(encoder, runtime, sample)
+    trial = _Trial(encoder, runtime, sample, places)
     size = sum(parameter.numel() for parameter in encoder.network.parameters())
 
     def is_stored(known: Resolved) -> bool:
@@ -75,21 +90,26 @@ def choose(
     else:
         resolved = precision
         if not trial.keeps_cosine(resolved):
-            raise _refused(encoder.name, resolved, trial.cosine(resolved))
+            found = f"{resolved} features at cosine {trial.cosine(resolved):.5f} of the fp32 ones"
+            raise _refused(encoder.name, found, f"at least {MIN_COSINE[resolved]}")
     encoder.runtime = trial.opened(resolved)
+    return trial.quantised if resolved == "int8" else None
 
 
 class _Trial:
     """An encoder in several precisions, each opened when it is asked for, on one sample."""
 
-    def __init__(self, encoder: Encoder, runtime: RuntimeName, sample: Callable[[], Any | None]) -> None:
-        self._encoder, self._runtime, self._sample = encoder, runtime, sample
+    def __init__(
+        self, encoder: Encoder, runtime: RuntimeName, sample: Callable[[], Any | None], places: Sequence[Storage]
+    ) -> None:
+        self._encoder, self._runtime, self._places = encoder, runtime, places
+        self._real = functools.cache(sample)
         self._opened: dict[Resolved, Runtime] = {"fp32": encoder.runtime} if runtime == "torch" else {}
         self._cosines: dict[Resolved, float] = {}
 
     @functools.cached_property
     def _inputs(self) -> tuple[Tensor, ...]:
-        real = self._sample()
+        real = self._real()
         return self._encoder.inputs(self._encoder.drawn() if real is None else real)
 
     @functools.cached_property
@@ -98,9 +118,27 @@ class _Trial:
 
     def opened(self, precision: Resolved) -> Runtime:
         if precision not in self._opened:
-            network = copy.deepcopy(self._encoder.network)  # the original stays in float32
-            self._opened[precision] = open_runtime(self._runtime, precision, network, lambda: self._inputs)
+            network = self._encoder.network
+            self._opened[precision] = open_runtime(
+                self._runtime,
+                precision,
+                copy.deepcopy(network) if self._runtime == "torch" else network,  # the original stays in float32
+                lambda: self._inputs,
+                self.quantised if precision == "int8" else None,
+            )
         return self._opened[precision]
+
+    @functools.cached_property
+    def quantised(self) -> Quantised:
+        """The encoder in int8, made if it is not kept yet."""
+        if (real := self._real()) is None:
+            found, expected = "nothing that could be read", "pictures, or sound, to calibrate int8 on"
+            raise _refused(self._encoder.name, found, expected)
+        key = key_of(self._encoder.weights, self._inputs)
+        if known := find(self._places, key):
+            return known
+        half = [value[::_CALIBRATE_EVERY] for value in self._inputs]  # the cosine is measured on the others, too
+        return quantise(self._encoder.network, half, real[::_CALIBRATE_EVERY], self._places[-1], key)
 
     def cosine(self, precision: Resolved) -> float:
         """The lowest of the sample's, with torch's float32 features."""
@@ -136,13 +174,6 @@ class _Trial:
         return min(taken)
 
 
-def _refused(name: str, precision: Resolved, cosine: float) -> ModelError:
-    return ModelError(
-        Problem(
-            "MOD-PRECISION",
-            where=name,
-            found=f"{precision} features at cosine {cosine:.5f} of the fp32 ones",
-            expected=f"at least {MIN_COSINE[precision]}",
-            hint="encode with precision fp32 or auto",
-        )
-    )
+def _refused(name: str, found: str, expected: str) -> ModelError:
+    hint = "encode with precision fp32 or auto"
+    return ModelError(Problem("MOD-PRECISION", where=name, found=found, expected=expected, hint=hint))
