@@ -170,8 +170,8 @@ class FeatureStore:
         self.storage.require_writable()
 
     def streams(self) -> tuple[str, ...]:
-        """Every stream, sorted."""
-        return tuple(self.storage.list_folders())
+        """Every stream, sorted. Folders whose names begin with an underscore hold something else."""
+        return tuple(name for name in self.storage.list_folders() if not name.startswith("_"))
 
     def fingerprints(self, stream: str) -> tuple[str, ...]:
         """Every fingerprint of a stream, sorted."""

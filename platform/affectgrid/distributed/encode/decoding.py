@@ -16,6 +16,8 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.runtime.precision import Resolved
+from affectgrid.encoders.runtime.quantised import Quantised
 from affectgrid.encoders.unchanged import UnchangedFrames
 from affectgrid.errors import AnnotationError, MediaError
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
@@ -29,10 +31,11 @@ class StreamJob:
     """One stream of an encode run, as every stage needs it.
 
     Args:
-        stream: its settings, with the precision that was resolved.
+        stream: its settings.
         fingerprint, spec: its folder in the store, and what that hashes.
         preprocess: of the visual encoder; None for sound.
         dim: length of a feature.
+        precision, quantised: what the settings came to, and the int8 model.
     """
 
     stream: VisualStream | AudioStream
@@ -40,6 +43,8 @@ class StreamJob:
     preprocess: ImagePreprocess | None
     dim: int
     spec: dict[str, object]
+    precision: Resolved = "fp32"
+    quantised: Quantised | None = None
 
 
 def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:

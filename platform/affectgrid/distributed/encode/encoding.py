@@ -77,8 +77,7 @@ class EncodeChunks:
 
     @functools.cached_property
     def _visual(self) -> VisualEncoder:
-        stream = self._jobs["visual"].stream
-        return load_visual(stream.model, device=self._device, precision=stream.precision, trusted=True)
+        return load_visual(self._jobs["visual"].stream.model, **self._computed_by("visual"))
 
     @functools.cached_property
     def _audio(self) -> AudioEncoder:
@@ -86,13 +85,16 @@ class EncodeChunks:
         assert isinstance(stream, AudioStream)
         return load_audio(
             stream.model,
-            device=self._device,
             window_s=stream.window_s,
             layer=stream.layer,
             pooling=stream.pooling,
-            precision=stream.precision,
-            trusted=True,
+            **self._computed_by("audio"),
         )
+
+    def _computed_by(self, kind: str) -> dict[str, Any]:
+        job = self._jobs[kind]
+        chosen = {"runtime": job.stream.runtime, "precision": job.precision, "quantised": job.quantised}
+        return {"device": self._device, "trusted": True, **chosen}
 
 
 class WholeChunks(EncodeChunks):

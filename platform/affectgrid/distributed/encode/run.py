@@ -105,7 +105,7 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
     for note in catalog.notes:
         log.warning("%s", note)
     limits, quarantine = config.limits, Quarantine(store)
-    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store)
+    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, dry=dry)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}
     failures = Failures(catalog, config, quarantine, fingerprints, dry=dry)
     found = survey(

@@ -39,7 +39,7 @@ def follow(
 ) -> Iterator[LivePrediction | int]:
     """A prediction for each frame that is not dropped, until the source ends or `seconds` are over.
 
-    The last value is the number of frames that were dropped, for they waited too long. Without a face a frame has NaN.
+    Encoders compute in float32, whatever the model's features were made with. The last value is the number of frames that were dropped, for they waited too long. Without a face a frame has NaN.
     Raises MediaError, ModelError.
     """
     model = LiveModel(package)
@@ -47,15 +47,12 @@ def follow(
     audio = AudioStream.model_validate_json(package.encoders["audio_stream"])
     whole: Literal["frame"] = "frame"
     tracker = None if visual.crop == whole else FaceTracker(default_detector(), every=detect_every)
-    pictures = LivePictures(
-        load_visual(visual.model, precision=visual.precision, trusted=True), tracker, margin=visual.margin
-    )
+    pictures = LivePictures(load_visual(visual.model, trusted=True), tracker, margin=visual.margin)
     encoder = load_audio(
         audio.model,
         window_s=audio.window_s,
         layer=audio.layer,
         pooling=audio.pooling,
-        precision=audio.precision,
         trusted=True,
     )
     with Capture(source, sample_rate_hz=encoder.sample_rate_hz, most_waiting=most_waiting) as capture:
