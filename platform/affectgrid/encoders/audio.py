@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from affectgrid.encoders.logmel import HOP_SAMPLES, LogMel, num_mel_frames
-from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.runtime.choice import open_runtime
 from affectgrid.encoders.runtime.interface import Runtime
 from affectgrid.encoders.runtime.precision import Resolved, digest_in
@@ -23,6 +22,7 @@ from affectgrid.encoders.runtime.torch_runtime import to_device
 from affectgrid.encoders.sound_features import SoundFeatures
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
 from affectgrid.encoders.towers.audio_window import shorten_ast, shorten_whisper
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.encoders.weights import digest_weights, find_safetensors, misfit
 from affectgrid.errors import ModelError, Problem
 from affectgrid.settings import AudioPooling, RuntimeName

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.runtime.precision import Resolved, label, native_half
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.errors import ModelError, Problem
 
 # What is not quantised in an int8 model stays in float32, which every processor has.

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.runtime.openvino_runtime import convert, extra
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.errors import Problem, StoreError
 from affectgrid.storage import Storage
 

@@ -39,8 +39,8 @@ def follow(
 ) -> Iterator[LivePrediction | int]:
     """A prediction for each frame that is not dropped, until the source ends or `seconds` are over.
 
-    Encoders compute in float32, whatever the model's features were made with. The last value is the number of frames that were dropped, for they waited too long. Without a face a frame has NaN.
-    Raises MediaError, ModelError.
+    The last value is the number of frames that were dropped, for they waited too long. Without a face a frame has NaN.
+    Encoders compute in float32, whatever the model's features were made with. Raises MediaError, ModelError.
     """
     model = LiveModel(package)
     visual = VisualStream.model_validate_json(package.encoders["visual_stream"])
