@@ -18,11 +18,13 @@ from affectgrid.analysis.ped_anova import importance
 from affectgrid.analysis.slices import effects, sigma_by_grid
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
+from affectgrid.distributed.tune.recipe import write_recipe
 from affectgrid.distributed.tune.trial import package_folder
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.reporting.study.notes import study_note, trial_note
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures, add_front, draw_best, draw_search
+from affectgrid.reporting.study.recipe import Recipe
 from affectgrid.reporting.study.report import write_report
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.ledger import Ledger
@@ -55,6 +57,7 @@ def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall
         folder=ledger.folder,
         commit=facts.commit,
         command=facts.command,
+        versions=facts.versions,
         importance=None if ledger.space.arms else _importance(ledger),
     )
     ledger.files.put(summary.write())
@@ -81,14 +84,17 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
     """Figures and report, beside the study and in MLflow."""
     ledger.files.remove(ledger.folder / REPORT_LOGGED)
     drawn: BestModel | None = None
+    recipe: Recipe | None = None
     if summary.best is not None:
         try:
             drawn = _draw(summary, summary.best, ledger, data, log)
+            package = load_package(ledger.folder / "best" / "model")
+            recipe = write_recipe(summary, summary.best, package, data.validation.track_ids, ledger.files)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
             _log.warning("the figures of the best model cannot be drawn: %s", error)
     searched = _draw_search(summary, ledger, log)
-    report = write_report(summary, drawn, searched)
+    report = write_report(summary, drawn, searched, recipe)
     for path in (report, ledger.folder / "best", ledger.folder / "search"):
         if path.exists():
             ledger.files.put(path)
