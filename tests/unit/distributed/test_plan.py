@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.report import Amount, EncodePlan, StreamPlan
+from affectgrid.data.features.report import Amount, Cost, EncodePlan, StreamPlan, row_bytes
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.plan import (
     CALIBRATE_FROM,
-    Cost,
     Placement,
     Plan,
     cut_chunks,
     expected_seconds,
     num_units,
     plan_track,
-    row_bytes,
     worth_calibrating,
 )
 from affectgrid.media.sampling import Source

@@ -18,6 +18,19 @@ class Amount:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cost:
+    """Seconds that one frame or hop takes on one thread, or one accelerator, for decoding and for encoding."""
+
+    decode_s: float
+    encode_s: float
+
+
+def row_bytes(dim: int) -> float:
+    """Bytes of one row: a float16 feature, an index, a time and a bit."""
+    return 2 * dim + 4 + 8 + 1 / 8
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamPlan:
     """What an encode run finds and has to do for one stream.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from affectgrid.data.annotations import OnBadLabel
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.report import Amount, StreamPlan
+from affectgrid.data.features.report import Amount, Cost, StreamPlan, row_bytes
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.media.faces import Person
 from affectgrid.media.sampling import Source
@@ -166,11 +166,6 @@ class Plan:
         return StreamPlan(stream, there, finished, todo, len(held), row_bytes(dim))
 
 
-def row_bytes(dim: int) -> float:
-    """Bytes of one row: a float16 feature, an index, a time and a bit."""
-    return 2 * dim + 4 + 8 + 1 / 8
-
-
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """How a run is spread over a cluster.
@@ -200,14 +195,6 @@ class Placement:
         One that each decoder is making, and for each encoder those that it was given and one more.
         """
         return self.cpus + (IN_FLIGHT + 1) * self.encoders
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Seconds that one frame or hop takes on one thread, or one accelerator, for decoding and for encoding."""
-
-    decode_s: float
-    encode_s: float
 
 
 def expected_seconds(units: Mapping[str, int], costs: Mapping[str, Cost], placement: Placement) -> float:
