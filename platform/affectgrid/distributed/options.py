@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from tyro.conf import arg
 
 from affectgrid.data.annotations import OnBadLabel
 from affectgrid.data.features.streams import AudioStream, VisualStream
@@ -85,6 +86,33 @@ class EverythingOption(FoldsOption):
     def for_folds(self, config: TrainConfig) -> TrainConfig:
         """With everything there is nothing to choose an epoch by."""
         return config.keep_last() if self.everything else config
+
+
+class RegisterOption(FoldsOption):
+    """What becomes of the model in MLflow's registry."""
+
+    register_as: Annotated[str | None, arg(name="register")] = Field(
+        None,
+        pattern=r"^[^/:]+$",
+        description="make the model the champion of this registered model in MLflow",
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.folds and self.register_as:
+            raise ValueError("every fold has a model of its own, and none is the one to register; leave one out")
+        return self
+
+
+class LogModelsOption(RegisterOption):
+    """Which models MLflow gets."""
+
+    log_models: Literal["best", "all"] = Field("best", description="log the best trial's model, or every trial's")
+
+    @property
+    def asks_more(self) -> bool:
+        """Than the best model's log."""
+        return self.register_as is not None or self.log_models == "all"
 
 
 class TracksOption(Settings):

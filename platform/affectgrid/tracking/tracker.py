@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from affectgrid.credentials import credentials_in, without_credentials
-from affectgrid.errors import Problem, TrackingError
+from affectgrid.errors import ConfigError, Problem, TrackingError
 from affectgrid.storage import cache_folder
 from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, refusal, unreachable
 from affectgrid.tracking.delivery import deliver_all
@@ -63,6 +63,19 @@ class Tracker:
         if params:
             run.params(params, first=run.fresh)
         return run
+
+    def require_registry(self) -> None:
+        """Ask for one registered model. Raises ConfigError (CFG-REGISTRY) where the store keeps none."""
+        try:
+            client(self.uri).search_registered_models(max_results=1)
+        except Exception as error:  # of the store, which may be of any kind
+            if (refused := refusal(self.uri, error)) is not None:
+                raise refused from None
+            where, found = without_credentials(self.uri), without_credentials(str(error).splitlines()[0])
+            hint = "leave --register out, or use a server with a database, as in docs/mlflow-server.md"
+            raise ConfigError(
+                Problem("CFG-REGISTRY", where=where, found=found, expected="MLflow with a model registry", hint=hint)
+            ) from None
 
     def find(self, name: str) -> RunLog:
         """The study's run of that name as it is, neither made nor reopened."""
