@@ -22,13 +22,13 @@ class Evaluate(JobOptions, ModelOption, StoreOption, CatalogOptions):
 def main(options: Evaluate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.distributed.evaluate import evaluate_models
-    from affectgrid.distributed.session import connected
+    from affectgrid.distributed.session import connected, open_models
     from affectgrid.reporting.caveat import caveat
     from affectgrid.reporting.scores import ensemble_lines, print_scores, smoothing_lines, write_scores
     from affectgrid.storage import results
-    from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
+    from affectgrid.training.inference.ensemble import save_ensemble
 
-    ensemble = load_ensemble(options.model)
+    ensemble = open_models(options.model, options.out)
     several = len(ensemble.members) > 1
     with connected(options.out, options.address) as workspace:
         done = evaluate_models(

@@ -30,7 +30,9 @@ class ModelOption(Settings):
     """Which models."""
 
     model: tuple[str, ...] = Field(
-        min_length=1, description="model packages (what train or tune wrote, here or in a bucket), or one ensemble.json"
+        min_length=1,
+        description="model packages (what train or tune wrote, here or in a bucket), one ensemble.json, or models of "
+        "MLflow (models:/NAME@champion)",
     )
 
 

@@ -7,13 +7,18 @@ import hashlib
 import importlib.metadata
 import logging
 import re
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import affectgrid
-from affectgrid.tracking.connection import client
+from affectgrid.credentials import without_credentials
+from affectgrid.errors import Problem, TrackingError
+from affectgrid.storage import cache_folder, replace_directory
+from affectgrid.tracking.connection import client, refusal, unreachable
 
 if TYPE_CHECKING:  # torch takes seconds, and most that logs a run can do without it
     from affectgrid.training.inference.package import ModelPackage
@@ -25,6 +30,7 @@ _DIGEST = "affectgrid.digest"  # the tag by which a logged model is found again
 _FOR_FEATURES = ("jaxtyping", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy", "torch")
 _FOR_VIDEOS = ("av", "open_clip_torch", "pillow", "psutil", "torchvision", "transformers", "tyro")
 _FOR_FACES = ("dlib-bin",)
+_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
 _IN_NAMES = re.compile(r"[/:.%\"']")  # what MLflow refuses in the name of a model
 
 
@@ -36,13 +42,14 @@ def write_model(package: Path, target: Path) -> Path:
     from affectgrid.training.inference.package import load_package
 
     loaded = load_package(package)
-    with _quiet():
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         import mlflow.pyfunc
 
+        content = shutil.copytree(package, Path(folder) / _PACKAGE)
         mlflow.pyfunc.save_model(
             str(target),
             python_model=str(_SOURCE / "serving.py"),
-            artifacts={_PACKAGE: str(package)},
+            artifacts={_PACKAGE: str(content)},
             code_paths=[str(_SOURCE)],
             pip_requirements=requirements(loaded),
             signature=_signature(loaded),
@@ -173,3 +180,59 @@ def _register(mlflow: Any, name: str, model_id: str, run_id: str) -> None:
     if not versions:
         versions = [mlflow.create_model_version(name, source, run_id, model_id=model_id)]
     mlflow.set_registered_model_alias(name, CHAMPION, versions[0].version)
+
+
+def is_model_address(place: object) -> bool:
+    """Whether a place is MLflow's address of a model, such as ``models:/affect@champion``."""
+    return str(place).startswith("models:/")
+
+
+def fetch_model(uri: str, address: str) -> Path:
+    """The model package of a registered or logged model, copied into the cache of this node once.
+
+    Args:
+        uri: of the MLflow store.
+        address: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or ``models:/m-ID`` of a logged model.
+
+    Raises TrackingError: TRK-MODEL where there is no such model, or none of ours, and what a server refuses with.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        name, location = _find(client(uri), address)
+        place = hashlib.sha256(f"{without_credentials(uri)} {location}".encode()).hexdigest()[:16]
+        folder = cache_folder() / "models" / place / name / "model"
+        if not (folder / "config.json").exists():
+            _download(uri, location, folder)
+        return folder
+    except (MlflowException, OSError, LookupError) as error:
+        if refused := refusal(uri, error):
+            raise refused from None
+        found = without_credentials(str(error)).splitlines()[0]
+        if getattr(error, "error_code", "") == "INTERNAL_ERROR":
+            raise unreachable(uri, found) from None
+        hint = "mlflow ui lists the registered models; jobs/train.py and jobs/tune.py make one with --register NAME"
+        expected = "models:/NAME@champion, models:/NAME/VERSION or models:/m-ID, logged by this project"
+        raise TrackingError(Problem("TRK-MODEL", where=address, found=found, expected=expected, hint=hint)) from None
+
+
+def _find(mlflow: Any, address: str) -> tuple[str, str]:
+    """A short name of a model, and where its files are."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise LookupError("another kind of address")
+    name, alias, version = match["name"], match["alias"], match["version"]
+    if alias is None and version is None:
+        return name, str(mlflow.get_logged_model(name).artifact_location)
+    number = version or mlflow.get_model_version_by_alias(name, alias).version
+    return f"{name}-v{number}", str(mlflow.get_model_version_download_uri(name, number))
+
+
+def _download(uri: str, location: str, folder: Path) -> None:
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
+        files = f"{location.rstrip('/')}/artifacts/{_PACKAGE}"
+        found = mlflow.artifacts.download_artifacts(artifact_uri=files, dst_path=temporary, tracking_uri=uri)
+        with replace_directory(folder) as draft:
+            shutil.copytree(found, draft, dirs_exist_ok=True)

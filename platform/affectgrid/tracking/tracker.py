@@ -14,6 +14,7 @@ from affectgrid.errors import ConfigError, Problem, TrackingError
 from affectgrid.storage import cache_folder
 from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, refusal, unreachable
 from affectgrid.tracking.delivery import deliver_all
+from affectgrid.tracking.models import fetch_model
 from affectgrid.tracking.pages import KIND, LOCAL, view_link
 from affectgrid.tracking.relocation import ARTIFACTS, follow_artifacts
 from affectgrid.tracking.run_log import RunLog
@@ -76,6 +77,10 @@ class Tracker:
             raise ConfigError(
                 Problem("CFG-REGISTRY", where=where, found=found, expected="MLflow with a model registry", hint=hint)
             ) from None
+
+    def fetch_model(self, address: str) -> Path:
+        """The package of a model that was logged or registered, see `models.fetch_model`."""
+        return fetch_model(self.uri, address)
 
     def find(self, name: str) -> RunLog:
         """The study's run of that name as it is, neither made nor reopened."""

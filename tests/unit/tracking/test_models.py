@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from affectgrid.data.splits.resident import Split
+from affectgrid.errors import ConfigError, TrackingError
 from affectgrid.tracking import Tracker, connection, delivery, models, open_tracker
 from affectgrid.training.build import build_model
 from affectgrid.training.inference.details import frame_details
@@ -34,8 +36,17 @@ def written(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.write_model(package, tmp_path_factory.mktemp("written") / "model")
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, which take it seconds to make."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    open_tracker(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def tracker(tmp_path: Path) -> Tracker:
+def tracker(tmp_path: Path, database: Path) -> Tracker:
+    shutil.copy(database, tmp_path / "mlflow.db")
     return open_tracker(f"sqlite:///{tmp_path}/mlflow.db", "experiment")
 
 
@@ -159,3 +170,32 @@ def test_a_model_that_an_outage_kept_back_is_delivered_afterwards(tracker: Track
 
 def unreachable() -> None:
     raise sqlite3.OperationalError("database is locked")
+
+
+@pytest.mark.parametrize("address", ["models:/affect@champion", "models:/affect/1", "logged"])
+def test_a_package_is_fetched_by_its_address(tracker: Tracker, package: Path, address: str, monkeypatch, tmp_path):
+    monkeypatch.setenv("AFFECTGRID_CACHE", str(tmp_path / "cache"))
+    log(tracker, package, register="affect")
+    if address == "logged":
+        address = f"models:/{logged(tracker)[0].model_id}"
+    folder = tracker.fetch_model(address)
+    assert (folder / "model.safetensors").read_bytes() == (package / "model.safetensors").read_bytes()
+    assert load_package(folder).config == load_package(package).config
+    (folder / "kept").touch()
+    assert (tracker.fetch_model(address) / "kept").exists()  # it is not fetched again
+
+
+@pytest.mark.parametrize(
+    "address", ["models:/affect@champion", "models:/affect/7", "models:/m-0123", "models:/affect/latest"]
+)
+def test_a_model_that_is_not_there_is_told(tracker: Tracker, address: str):
+    with pytest.raises(TrackingError, match=f"TRK-MODEL {address}"):
+        tracker.fetch_model(address)
+
+
+def test_a_store_without_a_registry_is_told_before_any_work(tracker: Tracker):
+    tracker.require_registry()
+    with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("DROP TABLE registered_models")
+    with pytest.raises(ConfigError, match=r"CFG-REGISTRY .*leave --register out"):
+        tracker.require_registry()
