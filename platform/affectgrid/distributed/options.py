@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from tyro.conf import arg
@@ -15,7 +15,11 @@ from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.settings import Settings
 from affectgrid.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from affectgrid.data.catalog import Catalog
+
 RENDERED = "rendered"
+Crop = Literal["crops", "detect", "frame"]
 
 
 class StoreOption(Settings):
@@ -150,3 +154,14 @@ class DataOptions(StoreOption, CatalogOptions):
         audio = AudioStream.model_validate_json(encoders["audio_stream"])
         which = {name: getattr(data, name) for name in CatalogOptions.model_fields}
         return cls(**which, encode=EncodeConfig(visual=visual, audio=audio))
+
+
+def encoding_for(encoders: dict[str, str], catalog: Catalog, crop: Crop | None = None) -> EncodeConfig:
+    """How a model package's `encoders` encode these tracks: faces from crop files where there are any, else detected.
+
+    `crop` says otherwise. A model of whole frames gets whole frames unless it does.
+    """
+    config = DataOptions.for_package(CatalogOptions(data=str(catalog.root)), encoders).encode
+    if config.visual.crop != "frame":
+        crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
+    return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})

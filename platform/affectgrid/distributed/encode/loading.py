@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, Stream, VisualStream, describe, fingerprint
-from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.decoding import StreamJob
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.audio import AudioEncoder, load_audio
@@ -29,16 +28,22 @@ _EARLY_FRAME = 12  # past a black first picture, and no long decode away
 
 
 def stream_jobs(
-    visual: VisualStream, audio: AudioStream, tracks: Sequence[Track], limits: Limits, store: FeatureStore
+    visual: VisualStream,
+    audio: AudioStream,
+    tracks: Sequence[Track],
+    limits: Limits,
+    store: FeatureStore,
+    *,
+    half: Resolved | None = None,
 ) -> dict[str, StreamJob]:
     """Load both encoders, and round their weights where that pays and is harmless. Raises ModelError.
 
     A stream that `store` already has features of keeps its precision.
 
-    A cluster with GPUs uses their bf16 even where this process has no GPU; ask for fp16 on GPUs older than Ampere.
-    Real samples are read only where there is a choice to make.
+    `half` is what precision ``auto`` takes where it pays: a cluster with GPUs uses their bf16 even where this process
+    has no GPU. Ask for fp16 on GPUs older than Ampere. None: what this process has. Real samples are read only where
+    there is a choice to make.
     """
-    half: Resolved | None = "bf16" if cluster.num_gpus() else None
     images = load_visual(
         visual.model,
         precision=visual.precision,
