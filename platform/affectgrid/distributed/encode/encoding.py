@@ -15,20 +15,22 @@ from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
 from affectgrid.distributed.encode.sandbox import Limits
-from affectgrid.distributed.preflight import device, node_name
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import MediaError, Problem
 
 
 class EncodeChunks:
-    """An actor that holds the encoders, and writes each chunk's features as a part file."""
+    """An actor that holds the encoders, and writes each chunk's features as a part file.
 
-    def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int) -> None:
+    With a `device` it works without Ray too: see `in_process`.
+    """
+
+    def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int, device: str | None = None) -> None:
         self._store = FeatureStore(store)
         self._jobs = jobs
         self._batch_size = batch_size
-        self._device = device()
+        self._device = device or _own_device()
         if self._device == "cpu":
             torch.set_num_threads(1)  # Ray places one such process per core
 
@@ -38,11 +40,11 @@ class EncodeChunks:
         rows = [{name: batch[name][k] for name in names} for k in range(len(batch["track"]))]
         for row in rows:
             if not row["error"]:
-                self._encode(row)
+                self.encode(row)
         states = [_state(row) for row in rows]
         return {name: [state[name] for state in states] for name in states[0]}
 
-    def _encode(self, row: Row) -> None:
+    def encode(self, row: Row) -> None:
         """Write the features of a decoded chunk; those that cannot be stored are the row's error."""
         kind = str(row["stream"])
         present = np.asarray(row["present"], dtype=bool)
@@ -112,7 +114,7 @@ class WholeChunks(EncodeChunks):
         """A chunk in, its state out. Ray Data maps it over rows, not batches."""
         decoded = decode(row, jobs=self._jobs, limits=self._limits)
         if not decoded["error"]:
-            self._encode(decoded)
+            self.encode(decoded)
         return _state(decoded)
 
 
@@ -135,7 +137,15 @@ def _unusable(encoded: Float[Tensor, "n dim"], row: Row) -> Problem | None:
     )
 
 
+def _own_device() -> str:
+    from affectgrid.distributed.preflight import device  # not above: Ray's, and a served model has none
+
+    return device()
+
+
 def _state(row: Row) -> Row:
+    from affectgrid.distributed.preflight import node_name
+
     return {
         "track": str(row["track"]),
         "stream": str(row["stream"]),

@@ -31,6 +31,7 @@ from affectgrid.distributed.encode.plan import (
     worth_calibrating,
 )
 from affectgrid.distributed.encode.sandbox import Limits
+from affectgrid.encoders.runtime.precision import Resolved
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
     for note in catalog.notes:
         log.warning("%s", note)
     limits, quarantine = config.limits, Quarantine(store)
-    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, dry=dry)
+    half: Resolved | None = "bf16" if cluster.num_gpus() else None
+    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, half=half, dry=dry)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}
     failures = Failures(catalog, config, quarantine, fingerprints, dry=dry)
     found = survey(

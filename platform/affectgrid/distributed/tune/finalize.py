@@ -17,6 +17,7 @@ from affectgrid.analysis.optimism import choice_optimism
 from affectgrid.analysis.ped_anova import importance
 from affectgrid.analysis.slices import effects, sigma_by_grid
 from affectgrid.analysis.summary import StudySummary
+from affectgrid.distributed.options import LogModelsOption
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.recipe import write_recipe
 from affectgrid.distributed.tune.trial import package_folder
@@ -80,8 +81,8 @@ def from_moments(summary: StudySummary, ledger: Ledger) -> dict[str, Any]:
     return {"choice_optimism": choice_optimism(tried)}
 
 
-def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog) -> None:
-    """Figures and report, beside the study and in MLflow."""
+def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: StudyLog, models: LogModelsOption) -> None:
+    """Figures and report, beside the study and in MLflow, which gets the best model too, or every trial's."""
     ledger.files.remove(ledger.folder / REPORT_LOGGED)
     drawn: BestModel | None = None
     recipe: Recipe | None = None
@@ -90,6 +91,7 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
             drawn = _draw(summary, summary.best, ledger, data, log)
             package = load_package(ledger.folder / "best" / "model")
             recipe = write_recipe(summary, summary.best, package, data.validation.track_ids, ledger.files)
+            _log_models(summary, summary.best, ledger, log, models)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
             _log.warning("the figures of the best model cannot be drawn: %s", error)
@@ -114,6 +116,23 @@ def is_stale(report: Path, ledger: Ledger, log: StudyLog) -> bool:
         return True
     ends = [(ledger.folder_of(number) / "trial.json").stat().st_mtime for number in ledger.records]
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
+
+
+def _log_models(
+    summary: StudySummary, best: TrialRecord, ledger: Ledger, log: StudyLog, models: LogModelsOption
+) -> None:
+    """Those of the trials that are asked for; with folds a trial has a model for each, and none is its own."""
+    if summary.num_folds:
+        return
+    for trial in summary.complete if models.log_models == "all" else [best]:
+        scores = {name: trial.score(f"val/{name}") for name in ("p", "ccc_valence", "ccc_arousal")}
+        package = ledger.files.fetch(package_folder(ledger.folder_of(trial.number), _best_seed(trial)))
+        register = models.register_as if trial.number == best.number else None
+        log.model(package, scores, trial=trial.number, register=register)
+
+
+def _best_seed(trial: TrialRecord) -> int:
+    return max(trial.seeds, key=lambda record: record.best["val/p"]).seed
 
 
 def _keep_ensemble(draft: Path, ledger: Ledger, number: int, seed: int, num_folds: int) -> None:
@@ -154,13 +173,13 @@ def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> Search
 
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
-    seed = max(best.seeds, key=lambda record: record.best["val/p"])
-    package = ledger.files.fetch(package_folder(ledger.folder_of(best.number), seed.seed))
+    seed = _best_seed(best)
+    package = ledger.files.fetch(package_folder(ledger.folder_of(best.number), seed))
     # A copy under a fixed name, for evaluate and predict.
     with replace_directory(ledger.folder / "best") as draft:
         shutil.copytree(package, draft / "model")
         if summary.num_folds:
-            _keep_ensemble(draft, ledger, best.number, seed.seed, summary.num_folds)
+            _keep_ensemble(draft, ledger, best.number, seed, summary.num_folds)
     drawn = draw_best(
         load_package(package),
         data.validation,
