@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from affectgrid.data.annotations import Annotation, read_labels
-from affectgrid.data.catalog import Catalog, Track, raw_video
+from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.decoding import MediaReader
 from affectgrid.data.survey import TrackFacts
 from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
@@ -109,7 +109,7 @@ class _Check:
         info = _video(video, probe, found) if video and probe else None
         findings: list[Finding] = []
         for track in tracks:
-            labels = _labels(track, found)
+            labels = _labels(track, info, found)
             if labels is not None:
                 found.extend(_constant(track, labels))
             crops = _crops(track, found)
@@ -130,11 +130,11 @@ def _facts(
     return TrackFacts(track, labels, info.num_frames, info.average_rate_hz, duration_s, len(crops))
 
 
-def _labels(track: Track, problems: list[Problem]) -> Annotation | None:
+def _labels(track: Track, info: VideoInfo | None, problems: list[Problem]) -> Annotation | None:
     if track.labels is None:
         return None
     try:
-        labels = read_labels(track.labels)
+        labels = read_labels(track.labels, (lambda: info.frame_times_s) if info else None)
     except AnnotationError as error:
         problems.extend(error.problems)
         return None
@@ -240,9 +240,7 @@ def _leaks(catalog: Catalog) -> Iterator[Problem]:
     """One raw video, or one track id, in two splits: validation would be measured on what was trained on."""
     users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for track in catalog.tracks:
-        # without the file, the name still says it: _left and _right come from one video
-        source = track.video.stem if track.video else raw_video(track.id)
-        users[source][track.split].append(track.id)
+        users[track.recording][track.split].append(track.id)
     for source, splits in sorted(users.items()):
         if len(splits) > 1:
             found = "; ".join(f"{split}: {', '.join(ids)}" for split, ids in sorted(splits.items()))

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from affectgrid.data.catalog import Catalog, Labels, Track, raw_video, read_aff_wild2
+from affectgrid.data.catalog import Catalog, Labels, Track, raw_video, read_catalog
 from affectgrid.data.features.imported import ENCODED, ImportedStream, find_imported
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
@@ -39,12 +39,13 @@ SPLITS = (*LABELLED, "test")
 
 
 def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
-    """The tracks of ``options.data``, ``rendered`` or a place in Aff-Wild2's layout, that ``options.tracks`` names.
+    """The tracks of ``options.data``, ``rendered`` or a place, in any format, that ``options.tracks`` names.
 
-    `labels` as ``read_aff_wild2`` takes it, which also says what is raised, as does ``Catalog.only``.
+    `labels` as ``read_aff_wild2`` takes it. Raises as ``read_catalog`` and ``Catalog.only`` do.
     """
     data = render(workspace.corpus(RENDERED)) if options.data == RENDERED else options.data
-    return read_aff_wild2(data, labels=labels).only(options.tracks).on_bad_label(options.on_bad_label)
+    catalog = read_catalog(data, options.format, labels=labels, label_range=options.label_range)
+    return catalog.only(options.tracks).on_bad_label(options.on_bad_label)
 
 
 def tell_unlabelled(catalog: Catalog) -> None:

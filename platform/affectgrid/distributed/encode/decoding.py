@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from pathlib import Path
+import pickle
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from affectgrid.data.annotations import LabelFile, OnBadLabel, read_annotation
+from affectgrid.data.annotations import LabelFile, read_annotation
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits, guarded
@@ -20,7 +20,7 @@ from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.encoders.runtime.quantised import Quantised
 from affectgrid.encoders.unchanged import UnchangedFrames
 from affectgrid.errors import AnnotationError, MediaError
-from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
+from affectgrid.media.chunks import FrameChunk, SoundChunk, frame_times, read_sound_chunk, read_visual_chunk
 
 Row = dict[str, Any]
 PIECE_FRAMES = 16  # read at a time: 15 MB at 640 x 480, which stays in the processor's cache until it is resized
@@ -106,15 +106,17 @@ def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits
         frame_rate_hz=stream.frame_rate_hz,
         detect_every=stream.detect_every,
         landmarks=str(stream.landmarks) if stream.landmarks else None,
-        labelled=_labelled(chunk.annotation, chunk.on_bad_label) if chunk.annotation else None,
+        labelled=_labelled(chunk.annotation, chunk.video, limits) if chunk.annotation else None,
         causal=stream.causal,
     )
     return frames
 
 
 @functools.lru_cache(maxsize=2)
-def _labelled(annotation: str, on_bad: OnBadLabel) -> Bool[np.ndarray, "frame"]:
-    return read_annotation(LabelFile(Path(annotation), on_bad)).valid
+def _labelled(annotation: bytes, video: str | None, limits: Limits) -> Bool[np.ndarray, "frame"]:
+    source: LabelFile = pickle.loads(annotation)  # noqa: S301 - of this run's plan
+    times = functools.partial(guarded, limits, frame_times, video) if video else None
+    return read_annotation(source, times).valid
 
 
 def _sound(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
