@@ -20,7 +20,7 @@ from affectgrid.data.leakage import Look, copies, leaks_by_content, leaks_by_nam
 from affectgrid.data.survey import TrackFacts, looks_of
 from affectgrid.errors import AnnotationError, MediaError, Problem
 from affectgrid.media.chunks import Crop
-from affectgrid.media.crops import list_crops
+from affectgrid.media.faces.crops import list_crops
 from affectgrid.media.video import VideoInfo
 from affectgrid.storage import show_places, staged
 
