@@ -66,7 +66,7 @@ def test_it_reads_back_to_the_same_labels(tmp_path: Path, tracks: list[Sample], 
         else:  # up to a step is lost at the end, and at each end of a gap
             assert found.num_frames == len(sample.time_s)
             assert not (np.isfinite(va) & ~np.isfinite(sample.va[:frames])).any()
-            assert both.all(axis=1).mean() > 0.8
+            assert both.all(axis=1).mean() > 0.75
 
 
 def test_interpolation_is_linear_between_the_labels(tmp_path: Path, tracks: list[Sample]) -> None:

@@ -140,6 +140,9 @@ class CatalogOptions(TracksOption):
     label_range: tuple[float, float] | None = Field(
         None, description="ends of the scale of a table's labels, e.g. 1 9; default: -1 1"
     )
+    splits: Path | None = Field(
+        None, description="file of tracks and splits, in place of the data set's own; validate --write-splits makes one"
+    )
     on_bad_label: OnBadLabel = Field(
         "refuse", description="a line of labels that cannot be read: refuse its file, or mask its frame and say so"
     )

@@ -44,12 +44,14 @@ class PreparedData:
         validation: what every score of a search is measured on.
         prompts: by the name that ``prompt.file`` uses.
         fingerprint: changes with the data, the encoders and the media settings.
+        splits: which track is in which split and fold, as the CSV file that ``--splits`` takes.
     """
 
     train: Split
     validation: Split
     prompts: dict[str, EncodedPrompts]
     fingerprint: str
+    splits: str = dataclasses.field(default="", kw_only=True)
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
@@ -80,13 +82,16 @@ class FoldedData(PreparedData):
     folds: Folds
 
     @classmethod
-    def of(cls, whole: Split, folds: Folds, prompts: dict[str, EncodedPrompts], fingerprint: str) -> FoldedData:
+    def of(
+        cls, whole: Split, folds: Folds, prompts: dict[str, EncodedPrompts], fingerprint: str, splits: str = ""
+    ) -> FoldedData:
         """No feature is copied. The fingerprint must change with the folds too."""
         train, validation = folds.parts(whole, 0)
-        return cls(train, validation, prompts, fingerprint, whole, folds)
+        return cls(train, validation, prompts, fingerprint, whole, folds, splits=splits)
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
         """What each fold's model learns from, and the tracks that it is scored on."""
         both = (self.folds.parts(self.whole, number) for number in range(self.folds.num_folds))
-        return tuple(PreparedData(*splits, self.prompts, self.fingerprint) for splits in both)
+        facts = self.prompts, self.fingerprint
+        return tuple(PreparedData(*splits, *facts, splits=self.splits) for splits in both)

@@ -101,7 +101,8 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         if path.exists():
             ledger.files.put(path)
     log.artifacts([report, ledger.folder / "summary.json"], "report")
-    log.artifacts([_write_space(ledger)], "config")
+    splits = [write_atomic(ledger.folder / "splits.csv", data.splits)] if data.splits else []
+    log.artifacts([_write_space(ledger), *splits], "config")
     log.note(study_note(summary, ledger.files.place.show("report.html")))
     log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED, log.run) if log.complete else None)
 
