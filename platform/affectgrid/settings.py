@@ -7,9 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-# Of an encoder's weights. Defined here because the features' settings and the encoders may not import each other.
+# Of an encoder. Defined here because the features' settings and the encoders may not import each other.
 AudioPooling = Literal["model", "mean", "mean+sd"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+RuntimeName = Literal["torch", "openvino"]
+COMPUTES: dict[RuntimeName, tuple[Precision, ...]] = {
+    "torch": ("auto", "fp32", "bf16", "fp16"),
+    "openvino": ("auto", "fp32", "bf16", "int8"),
+}
 
 _MAX_NODES = 100_000  # of a YAML file; each alias counts as what it stands for
 

@@ -23,7 +23,7 @@ from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import MediaError
 from affectgrid.media.audio import read_audio
-from affectgrid.media.crops import list_crops, read_crop
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.video import probe_video
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

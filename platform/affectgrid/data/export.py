@@ -40,10 +40,11 @@ def write_track(
 ) -> None:
     """A CSV file with a row per frame: 1-based frame index, time in seconds, valence and arousal in [-1, 1].
 
-    A field is empty where its value is NaN. `more` are further columns by name, whole numbers where they all are.
+    A field is empty where its value is NaN. `more` are further columns by name; ``face_found`` is 0 or 1, and the
+    other columns of a face are in pixels, but for its score.
     """
     columns = {"valence": va[:, 0], "arousal": va[:, 1], **(more or {})}
-    formats = [".0f" if name.endswith("_found") else ".5f" for name in columns]
+    formats = [_format(name) for name in columns]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("frame", "time_s", *columns))
@@ -51,6 +52,12 @@ def write_track(
         shown = ("" if np.isnan(value) else format(value, how) for value, how in zip(values, formats, strict=True))
         writer.writerow((int(index), f"{time:.3f}", *shown))
     write_atomic(path, text.getvalue())
+
+
+def _format(name: str) -> str:
+    if name == "face_found":
+        return ".0f"
+    return ".1f" if name.startswith("face_") and name != "face_score" else ".5f"
 
 
 def without_faces(

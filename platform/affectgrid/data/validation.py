@@ -19,7 +19,7 @@ from affectgrid.data.decoding import MediaReader
 from affectgrid.data.survey import TrackFacts
 from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
 from affectgrid.media.chunks import Crop
-from affectgrid.media.crops import list_crops
+from affectgrid.media.faces.crops import list_crops
 from affectgrid.media.video import VideoInfo
 from affectgrid.storage import show_places, staged
 

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import filter_reach_s, read_audio
-from affectgrid.media.crops import list_crops, read_crop
-from affectgrid.media.faces import FaceTracker, Person, align_face, crop_face, default_detector, landmark_predictor
+from affectgrid.media.faces import (
+    FaceBox,
+    FaceTracker,
+    Person,
+    align_face,
+    crop_face,
+    default_detector,
+    landmark_predictor,
+)
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.sampling import Source, nearest_frames
 from affectgrid.media.video import VideoInfo, probe_video
@@ -25,12 +33,17 @@ Crop = Literal["crops", "detect", "frame"]
 
 @dataclasses.dataclass(frozen=True)
 class FrameChunk:
-    """Frames of a chunk. `images` holds those that are present, in order; their sizes may differ."""
+    """Frames of a chunk. `images` holds those that are present, in order; their sizes may differ.
+
+    `box` has the face in each frame, NaN where none was found: left, top, right, bottom in pixels, and the detector's
+    score. It has no row where faces were not looked for.
+    """
 
     frame_index: Int32[np.ndarray, "frame"]
     time_s: Float[np.ndarray, "frame"]
     present: Bool[np.ndarray, "frame"]
     images: list[UInt8[np.ndarray, "height width 3"]]
+    box: Float32[np.ndarray, "looked_at 5"] = dataclasses.field(default_factory=lambda: np.zeros((0, 5), np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +130,16 @@ def read_visual_chunk(
     num_frames = _info(video).num_frames
     frames = np.arange(num_frames) if looked_at is None else looked_at[looked_at < num_frames]
     first, last = (int(number) for number in np.searchsorted(frames, (start, stop)))
+    times_s = _times(video, start, stop)
     if crop == "frame":
-        found = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
-    else:
-        found = list(_faces(video, frames, first, last, margin, person, detect_every, landmarks))
-    present = np.isin(positions, [position for position, _ in found])
-    return FrameChunk(positions + 1, _times(video, start, stop), present, [image for _, image in found])
+        shown = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
+        present = np.isin(positions, [position for position, _ in shown])
+        return FrameChunk(positions + 1, times_s, present, [image for _, image in shown])
+    found = list(_faces(video, frames, first, last, margin, person, detect_every, landmarks))
+    box = np.full((len(positions), 5), np.nan, np.float32)
+    for position, _, face in found:
+        box[position - start] = face.left, face.top, face.right, face.bottom, face.score
+    return FrameChunk(positions + 1, times_s, ~np.isnan(box[:, 0]), [image for _, image, _ in found], box)
 
 
 def _faces(
@@ -134,8 +151,8 @@ def _faces(
     person: Person,
     detect_every: int,
     landmarks: str | None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Positions and faces of ``frames[first:last]``."""
+) -> Iterator[tuple[int, np.ndarray, FaceBox]]:
+    """Positions and faces of ``frames[first:last]``, and where in the picture each is."""
     tracker = _tracker(video, person, detect_every)
     begin = tracker.begin(first)
     for number, (index, _, rgb) in enumerate(_reader(video).read(frames[begin:last].tolist()), begin):
@@ -143,7 +160,7 @@ def _faces(
         if box is not None and number >= first:
             predictor = landmark_predictor(landmarks) if landmarks else None
             face = align_face(rgb, box, predictor, margin=margin) if predictor else crop_face(rgb, box, margin=margin)
-            yield index - 1, face
+            yield index - 1, face, box
 
 
 def read_sound_chunk(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import posixpath
 import re
@@ -11,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -96,10 +94,7 @@ class FeatureStore:
             )
         names = [f"{folder}/{number:06d}-{start}-{stop}.parquet" for number, (start, stop) in parts.items()]
         tables = [self._read(name)[0] for name in names[:num_chunks]]
-        joined = FeatureTable(
-            *(np.concatenate([getattr(table, f.name) for table in tables]) for f in dataclasses.fields(FeatureTable))
-        )
-        self.write_track(stream, fingerprint, track, joined, metadata or {})
+        self.write_track(stream, fingerprint, track, FeatureTable.join(tables), metadata or {})
         self.storage.delete(folder)
 
     def write_track(
@@ -175,8 +170,8 @@ class FeatureStore:
         self.storage.require_writable()
 
     def streams(self) -> tuple[str, ...]:
-        """Every stream, sorted."""
-        return tuple(self.storage.list_folders())
+        """Every stream, sorted. Folders whose names begin with an underscore hold something else."""
+        return tuple(name for name in self.storage.list_folders() if not name.startswith("_"))
 
     def fingerprints(self, stream: str) -> tuple[str, ...]:
         """Every fingerprint of a stream, sorted."""

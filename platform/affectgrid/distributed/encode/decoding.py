@@ -16,6 +16,9 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.runtime.precision import Resolved
+from affectgrid.encoders.runtime.quantised import Quantised
+from affectgrid.encoders.unchanged import UnchangedFrames
 from affectgrid.errors import AnnotationError, MediaError
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
 
@@ -28,10 +31,11 @@ class StreamJob:
     """One stream of an encode run, as every stage needs it.
 
     Args:
-        stream: its settings, with the precision that was resolved.
+        stream: its settings.
         fingerprint, spec: its folder in the store, and what that hashes.
         preprocess: of the visual encoder; None for sound.
         dim: length of a feature.
+        precision, quantised: what the settings came to, and the int8 model.
     """
 
     stream: VisualStream | AudioStream
@@ -39,6 +43,8 @@ class StreamJob:
     preprocess: ImagePreprocess | None
     dim: int
     spec: dict[str, object]
+    precision: Resolved = "fp32"
+    quantised: Quantised | None = None
 
 
 def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
@@ -48,6 +54,7 @@ def decode(row: Row, *, jobs: dict[str, StreamJob], limits: Limits) -> Row:
         "track": chunk.track, "stream": chunk.stream, "number": chunk.number, "error": "",
         "frame_index": np.zeros(0, np.int32), "time_s": np.zeros(0), "present": np.zeros(0, bool),
         "images": np.zeros((0, 3, 1, 1), np.uint8), "sound": np.zeros(0, np.float32),
+        "box": np.zeros((0, 5), np.float32), "taken": np.zeros(0, np.int64),
     }  # fmt: skip
     try:
         return empty | (_frames(chunk, jobs, limits) if chunk.stream == "visual" else _sound(chunk, jobs, limits))
@@ -62,15 +69,25 @@ def _frames(chunk: Chunk, jobs: dict[str, StreamJob], limits: Limits) -> Row:
     assert job.preprocess is not None
     pieces: list[FrameChunk] = []
     images: list[np.ndarray] = []
-    for start in range(chunk.start, chunk.stop, PIECE_FRAMES):
+    taken: list[np.ndarray] = []
+    unchanged = UnchangedFrames(job.stream.skip_unchanged, job.stream.skip_at_most)
+    begin = unchanged.begin(chunk.start)
+    for start in range(begin, chunk.stop, PIECE_FRAMES):
         piece = read_piece(job.stream, chunk, start, min(start + PIECE_FRAMES, chunk.stop), limits)
-        images.append(resize_all(piece.images, job.preprocess))
+        resized = resize_all(piece.images, job.preprocess)
+        own, is_new = unchanged.choose(piece.frame_index[piece.present] - 1, resized)
+        images.append(resized[is_new])
+        taken.append(own)
         pieces.append(dataclasses.replace(piece, images=[]))
+    present = np.concatenate([piece.present for piece in pieces])
+    before = chunk.start - begin  # frames that were only looked at for what the first ones take
     return {
-        "frame_index": np.concatenate([piece.frame_index for piece in pieces]),
-        "time_s": np.concatenate([piece.time_s for piece in pieces]),
-        "present": np.concatenate([piece.present for piece in pieces]),
+        "frame_index": np.concatenate([piece.frame_index for piece in pieces])[before:],
+        "time_s": np.concatenate([piece.time_s for piece in pieces])[before:],
+        "present": present[before:],
         "images": np.concatenate(images),
+        "taken": np.concatenate(taken)[int(present[:before].sum()) :],
+        "box": np.concatenate([piece.box for piece in pieces])[before:],
     }
 
 

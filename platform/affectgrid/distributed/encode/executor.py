@@ -1,6 +1,7 @@
 """Run a plan's chunks through Ray Data, survive lost encoders, and write a track's file after its last chunk.
 
-It decides neither what is encoded (`plan`) nor what becomes of a failure (`failures`).
+It decides neither what is encoded (`plan`) nor what becomes of a failure (`failures`). Ray Data is imported where it is
+used: that takes a second or two, and a short video is encoded without it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ import functools
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources, TaskPoolStrategy
 
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.distributed import cluster
@@ -29,13 +28,16 @@ from affectgrid.distributed.preflight import not_shared
 from affectgrid.errors import AffectGridError, ConfigError, ModelError, Problem
 from affectgrid.reporting.progress import bar
 
+if TYPE_CHECKING:
+    import ray.data
+
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
 
 class Executor:
-    """Encodes the chunks of a plan into a store. Needs a Ray connection."""
+    """Encodes the chunks of a plan into a store; one after another in this process where Ray is not connected."""
 
     def __init__(
         self,
@@ -61,12 +63,18 @@ class Executor:
         for key in complete:
             self._finalize(key)
         finished, frames, todo = len(complete), 0, self._plan.todo
+        rows = self._surviving if ray.is_initialized() else self._here
         with bar("encode", sum(chunk.size for chunk in todo), "frames") as advance:
-            for row in self._surviving(todo):
+            for row in rows(todo):
                 advance(row["size"])
                 frames += row["size"]
                 finished += self._account(row)
         return finished, frames
+
+    def _here(self, todo: Sequence[Chunk]) -> Iterator[Row]:
+        encoder = WholeChunks(str(self._store.root), self._jobs, self._limits, batch_size=self._config.batch_size)
+        for chunk in todo:
+            yield encoder(dataclasses.asdict(chunk))
 
     def _surviving(self, todo: Sequence[Chunk]) -> Iterator[Row]:
         """Yield every chunk's row once. When an encoder dies, the chunks that it held are given to others.
@@ -94,6 +102,8 @@ class Executor:
 
     def _stream(self, chunks: Sequence[Chunk]) -> Iterator[Row]:
         """Chunks through Ray Data; one small row per chunk comes back."""
+        import ray.data
+
         placement = Placement.of(self._config, len(chunks), cpus=cluster.num_cpus(), gpus=cluster.num_gpus())
         rows = [dataclasses.asdict(chunk) for chunk in chunks]
         with _data_context(placement.max_waiting_chunks * self._chunk_bytes):
@@ -101,6 +111,8 @@ class Executor:
             yield from (self._fused if placement.fused else self._split)(items, placement).iter_rows()
 
     def _fused(self, items: ray.data.Dataset, placement: Placement) -> ray.data.Dataset:
+        from ray.data import ActorPoolStrategy
+
         return items.map(
             WholeChunks,
             fn_constructor_args=(str(self._store.root), self._jobs, self._limits),
@@ -111,6 +123,8 @@ class Executor:
         )
 
     def _split(self, items: ray.data.Dataset, placement: Placement) -> ray.data.Dataset:
+        from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
         decoded = items.map(
             functools.partial(decode, jobs=self._jobs, limits=self._limits),
             compute=TaskPoolStrategy(size=placement.cpus),
@@ -179,6 +193,8 @@ def _lost(losses: int, left: Sequence[Chunk], error: Exception) -> ModelError:
 @contextlib.contextmanager
 def _data_context(most_waiting_bytes: int) -> Iterator[None]:
     """Back-pressure set; Ray Data's own bars and logs off: the driver shows one bar over all chunks."""
+    from ray.data import DataContext, ExecutionOptions, ExecutionResources
+
     context = DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start, context.execution_options
     context.enable_progress_bars = context.print_on_execution_start = False

@@ -42,7 +42,7 @@ def encode(
     *,
     show_plan: Callable[[EncodePlan], None] | None = None,
 ) -> EncodeReport:
-    """Encode what the store lacks. Needs a Ray connection (`cluster.connect`).
+    """Encode what the store lacks, on Ray (`cluster.connect`) or, not connected, in this process: for a few videos.
 
     A finished track has one file per stream; a killed run leaves finished chunks as parts, and the next run resumes
     from them. A track whose files have changed is encoded again; one in quarantine is not, until they do. `show_plan`
@@ -105,7 +105,7 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
     for note in catalog.notes:
         log.warning("%s", note)
     limits, quarantine = config.limits, Quarantine(store)
-    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store)
+    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, dry=dry)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}
     failures = Failures(catalog, config, quarantine, fingerprints, dry=dry)
     found = survey(

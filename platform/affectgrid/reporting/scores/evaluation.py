@@ -1,0 +1,89 @@
+"""An evaluation on the terminal, as one HTML page, and its tables as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from affectgrid import storage
+from affectgrid.analysis.evaluation import Compared, Evaluation
+from affectgrid.reporting import html
+from affectgrid.reporting.caveat import caveat
+from affectgrid.reporting.scores.comparison import comparison_table, group_table, robustness_table
+from affectgrid.reporting.scores.model import (
+    draw_predictions,
+    ensemble_lines,
+    region_table,
+    score_table,
+    smoothing_lines,
+)
+from affectgrid.reporting.tables import Table
+from affectgrid.storage import Storage
+from affectgrid.training.inference.ensemble import Ensemble
+
+_FORMATS = {"md": Table.markdown, "tex": Table.latex, "csv": Table.csv}
+
+
+def evaluation_tables(done: Evaluation) -> dict[str, Table]:
+    """Every table by the name of its files."""
+    tables = {"scores": score_table(done.scores), "regions": region_table(done.scores)}
+    if done.compared:
+        tables["models"] = comparison_table(done.compared)
+    if done.robustness:
+        tables["robustness"] = robustness_table(done.robustness)
+    if done.people:
+        tables["people"] = group_table("Within each person", "person", done.people)
+    tables["tracks"] = group_table("Within each track", "track", done.tracks)
+    return tables
+
+
+def print_evaluation(done: Evaluation, note: str, address: str, *, console: Console | None = None) -> None:
+    """The tables but that of the tracks, where the files are, and what was chosen on the validation split."""
+    console = console or Console()
+    tables = evaluation_tables(done)
+    tables["scores"] = dataclasses.replace(tables["scores"], note=note)
+    for name, table in tables.items():
+        if name != "tracks":
+            console.print(table.rich())
+    lines = [f"report   {address}/report.html", f"tables   {address}/tables/ as Markdown, LaTeX and CSV"]
+    for line in (*lines, *ensemble_lines(done.ensemble, done.member_p), *smoothing_lines(done.curve)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def evaluation_note(models: Sequence[Ensemble], data: str) -> str:
+    """What must stand beside scores of `models`; `data` as it is called on the command line."""
+    used = {name for one in models for encoders in one.encoders for name in encoders.values()}
+    return caveat(used, rendered=data == "rendered")
+
+
+def write_evaluation(place: Storage, done: Evaluation, note: str) -> None:
+    """``scores.json``, ``report.html`` with figures, and ``tables/<name>.md``, ``.tex`` and ``.csv``."""
+    with storage.results(place) as folder:
+        _write(folder, done, note)
+
+
+def _write(folder: Path, done: Evaluation, note: str) -> None:
+    tables = evaluation_tables(done)
+    grid = done.ensemble.members[0].grid
+    pictures = draw_predictions(folder, done.scores, done.predictions, done.split, grid)
+    first = html.Section(f"Split {done.split.name}", (), [tables["scores"], tables["regions"]], pictures)
+    headings = {"models": "Models compared", "robustness": "Robustness", "people": "People", "tracks": "Tracks"}
+    rest = [html.Section(words, (), [tables[name]]) for name, words in headings.items() if name in tables]
+    html.write(folder / "report.html", f"Scores on {done.split.name}", [first, *rest], caveat=note)
+    with storage.replace_directory(folder / "tables") as draft:  # of an evaluation before this one nothing stays
+        for name, table in tables.items():
+            for ending, write in _FORMATS.items():
+                storage.write_atomic(draft / f"{name}.{ending}", write(table))
+    groups = {kind: [dataclasses.asdict(one) for one in getattr(done, kind)] for kind in ("tracks", "people")}
+    compared = {kind: [_plain(one) for one in getattr(done, kind)] for kind in ("compared", "robustness")}
+    content = dataclasses.asdict(done.scores) | groups | compared
+    storage.write_json(folder / "scores.json", content)
+
+
+def _plain(one: Compared) -> dict[str, Any]:
+    plain = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    return plain | {"difference": one.difference and one.difference.model_dump()}
