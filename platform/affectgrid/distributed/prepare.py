@@ -161,7 +161,8 @@ def prepare(
     train, validation = (
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )
-    return PreparedData(train, validation, prompts, _fingerprint(encoded, prompts, options))
+    fingerprint = _fingerprint(encoded, prompts, options)
+    return PreparedData(train, validation, prompts, fingerprint, features=encoded.fingerprints)
 
 
 def prepare_folds(
@@ -192,7 +193,8 @@ def prepare_folds(
     (whole,) = feed([plan], options.feed, workspace.mapped)
     facts = json.dumps([_fingerprint(encoded, prompts, options), num_folds, sorted(folds.fold_of.items())])
     fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
-    return FoldedData.of(dataclasses.replace(whole, encoders=encoded.encoders), folds, prompts, fingerprint)
+    whole = dataclasses.replace(whole, encoders=encoded.encoders)
+    return FoldedData.of(whole, folds, prompts, fingerprint, encoded.fingerprints)
 
 
 def _fingerprint(encoded: Encoded, prompts: Mapping[str, EncodedPrompts], options: DataOptions) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -44,12 +46,14 @@ class PreparedData:
         validation: what every score of a search is measured on.
         prompts: by the name that ``prompt.file`` uses.
         fingerprint: changes with the data, the encoders and the media settings.
+        features: by stream, the fingerprint of its features in the store; empty where nothing was stored.
     """
 
     train: Split
     validation: Split
     prompts: dict[str, EncodedPrompts]
     fingerprint: str
+    features: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
@@ -80,13 +84,23 @@ class FoldedData(PreparedData):
     folds: Folds
 
     @classmethod
-    def of(cls, whole: Split, folds: Folds, prompts: dict[str, EncodedPrompts], fingerprint: str) -> FoldedData:
+    def of(
+        cls,
+        whole: Split,
+        folds: Folds,
+        prompts: dict[str, EncodedPrompts],
+        fingerprint: str,
+        features: Mapping[str, str] | None = None,
+    ) -> FoldedData:
         """No feature is copied. The fingerprint must change with the folds too."""
         train, validation = folds.parts(whole, 0)
-        return cls(train, validation, prompts, fingerprint, whole, folds)
+        return cls(train, validation, prompts, fingerprint, whole, folds, features=features or {})
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
         """What each fold's model learns from, and the tracks that it is scored on."""
         both = (self.folds.parts(self.whole, number) for number in range(self.folds.num_folds))
-        return tuple(PreparedData(*splits, self.prompts, self.fingerprint) for splits in both)
+        alike = functools.partial(
+            PreparedData, prompts=self.prompts, fingerprint=self.fingerprint, features=self.features
+        )
+        return tuple(alike(*splits) for splits in both)
