@@ -48,8 +48,8 @@ def main(options: Train) -> int:
         result = one(prepared, name=options.name)
         place, held_out = result.place / result.package.name, not options.everything
         curve = choose_smoothing([place], [prepared.validation], widths)[1] if widths else None
-        publish(result, prepared.validation, tracker, name=options.name, register=options.register_as)
-    note = training_note(prepared.train.encoders, config, options.data, held_out=held_out)
+        note = training_note(prepared.train.encoders, config, options.data, held_out=held_out)
+        publish(result, prepared, tracker, name=options.name, note=note, register=options.register_as)
     print_training(place.address, result.best, tracker.open_command, note, curve)
     return 0
 

@@ -19,11 +19,14 @@ from affectgrid.credentials import without_credentials
 from affectgrid.errors import Problem, TrackingError
 from affectgrid.storage import cache_folder, replace_directory
 from affectgrid.tracking.connection import client, refusal, unreachable
+from affectgrid.tracking.pages import NOTE
 
 if TYPE_CHECKING:  # torch takes seconds, and most that logs a run can do without it
     from affectgrid.training.inference.package import ModelPackage
 
 CHAMPION = "champion"  # the alias of the version that was registered last
+CARD = "README.md"  # of a package: what the model is
+_MAX_DESCRIPTION = 5000  # characters, of a version in the registry
 _SOURCE = Path(affectgrid.__file__).parent
 _PACKAGE = "package"  # the artefact's name in the model, and its folder's
 _DIGEST = "affectgrid.digest"  # the tag by which a logged model is found again
@@ -54,6 +57,8 @@ def write_model(package: Path, target: Path) -> Path:
             pip_requirements=requirements(loaded),
             signature=_signature(loaded),
         )
+        if (content / CARD).exists():
+            shutil.copy(content / CARD, target)
     return target
 
 
@@ -120,8 +125,9 @@ def model_record(package: Path, *, name: str, metrics: Mapping[str, float], regi
     digest = hashlib.sha256()
     for file in ("config.json", "model.safetensors"):  # all that a prediction depends on
         digest.update((package / file).read_bytes())
-    name = _IN_NAMES.sub("-", name)
-    return {"name": name, "digest": digest.hexdigest()[:32], "metrics": dict(metrics), "register": register}
+    card = (package / CARD).read_text() if (package / CARD).exists() else ""
+    own = {"name": _IN_NAMES.sub("-", name), "digest": digest.hexdigest()[:32], "card": card}
+    return {**own, "metrics": dict(metrics), "register": register}
 
 
 def deliver_model(uri: str, run_id: str, record: Mapping[str, Any]) -> None:
@@ -140,7 +146,7 @@ def deliver_model(uri: str, run_id: str, record: Mapping[str, Any]) -> None:
             mlflow.delete_logged_model(found.model_id)
     model_id = ready.model_id if ready else _make(mlflow, experiment_id, run_id, record)
     if record["register"]:
-        _register(mlflow, record["register"], model_id, run_id)
+        _register(mlflow, record["register"], model_id, run_id, record["card"])
 
 
 def _make(mlflow: Any, experiment_id: str, run_id: str, record: Mapping[str, Any]) -> str:
@@ -149,7 +155,7 @@ def _make(mlflow: Any, experiment_id: str, run_id: str, record: Mapping[str, Any
     from mlflow.utils.time import get_current_time_millis
 
     params = mlflow.get_run(run_id).data.params
-    tags = {_DIGEST: record["digest"]}
+    tags = {_DIGEST: record["digest"], NOTE: record["card"]}
     made = mlflow.create_logged_model(experiment_id, record["name"], run_id, tags, params, "pyfunc")
     folder = Path(record["path"])
     described = Model.load(str(folder / "MLmodel"))
@@ -167,7 +173,7 @@ def _make(mlflow: Any, experiment_id: str, run_id: str, record: Mapping[str, Any
     return str(made.model_id)
 
 
-def _register(mlflow: Any, name: str, model_id: str, run_id: str) -> None:
+def _register(mlflow: Any, name: str, model_id: str, run_id: str, card: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -178,7 +184,8 @@ def _register(mlflow: Any, name: str, model_id: str, run_id: str) -> None:
     source = mlflow.get_logged_model(model_id).artifact_location  # models:/ID is looked up in the process's own store
     versions = [one for one in mlflow.search_model_versions(f"name = '{name}'") if one.source == source]
     if not versions:
-        versions = [mlflow.create_model_version(name, source, run_id, model_id=model_id)]
+        told = card[:_MAX_DESCRIPTION]
+        versions = [mlflow.create_model_version(name, source, run_id, description=told, model_id=model_id)]
     mlflow.set_registered_model_alias(name, CHAMPION, versions[0].version)
 
 

@@ -28,7 +28,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config, prompts = small_config(window__rate_hz=20.0, window__smooth_half_width=2), planted_prompts()
     model = build_model(config, dims=DIMS, prompts=prompts)
     folder = tmp_path_factory.mktemp("package") / "model"
-    return save_package(folder, model, config, prompts.grid, encoders={"visual": "planted"}, metrics={"val/p": 0.5})
+    save_package(folder, model, config, prompts.grid, encoders={"visual": "planted"}, metrics={"val/p": 0.5})
+    (folder / models.CARD).write_text("# A card")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,7 @@ def test_input_that_is_none_is_refused_with_a_code(written: Path, given: list[ob
 
 def test_a_model_holds_its_code_and_pins_what_it_needs(written: Path):
     assert (written / "code" / "affectgrid" / "model" / "fusion.py").exists()
+    assert (written / "README.md").read_text() == "# A card"
     assert {path.name for path in (written / "artifacts").rglob("*.*")} > {"model.safetensors", "grid.json"}
     pins = dict(line.split("==") for line in (written / "requirements.txt").read_text().splitlines())
     assert {"mlflow", "torch", "numpy", "pandas"} <= pins.keys()
@@ -113,6 +116,7 @@ def test_a_logged_model_is_one_of_its_run_and_is_logged_once(tracker: Tracker, p
     run_id = log(tracker, package)
     assert log(tracker, package) == run_id
     (model,) = logged(tracker)
+    assert model.tags["mlflow.note.content"] == "# A card"
     assert (model.name, model.status.value, model.source_run_id) == ("study- trial 1", "READY", run_id)
     assert {metric.key: metric.value for metric in model.metrics} == {"model/p": 0.5}
     assert model.params == {"lr": "0.1"}
@@ -141,7 +145,8 @@ def test_a_registered_model_is_the_champion_until_another_is(tracker: Tracker, p
     for _ in range(2):
         log(tracker, package, register="affect")
     client = connection.client(tracker.uri)
-    assert [int(version.version) for version in client.search_model_versions("name = 'affect'")] == [1]
+    (version,) = client.search_model_versions("name = 'affect'")
+    assert (int(version.version), version.description) == (1, "# A card")
     config, prompts = small_config(seed=1), planted_prompts()
     model = build_model(config, dims=DIMS, prompts=prompts)
     other = save_package(tmp_path / "other", model, config, prompts.grid, encoders={}, metrics={})

@@ -22,19 +22,23 @@ from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.recipe import write_recipe
 from affectgrid.distributed.tune.trial import package_folder
 from affectgrid.errors import ConfigError, ModelError
+from affectgrid.reporting.study.card import model_card
 from affectgrid.reporting.study.confirmation import confirmation_tables
 from affectgrid.reporting.study.notes import study_note, trial_note
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures, add_front, draw_best, draw_search
 from affectgrid.reporting.study.recipe import Recipe
 from affectgrid.reporting.study.report import write_report
+from affectgrid.reporting.study.tables import study_caveat
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import TrialRecord, front
 from affectgrid.storage import Storage, replace_directory, write_atomic
+from affectgrid.tracking import CARD
 from affectgrid.training import manifest
 from affectgrid.training.data import PreparedData
 from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
 from affectgrid.training.inference.package import load_package
+from affectgrid.training.inference.predict import Scores
 
 _log = logging.getLogger(__name__)
 REPORT_LOGGED = "report.logged"  # the name of a file that says that MLflow has the report and the best model
@@ -91,6 +95,7 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
             drawn = _draw(summary, summary.best, ledger, data, log)
             package = load_package(ledger.folder / "best" / "model")
             recipe = write_recipe(summary, summary.best, package, data.validation.track_ids, ledger.files)
+            _write_card(summary, drawn.scores, ledger, data, models.register_as)
             _log_models(summary, summary.best, ledger, log, models)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
@@ -119,6 +124,21 @@ def is_stale(report: Path, ledger: Ledger, log: StudyLog) -> bool:
     return not report.exists() or max(ends, default=0.0) > report.stat().st_mtime
 
 
+def _write_card(
+    summary: StudySummary, scores: Scores, ledger: Ledger, data: PreparedData, registered: str | None
+) -> None:
+    """Beside the best model; with folds that is the first one's, and the card would say less than the ensemble's P."""
+    if summary.num_folds:
+        return
+    chosen = f"Chosen among {len(summary.complete)} trials by the same videos, which flatters it."
+    folder, splits = ledger.folder / "best" / "model", [data.train, data.validation]
+    facts, note = manifest.collect(data=data.fingerprint), study_caveat(summary)
+    text = model_card(
+        summary.name, load_package(folder), scores, splits, facts, caveat=note, chosen=chosen, registered=registered
+    )
+    write_atomic(folder / CARD, text)
+
+
 def _log_models(
     summary: StudySummary, best: TrialRecord, ledger: Ledger, log: StudyLog, models: LogModelsOption
 ) -> None:
@@ -127,9 +147,11 @@ def _log_models(
         return
     for trial in summary.complete if models.log_models == "all" else [best]:
         scores = {name: trial.score(f"val/{name}") for name in ("p", "ccc_valence", "ccc_arousal")}
+        if trial.number == best.number:
+            log.model(ledger.folder / "best" / "model", scores, trial=trial.number, register=models.register_as)
+            continue
         package = ledger.files.fetch(package_folder(ledger.folder_of(trial.number), _best_seed(trial)))
-        register = models.register_as if trial.number == best.number else None
-        log.model(package, scores, trial=trial.number, register=register)
+        log.model(package, scores, trial=trial.number)
 
 
 def _best_seed(trial: TrialRecord) -> int:
