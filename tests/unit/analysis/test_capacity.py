@@ -15,8 +15,8 @@ from affectgrid.analysis.capacity.encoding import Layout, estimate_encoding, nee
 from affectgrid.analysis.capacity.machines import Fleet, divisions, find_machine
 from affectgrid.analysis.capacity.queueing import tail_s, with_repeats
 from affectgrid.analysis.capacity.search import SearchWork, estimate_search, needed_machines
-from affectgrid.analysis.capacity.simulated_search import simulate_search
-from affectgrid.analysis.capacity.simulation import simulate_encoding
+from affectgrid.analysis.capacity.simulation.encoding import simulate_encoding
+from affectgrid.analysis.capacity.simulation.search import simulate_search
 from affectgrid.analysis.capacity.workload import Workload, stream_work
 from affectgrid.data.features.report import Cost
 from affectgrid.errors import ConfigError
@@ -153,6 +153,19 @@ def test_a_search_takes_as_long_as_in_the_simulation(
     stage = estimate_search(todo, machines, conditions)
     courses = [simulate_search(todo, machines, conditions, seed) for seed in SEEDS]
     agree(stage, courses, f"{trials} trials, {stage.fleet}, pruned {pruned}, boot {boot_s} s, losses {losses}")
+
+
+def test_every_loss_begins_the_encoders_of_a_run_again() -> None:
+    conditions = Conditions(boot_s=0, loss_per_hour=5, store_request_s=0)
+    todo, machines = work(600, 0.0003), fleet(("16cpu", 3), ("8cpu+1gpu", 12))
+    courses = [simulate_encoding(todo, machines, conditions, seed) for seed in range(6)]
+    agree(estimate_encoding(todo, machines, conditions), courses, "5 losses an hour, 12 GPUs")
+
+
+def test_a_loss_costs_a_trial_what_was_not_saved() -> None:
+    conditions = Conditions(boot_s=0, loss_per_hour=2, checkpoint_s=1200)
+    courses = [simulate_search(search(200), CPU_ONLY, conditions, seed) for seed in range(6)]
+    agree(estimate_search(search(200), CPU_ONLY, conditions), courses, "2 losses an hour, saved every 20 min")
 
 
 def agree(stage, courses, what: str) -> None:

@@ -1,5 +1,5 @@
-"""Capacity on paper and in simulation: `machines`, `workload`, `times`, `conditions`, `queueing`, `encoding`, `search`,
-`planning`, and `simulation`, which shares no formula with them.
+"""Capacity on paper: `options`, `machines`, `conditions`, `workload`, `times`, `queueing`, `stage`, `encoding`,
+`search` and `planning`; and in `simulation`, which uses no formula of theirs.
 
 Public are the functions and classes of these modules. Nothing here needs Ray or torch.
 """

@@ -60,6 +60,11 @@ def estimate_encoding(work: Workload, fleet: Fleet, conditions: Conditions, layo
     return Stage("encode", fleet, conditions.prepare_s + end_s + tail, resources, waits, paid)
 
 
+def quick_s(work: Workload, fleet: Fleet, conditions: Conditions, layout: Layout) -> float:
+    """The time without its last chunks: enough to compare fleets."""
+    return time_with_arrivals(fleet, conditions, lambda up: 1 / max(needed_s(work, up, conditions, layout).values()))[0]
+
+
 def needed_s(work: Workload, up: Up, conditions: Conditions, layout: Layout) -> dict[str, float]:
     """Seconds that each resource alone needs for all the work with these machines up.
 

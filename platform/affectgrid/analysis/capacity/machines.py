@@ -67,11 +67,6 @@ class Fleet:
 
     groups: tuple[tuple[Machine, int], ...]
 
-    @classmethod
-    def of(cls, **counts: int) -> Fleet:
-        """By name, for one kind each."""
-        return cls(tuple((find_machine(name), count) for name, count in counts.items()))
-
     @property
     def nodes(self) -> int:
         """Machines in all."""
@@ -86,6 +81,16 @@ class Fleet:
     def gpus(self) -> int:
         """GPUs in all."""
         return sum(machine.gpus * count for machine, count in self.groups)
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """List price of all of them; None where a price is not known."""
+        prices = [(machine.usd_per_hour, count) for machine, count in self.groups]
+        return None if any(usd is None for usd, _ in prices) else sum((usd or 0.0) * count for usd, count in prices)
+
+    def times(self, runs: int) -> Fleet:
+        """So many fleets like this one."""
+        return Fleet(tuple((machine, count * runs) for machine, count in self.groups))
 
     def __str__(self) -> str:
         return " + ".join(f"{count:,} x {machine.name}" for machine, count in self.groups if count)

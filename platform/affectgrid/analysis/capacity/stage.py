@@ -21,6 +21,7 @@ class Stage:
         resources: what each resource alone would need, all machines up and none lost, in seconds.
         waits: what adds to the longest of these, in seconds: start, machines coming, machines lost, last pieces.
         machine_s: seconds that are paid, by machine; the head's among them.
+        servers: processes that work at a time, all machines up.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stage:
     resources: Mapping[str, float]
     waits: Mapping[str, float]
     machine_s: Mapping[str, float]
+    servers: int = 0
 
     @property
     def bottleneck(self) -> str:

@@ -95,6 +95,7 @@ class EncodeReport:
         frames: frames and hops that this run encoded.
         seconds: wall time.
         quarantined: what failed, in this run or in an earlier one whose files have not changed since.
+        costs: of each stream that was encoded, what a unit took.
     """
 
     fingerprints: dict[str, str]
@@ -105,3 +106,4 @@ class EncodeReport:
     frames: int
     seconds: float
     quarantined: tuple[Quarantined, ...]
+    costs: dict[str, Cost] = dataclasses.field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ class EncodeChunks:
     def encode(self, row: Row) -> None:
         """Write the features of a decoded chunk; those that cannot be stored are the row's error."""
         kind = str(row["stream"])
+        _ = self._visual if kind == "visual" else self._audio  # loaded before the clock runs
+        began = time.perf_counter()
         present = np.asarray(row["present"], dtype=bool)
         encoded = self._images(row) if kind == "visual" else self._windows(row, present)
         unusable = _unusable(encoded, row)
@@ -63,6 +66,7 @@ class EncodeChunks:
             box=np.asarray(row["box"], dtype=np.float32) if row["box"].size else None,
         )
         self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
+        row["encode_s"] = time.perf_counter() - began
 
     def _images(self, row: Row) -> Float[Tensor, "n dim"]:
         features = self._visual.encode_in_batches(np.asarray(row["images"]), self._batch_size)
@@ -153,4 +157,6 @@ def _state(row: Row) -> Row:
         "size": len(row["frame_index"]),
         "error": str(row["error"]),
         "node": node_name(),
+        "decode_s": float(row["decode_s"]),
+        "encode_s": float(row.get("encode_s", 0.0)),
     }

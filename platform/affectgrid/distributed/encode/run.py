@@ -13,6 +13,7 @@ from affectgrid.data.catalog import Catalog
 from affectgrid.data.features.quarantine import WHOLE, Quarantine
 from affectgrid.data.features.report import EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.timings import keep_timings
 from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.calibration import calibrate
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -59,7 +60,9 @@ def encode(
     work.survey.settle(store, work.fingerprints)
     for kind, job in work.jobs.items():
         store.write_spec(kind, job.fingerprint, job.spec)
-    encoded, frames = Executor(work.plan, work.jobs, store, config, work.limits, work.failures.add).run()
+    executor = Executor(work.plan, work.jobs, store, config, work.limits, work.failures.add)
+    encoded, frames = executor.run()
+    keep_timings(store, executor.timings)
     for kind, fingerprint in work.fingerprints.items():
         store.sweep(kind, fingerprint)
     work.failures.release(work.survey.sources)
@@ -72,6 +75,7 @@ def encode(
         frames=frames,
         seconds=time.monotonic() - started,
         quarantined=tuple(work.failures.found.values()),
+        costs={timing.stream: timing.cost for timing in executor.timings if timing.units},
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from affectgrid.analysis.capacity.cloud import Clock, Cloud, varied
 from affectgrid.analysis.capacity.conditions import Conditions
 from affectgrid.analysis.capacity.machines import Fleet, Machine
 from affectgrid.analysis.capacity.search import SearchWork, needed_machines, slots
-from affectgrid.analysis.capacity.simulation import MOST_EVENTS, Simulated
+from affectgrid.analysis.capacity.simulation.cloud import Clock, Cloud, varied
+from affectgrid.analysis.capacity.simulation.encoding import MOST_EVENTS, Simulated
 
 
 class _Search:

@@ -12,10 +12,10 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from affectgrid.analysis.capacity.cloud import Clock, Cloud, varied
 from affectgrid.analysis.capacity.conditions import Conditions
 from affectgrid.analysis.capacity.encoding import Layout
 from affectgrid.analysis.capacity.machines import Fleet, Machine
+from affectgrid.analysis.capacity.simulation.cloud import Clock, Cloud, varied
 from affectgrid.analysis.capacity.workload import StreamWork, Workload
 from affectgrid.errors import ConfigError, Problem
 
