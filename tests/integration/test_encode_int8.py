@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from affectgrid.media.crops import list_crops, read_crop
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.features.store import FeatureStore
@@ -20,6 +19,7 @@ from affectgrid.distributed.encode.run import encode, plan_encode
 from affectgrid.encoders.runtime.quantised import FOLDER, Quantised
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import ConfigError
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.storage import Storage
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
