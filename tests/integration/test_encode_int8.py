@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,9 @@ from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import ConfigError
 from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.storage import Storage
+from support.runtimes import needs_openvino
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not here: pip install 'affectgrid[openvino]'"
-)
 INT8 = EncodeConfig(
     visual=VisualStream(runtime="openvino", precision="int8"),
     audio=AudioStream(hop_s=0.5, runtime="openvino", precision="int8"),
