@@ -36,7 +36,9 @@ def test_a_table_sorts_and_the_page_fits_a_phone(tmp_path: Path) -> None:
     code = [("do:", "python jobs/train.py --data " + "x" * 300)]
     facts = [("data", "f" * 300)]
     path = html.write(
-        tmp_path / "page.html", "t", [html.Section("s", ["words " * 90], [table, wide], [picture], facts, code)]
+        tmp_path / "page.html",
+        "t",
+        [html.Section("s", ["words " * 90, "/a/path" * 40], [table, wide], [picture], facts, code)],
     )
     path.write_text(path.read_text().replace("</body>", CLICKS))
     assert BROWSER is not None

@@ -21,6 +21,7 @@ _STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 }
+p, dd code { overflow-wrap: anywhere }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0 }
 td { font-variant-numeric: tabular-nums }
 table.sortable { max-height: 36rem; overflow-y: auto }
@@ -33,14 +34,16 @@ th[aria-sort=descending] button::after { content: " \\2193"; opacity: 1 }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: left }
 .n { text-align: right }
+th.n { white-space: nowrap }
+td.long { min-width: 16rem }
 figure { margin: 1.5rem 0; overflow-x: auto }
 img { max-width: 100%; height: auto; background: #fff }
 @media (max-width: 48rem) { img { max-width: none } }
+.embedded { overflow-x: auto; background: #fff; color-scheme: light }
 dd { margin-left: 1.5rem }
 pre { overflow-x: auto; border: 1px solid #8886; padding: .6rem }
 figcaption, .note { font-size: .9rem; opacity: .85 }
 .caveat { border-left: 4px solid #c60; padding: .3rem 1rem }
-p code, dd code { overflow-wrap: anywhere }
 """
 _SORT = """
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -83,7 +86,10 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a report under one heading; facts are shown as a list of terms, and code below what it is for."""
+    """A part of a report under one heading; facts are shown as a list of terms, and code below what it is for.
+
+    What is `embedded` is HTML that another library made, and not escaped.
+    """
 
     heading: str
     paragraphs: Sequence[str] = ()
@@ -91,6 +97,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     facts: Sequence[tuple[str, str]] = ()
     code: Sequence[tuple[str, str]] = ()
+    embedded: Sequence[str] = ()
 
 
 def render(title: str, sections: Sequence[Section], *, caveat: str = "") -> str:
@@ -117,6 +124,7 @@ def _section(section: Section) -> str:
         terms = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(fact)}</code></dd>" for term, fact in section.facts)
         parts.append(f"<dl>{terms}</dl>")
     parts += [f"<p>{escape(words)}</p><pre><code>{escape(text)}</code></pre>" for words, text in section.code]
+    parts += [f'<div class="embedded">{content}</div>' for content in section.embedded]
     parts += [table.html() for table in section.tables]
     parts += [_picture(picture) for picture in section.pictures]
     return "\n".join([*parts, "</section>"])

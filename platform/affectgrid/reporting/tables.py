@@ -86,10 +86,10 @@ class Table:
 
     def html(self) -> str:
         """An accessible HTML table: a caption, and scoped headings."""
+        kinds = [self._kind(column) for column in range(len(self.headings))]
 
         def cell(column: int, content: str, tag: str, scope: str = "") -> str:
-            kind = ' class="n"' if self.is_numeric(column) else ""
-            return f"<{tag}{scope}{kind}>{html.escape(content)}</{tag}>"
+            return f"<{tag}{scope}{kinds[column]}>{html.escape(content)}</{tag}>"
 
         head = "".join(cell(n, heading, "th", ' scope="col"') for n, heading in enumerate(self.headings))
         body = "".join("<tr>" + "".join(cell(n, c, "td") for n, c in enumerate(row)) + "</tr>\n" for row in self.rows)
@@ -98,7 +98,14 @@ class Table:
         kind = ' class="sortable"' if self.sortable else ""
         return f"<table{kind}>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{note}"
 
+    def _kind(self, column: int) -> str:
+        """The class of a column's cells: numbers, or sentences, which a small screen must not squeeze."""
+        if self.is_numeric(column):
+            return ' class="n"'
+        return ' class="long"' if any(len(row[column]) > _LONG for row in self.rows) else ""
 
+
+_LONG = 40  # characters
 _SPECIAL = {
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from affectgrid.analysis.importance import Importance
 from affectgrid.analysis.moments import read_moments
 from affectgrid.analysis.optimism import choice_optimism
 from affectgrid.analysis.ped_anova import importance
-from affectgrid.analysis.slices import effects, sigma_by_grid
+from affectgrid.analysis.slices import effects, parallel, sigma_by_grid
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.options import LogModelsOption
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
@@ -24,6 +25,7 @@ from affectgrid.distributed.tune.trial import package_folder
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.study.card import model_card
 from affectgrid.reporting.study.confirmation import confirmation_tables
+from affectgrid.reporting.study.interactive import INTERACTIVE, WORDS, write_figures
 from affectgrid.reporting.study.notes import study_note, trial_note
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures, add_front, draw_best, draw_search
 from affectgrid.reporting.study.recipe import Recipe
@@ -100,12 +102,14 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
             _log.warning("the figures of the best model cannot be drawn: %s", error)
-    searched = _draw_search(summary, ledger, log)
+    searched, interactive = _draw_search(summary, ledger, log), _draw_interactive(summary, ledger)
+    if searched and interactive:
+        searched = dataclasses.replace(searched, words=(*searched.words, WORDS))
     report = write_report(summary, drawn, searched, recipe)
-    for path in (report, ledger.folder / "best", ledger.folder / "search"):
+    for path in (report, *interactive, ledger.folder / "best", ledger.folder / "search"):
         if path.exists():
             ledger.files.put(path)
-    log.artifacts([report, ledger.folder / "summary.json"], "report")
+    log.artifacts([report, *interactive, ledger.folder / "summary.json"], "report")
     splits = [write_atomic(ledger.folder / "splits.csv", data.splits)] if data.splits else []
     log.artifacts([_write_space(ledger), *splits], "config")
     log.note(study_note(summary, ledger.files.place.show("report.html")))
@@ -190,9 +194,18 @@ def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> Search
         summary.importance.parameters,
         effects(ledger.space, summary.trials),
         sigma_by_grid(ledger.space, summary.trials),
+        parallel(ledger.space, summary.trials),
     )
     log.artifacts([picture.path for picture in drawn.pictures], "figures")
     return drawn
+
+
+def _draw_interactive(summary: StudySummary, ledger: Ledger) -> list[Path]:
+    """The page of figures for the mouse, where there is something to draw."""
+    found = () if summary.importance is None else summary.importance.parameters
+    path = ledger.folder / INTERACTIVE
+    written = write_figures(path, f"Search of study {summary.name}", ledger.space, summary.trials, found)
+    return [] if written is None else [written]
 
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
