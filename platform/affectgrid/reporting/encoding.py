@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 
 from affectgrid.analysis.capacity.planning import CapacityPlan, Planned
+from affectgrid.analysis.capacity.simulation.encoding import Simulated
 from affectgrid.analysis.capacity.stage import bottleneck
 from affectgrid.data.features.report import Amount, Cost, EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
@@ -116,6 +117,18 @@ def print_capacity(plan: CapacityPlan, *, console: Console | None = None) -> Non
     console.print(Table.of("Storage", rows).rich())
     for line in _advice(plan, stages):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_courses(plan: CapacityPlan, courses: Mapping[str, Sequence[Simulated]]) -> None:
+    """Print what a simulation made of a plan's stages, beside what the formulas say."""
+    for name, course in courses.items():
+        planned = plan.encode if name == "encode" else plan.search
+        assert planned is not None
+        hours = sorted(one.wall_s / 3600 for one in course)
+        mean, losses = sum(hours) / len(hours), sum(one.losses for one in course) / len(course)
+        said = f"{name}, simulated {len(hours)} times: {mean:.2f} h ({hours[0]:.2f} to {hours[-1]:.2f}), "
+        said += f"{losses:.1f} machines lost; planned {planned.spot.wall_s / 3600:.2f} h, "
+        Console().print(f"{said}ratio {planned.spot.wall_s / 3600 / mean:.3f}", highlight=False, soft_wrap=True)
 
 
 def _asked_lines(plan: CapacityPlan) -> Iterator[str]:
