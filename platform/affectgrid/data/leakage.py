@@ -46,7 +46,7 @@ def look_at(video: str | None, crops: str | None) -> Look | None:
     """
     # here, not above: what only compares looks, or reads settings, needs no decoder
     from affectgrid.media.chunks import frame_times, read_visual_chunk
-    from affectgrid.media.crops import list_crops, read_crop
+    from affectgrid.media.faces.crops import list_crops, read_crop
 
     if video is None:
         pictures = list(list_crops(Path(crops or "")).values())
