@@ -28,7 +28,7 @@ HEADER = "track,time_s,valence,arousal"
 def put(store: FeatureStore, stream: str, frames: list[int], times: list[float]) -> None:
     rows = (
         np.array(frames, np.int32),
-        np.array(times),
+        np.array(times, np.float64),
         np.ones(len(frames), bool),
         np.ones((len(frames), 2), np.float16),
     )
