@@ -31,7 +31,7 @@ from affectgrid.search.study.journal import open_journal
 from affectgrid.tracking import Tracker, open_tracker
 from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import evaluate, predict_split
-from support.planted import planted_data
+from support.planted import PLANTED_SPLITS, planted_data
 from support.study_driver import SMALL, SPACE
 from support.waits import waits_s
 
@@ -191,6 +191,8 @@ def test_mlflow_lists_the_data_and_keeps_a_space_that_can_be_searched_again(
     kept = study.client.download_artifacts(root.info.run_id, "config/space.yaml", str(tmp_path))
     again = load_space(Path(kept))
     assert again.identity() == searched.space
+    splits = study.client.download_artifacts(root.info.run_id, "config/splits.csv", str(tmp_path))
+    assert Path(splits).read_text() == PLANTED_SPLITS
 
 
 def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: StudySummary):
