@@ -166,7 +166,7 @@ def prepare(
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )
     fingerprint, splits = _fingerprint(encoded, prompts, options), splits_text(encoded.catalog.tracks)
-    return PreparedData(train, validation, prompts, fingerprint, splits=splits)
+    return PreparedData(train, validation, prompts, fingerprint, splits=splits, features=encoded.fingerprints)
 
 
 def prepare_folds(
@@ -198,11 +198,9 @@ def prepare_folds(
     (whole,) = feed([plan], options.feed, workspace.mapped)
     facts = json.dumps([_fingerprint(encoded, prompts, options), num_folds, sorted(folds.fold_of.items())])
     fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
-    whole, splits = (
-        dataclasses.replace(whole, encoders=encoded.encoders),
-        splits_text(encoded.catalog.tracks, folds.fold_of),
-    )
-    return FoldedData.of(whole, folds, prompts, fingerprint, splits)
+    whole = dataclasses.replace(whole, encoders=encoded.encoders)
+    splits = splits_text(encoded.catalog.tracks, folds.fold_of)
+    return FoldedData.of(whole, folds, prompts, fingerprint, splits=splits, features=encoded.fingerprints)
 
 
 def _fingerprint(encoded: Encoded, prompts: Mapping[str, EncodedPrompts], options: DataOptions) -> str:

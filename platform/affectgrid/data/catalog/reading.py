@@ -156,15 +156,15 @@ def require_folder(place: Path | str | Storage) -> Storage:
 
 
 def by_id(tree: Tree, items: Iterable[Item], problems: list[Problem]) -> dict[str, Path]:
-    """Paths by track id; links that leave the root, and two files of one id, become problems."""
+    """Paths by track id; links that leave the root or lead nowhere, and two files of one id, become problems."""
     found: dict[str, Item] = {}
     for item in items:
-        if outside := tree.outside(item):
+        if target := tree.bad_link(item):
             problems.append(
                 Problem(
                     "CAT-LINK",
                     where=tree.storage.show(item.name),
-                    found=f"a link to {outside}",
+                    found=f"a link to {target}",
                     expected=f"files under {tree.root}",
                     hint="copy the file there",
                 )

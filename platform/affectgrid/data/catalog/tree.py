@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import Entry, Staged, Storage, staged
 from affectgrid.storage.staging import Kind
 
@@ -105,12 +106,15 @@ class Tree:
         ]
         return sorted([*found, *archives], key=lambda item: item.name)
 
-    def outside(self, item: Item) -> Path | None:
-        """The target of a link that leaves the root; None for everything else."""
+    def bad_link(self, item: Item) -> str | None:
+        """Where a link leads that leaves the root, or that there is nothing; None for everything else."""
         if self.storage.path is None:
             return None
-        target = (self.storage.path / item.name).resolve()
-        return None if target.is_relative_to(self.storage.path) else target
+        try:
+            target = (self.storage.path / item.name).resolve(strict=True)
+        except (OSError, RuntimeError):  # of a circle of links, before Python 3.13
+            return "nothing"
+        return None if target.is_relative_to(self.storage.path) else str(target)
 
     def fetch(self, paths: Iterable[Path]) -> None:
         """Stage small files, several at a time. Raises StoreError."""
@@ -119,7 +123,18 @@ class Tree:
                 list(pool.map(_stage, paths))
 
     def _entries(self, folder: str) -> list[Entry]:
-        return [entry for entry in self.storage.list_files(folder) if not is_litter(entry.name)]
+        try:
+            return [entry for entry in self.storage.list_files(folder) if not is_litter(entry.name)]
+        except UnicodeError as error:  # Linux takes any bytes, and pyarrow only text
+            raise CatalogError(
+                Problem(
+                    "CAT-NAME",
+                    where=repr(folder),
+                    found=f"a name that is no text: {error}",
+                    expected="names in UTF-8",
+                    hint="rename the folder, or the files in it",
+                )
+            ) from error
 
     def _staged(self, folder: str, entry: Entry, kind: Kind) -> Item:
         name = f"{folder}/{entry.name}".lstrip("/")

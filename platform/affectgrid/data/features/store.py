@@ -21,7 +21,7 @@ from affectgrid.storage import Storage
 
 _PARTS = "_parts"
 _PART_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
-_UNSAFE = re.compile(r"[/\\\x00-\x1f]")
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\ud800-\udfff]")  # the last: bytes of a file's name that are no text
 
 
 class FeatureStore:
@@ -155,7 +155,7 @@ class FeatureStore:
         """What ``write_spec`` wrote; empty when it is missing or cannot be read."""
         try:
             spec = self.storage.read_json(f"{stream}/{fingerprint}/fingerprint.json")
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return spec if isinstance(spec, dict) else {}
 
@@ -168,7 +168,7 @@ class FeatureStore:
                 raise ValueError("a line is not an object")
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(
                 Problem(
                     "STO-DAMAGED",
@@ -262,7 +262,7 @@ def _read_errors(where: str) -> Iterator[None]:
             Problem("STO-READ", where=where, found=str(error), expected="a readable file", hint="allow reading it")
         ) from error
     # damage can show up anywhere in the parser
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(
             Problem("STO-DAMAGED", where=where, found=found, expected="the file as it was written", hint=hint)

@@ -93,6 +93,11 @@ class Split:
         """Bytes of the features of all streams."""
         return sum(stream.feature.nbytes for stream in self.streams.values())
 
+    def with_absent(self, dims: Mapping[str, int]) -> Split:
+        """The same with further streams, which no frame has."""
+        new = {name: StreamRows.absent(self.num_frames, dim) for name, dim in dims.items() if name not in self.streams}
+        return dataclasses.replace(self, streams={**self.streams, **new})
+
     def track(self, index: int) -> slice:
         """Rows of a track."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
