@@ -12,7 +12,7 @@ from affectgrid.distributed.options import RENDERED, CatalogOptions, StoreOption
 class Encode(JobOptions, StoreOption, CatalogOptions, EncodeConfig):
     """Encode every track that the store does not hold. Exit status 0: all; 1: some tracks are in quarantine."""
 
-    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, a folder of videos, or 'rendered'")
+    data: str = Field(RENDERED, description="a data set's folder or URI, a folder of videos, or 'rendered'")
     dry_run: bool = Field(False, description="only say what is done and to do, how large it gets and how long it takes")
 
 

@@ -20,6 +20,8 @@ from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
+from affectgrid.encoders.runtime.choice import choose
+from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.encoders.visual import load_visual
 from benchmarks import bare, peers
 from benchmarks.conftest import CACHE
@@ -45,7 +47,7 @@ def test_encode_stage_limit(model: str, chunk: int, goal: str, request, films, s
     """
     directory = request.getfixturevalue(model)
     paths = films(tmp_path / "films", 4, num_frames=6 * chunk)  # many chunks: one more or less at the edges is little
-    precision = load_visual(str(directory), precision="auto").precision
+    precision = taken_by_auto(directory)
     config = configure(directory, precision=precision, chunk_frames=chunk, batch_size=chunk)
     limits, runs = [], []
     for _ in range(2):
@@ -109,7 +111,7 @@ def test_encode_precision(vit_b32: Path, say) -> None:
     images = np.random.default_rng(0).integers(0, 256, (16, 3, 224, 224), dtype=np.uint8)
     half, full = (load_visual(str(vit_b32), precision=name, trusted=True) for name in ("bf16", "fp32"))
     fast, slow = alternate(lambda: half.encode_images(images), lambda: full.encode_images(images), repeats=5)
-    taken = load_visual(str(vit_b32), precision="auto").precision
+    taken = taken_by_auto(vit_b32)
     figures = f"{len(images) / fast:.1f} over {len(images) / slow:.1f} images/s; auto takes {taken}"
     say("encode_precision", slow / fast, figures, "told: auto takes bf16 from 1.15")
 
@@ -119,7 +121,7 @@ def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
     """Against the script that a researcher writes, steady against steady: same features, more of them."""
     paths = films(tmp_path / "films", 3, num_frames=256)
     variables = peers.environment(CACHE)
-    fastest = load_visual(str(vit_b32), precision="auto").precision
+    fastest = taken_by_auto(vit_b32)
     script, ours = [], {precision: [] for precision in dict.fromkeys((fastest, "fp32"))}
     for _ in range(2):
         arguments = [str(vit_b32), str(tmp_path / "script.npy"), "32", "256", *map(str, paths)]
@@ -165,6 +167,12 @@ def test_encode_workers(films, say, tmp_path: Path) -> None:
             found.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=workers).rate_hz)
     one, two = (statistics.median(found) for found in rates.values())
     say("encode_workers", two / one, f"{two:.0f} over {one:.0f} frames/s", ">= 1.8")
+
+
+def taken_by_auto(directory: Path) -> Resolved:
+    encoder = load_visual(str(directory))
+    choose(encoder, "torch", "auto")
+    return encoder.precision
 
 
 def start_up_s(runs: list[Timed]) -> float:

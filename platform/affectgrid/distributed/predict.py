@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,13 @@ from affectgrid.data.export import Fill, Filled, write_submission
 from affectgrid.data.features.imported import imported_by
 from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.splits.resident import Split, StreamRows, load_split
+from affectgrid.data.splits.resident import Split, load_split
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import CatalogOptions, DataOptions
+from affectgrid.distributed.options import Crop, encoding_for
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.reporting.look.course import read_courses
+from affectgrid.reporting.look.overlay import write_overlay
 from affectgrid.reporting.scores import write_predictions
 from affectgrid.storage import Storage, results
 from affectgrid.training.inference.details import frame_details
@@ -60,10 +60,11 @@ def predict(
     workspace: Workspace,
     *,
     tracks: Sequence[Path] = (),
-    crop: Literal["crops", "detect", "frame"] | None = None,
+    crop: Crop | None = None,
     template: Path | None = None,
     fill: Fill | None = None,
     store: str | None = None,
+    overlay: bool = False,
 ) -> PredictReport:
     """Encode `videos` as the models' training data were, and predict every frame.
 
@@ -73,11 +74,12 @@ def predict(
     without a face. Faces come from crop files where there are any, else from the detector, unless `crop` says
     otherwise: features of the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
     `data.export.write_submission`. `store` is where features are kept, by default
-    the workspace; `tracks` as ``Catalog.only`` takes them. Raises CatalogError when no track can be read.
+    the workspace; `tracks` as ``Catalog.only`` takes them; with `overlay` each video is written again with its
+    predictions drawn in. Raises CatalogError when no track can be read.
     """
     catalog = open_all(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
-    configs = [_encoding(encoders, catalog, crop) for encoders in ensemble.encoders]
+    configs = [encoding_for(encoders, catalog, crop) for encoders in ensemble.encoders]
     reports = [encode(catalog, features.root, config) for config in configs]
     lost = {failure.track: failure for report in reports for failure in report.quarantined}
     readable = _readable(catalog, lost)
@@ -94,7 +96,8 @@ def predict(
             if known:
                 prints[stream.name] = stream.fingerprint
         split = load_split(features, readable, fingerprints=prints, name="predict")
-        splits.append(_with_absent(split, ensemble, encoders))
+        own = [member.model.feature_dims for member in ensemble.members if member.encoders == encoders]
+        splits.append(split.with_absent({name: dim for dims in own for name, dim in dims.items()}))
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
@@ -106,6 +109,9 @@ def predict(
     with results(place) as folder:
         write_predictions(folder, split, va, found, details, fill)
         submission, filled = _write_submission(folder, split, va, template, fill)
+        if overlay:
+            for course in read_courses(readable, Storage(folder / "predictions.parquet")):
+                write_overlay(course, folder / f"{course.track}.mp4")
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
     return PredictReport(
@@ -120,15 +126,6 @@ def predict(
         faces={} if found is None else _per_track(split, found),
         lengths=_per_track(split, np.ones(len(va), np.bool_)),
     )
-
-
-def _encoding(
-    encoders: Mapping[str, str], catalog: Catalog, crop: Literal["crops", "detect", "frame"] | None
-) -> EncodeConfig:
-    config = DataOptions.for_package(CatalogOptions(data=str(catalog.root)), dict(encoders)).encode
-    if config.visual.crop != "frame":
-        crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
-    return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
 
 
 def is_short(videos: Sequence[Path | str]) -> bool:
@@ -157,16 +154,6 @@ def _boxes(features: FeatureStore, fingerprint: str, split: Split) -> dict[str, 
             here = table.frame_index <= len(own)
             own[table.frame_index[here] - 1] = table.box[here]
     return {} if np.isnan(rows).all() else dict(zip(_BOX, rows.T, strict=True))
-
-
-def _with_absent(split: Split, ensemble: Ensemble, encoders: Mapping[str, str]) -> Split:
-    """The split with the streams that its models read and the store lacks altogether, as absent from every frame."""
-    streams = dict(split.streams)
-    for member in ensemble.members:
-        if member.encoders == encoders:
-            for name, dim in member.model.feature_dims.items():
-                streams.setdefault(name, StreamRows.absent(split.num_frames, dim))
-    return dataclasses.replace(split, streams=streams)
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import filter_reach_s, read_audio
-from affectgrid.media.crops import list_crops, read_crop
 from affectgrid.media.faces import (
     FaceBox,
     FaceTracker,
@@ -24,6 +23,7 @@ from affectgrid.media.faces import (
     default_detector,
     landmark_predictor,
 )
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.sampling import Source, nearest_frames
 from affectgrid.media.video import VideoInfo, probe_video
@@ -231,6 +231,11 @@ def _times(video: str | None, start: int, stop: int) -> np.ndarray:
     step = (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else 0.0
     beyond = known[-1] + step * np.arange(1, max(stop - len(known), 0) + 1)
     return np.concatenate([known, beyond])[start:stop]
+
+
+def frame_times(video: str) -> Float[np.ndarray, "frame"]:
+    """When each frame is shown, in seconds. Raises MediaError."""
+    return _info(video).frame_times_s
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from affectgrid.reporting.live import Ended, SearchDisplay
+from affectgrid.reporting.study.live import Ended, SearchDisplay
 
 
 def ended(number: int, score: float | None, **others: object) -> Ended:

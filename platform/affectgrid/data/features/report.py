@@ -18,6 +18,19 @@ class Amount:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cost:
+    """Seconds that one frame or hop takes on one thread, or one accelerator, for decoding and for encoding."""
+
+    decode_s: float
+    encode_s: float
+
+
+def row_bytes(dim: int) -> float:
+    """Bytes of one row: a float16 feature, an index, a time and a bit."""
+    return 2 * dim + 4 + 8 + 1 / 8
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamPlan:
     """What an encode run finds and has to do for one stream.
 
@@ -82,6 +95,7 @@ class EncodeReport:
         frames: frames and hops that this run encoded.
         seconds: wall time.
         quarantined: what failed, in this run or in an earlier one whose files have not changed since.
+        costs: of each stream that was encoded, what a unit took.
     """
 
     fingerprints: dict[str, str]
@@ -92,3 +106,4 @@ class EncodeReport:
     frames: int
     seconds: float
     quarantined: tuple[Quarantined, ...]
+    costs: dict[str, Cost] = dataclasses.field(default_factory=dict)

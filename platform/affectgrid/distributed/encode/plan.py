@@ -9,12 +9,12 @@ import bisect
 import dataclasses
 import itertools
 import math
+import pickle
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from affectgrid.data.annotations import OnBadLabel
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.report import Amount, StreamPlan
+from affectgrid.data.features.report import Amount, Cost, StreamPlan, row_bytes
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.media.faces import Person
 from affectgrid.media.sampling import Source
@@ -35,8 +35,8 @@ class Chunk:
         start, stop: 0-based positions, half-open.
         video, crops: what it is read from; crops only for the visual stream.
         person: whose face a detector looks for.
-        annotation: where only labelled frames are encoded, the file that says which.
-        on_bad_label: what becomes of its odd lines.
+        annotation: where only labelled frames are encoded, the `LabelFile` that says which, pickled: Ray's rows carry
+            no objects.
     """
 
     stream: str
@@ -47,8 +47,7 @@ class Chunk:
     video: str | None
     crops: str | None = None
     person: Person = "largest"
-    annotation: str | None = None
-    on_bad_label: OnBadLabel = "refuse"
+    annotation: bytes | None = None
 
     @property
     def size(self) -> int:
@@ -115,8 +114,7 @@ def plan_track(
         labels = track.labels if config.visual.frames == "labelled" else None
         chunks = cut_chunks(
             kind, track.id, total, config.chunk_frames, keyframes=() if crops else source.keyframes,
-            video=video, crops=crops, person=track.person, annotation=_text(labels),
-            on_bad_label=labels.on_bad if labels else "refuse",
+            video=video, crops=crops, person=track.person, annotation=labels and pickle.dumps(labels),
         )  # fmt: skip
     else:
         chunks = cut_chunks(kind, track.id, total, config.chunk_hops, video=video)
@@ -166,11 +164,6 @@ class Plan:
         return StreamPlan(stream, there, finished, todo, len(held), row_bytes(dim))
 
 
-def row_bytes(dim: int) -> float:
-    """Bytes of one row: a float16 feature, an index, a time and a bit."""
-    return 2 * dim + 4 + 8 + 1 / 8
-
-
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """How a run is spread over a cluster.
@@ -200,14 +193,6 @@ class Placement:
         One that each decoder is making, and for each encoder those that it was given and one more.
         """
         return self.cpus + (IN_FLIGHT + 1) * self.encoders
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Seconds that one frame or hop takes on one thread, or one accelerator, for decoding and for encoding."""
-
-    decode_s: float
-    encode_s: float
 
 
 def expected_seconds(units: Mapping[str, int], costs: Mapping[str, Cost], placement: Placement) -> float:

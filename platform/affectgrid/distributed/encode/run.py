@@ -13,6 +13,7 @@ from affectgrid.data.catalog import Catalog
 from affectgrid.data.features.quarantine import WHOLE, Quarantine
 from affectgrid.data.features.report import EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.timings import keep_timings
 from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.calibration import calibrate
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -31,6 +32,7 @@ from affectgrid.distributed.encode.plan import (
     worth_calibrating,
 )
 from affectgrid.distributed.encode.sandbox import Limits
+from affectgrid.encoders.runtime.precision import Resolved
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,9 @@ def encode(
     work.survey.settle(store, work.fingerprints)
     for kind, job in work.jobs.items():
         store.write_spec(kind, job.fingerprint, job.spec)
-    encoded, frames = Executor(work.plan, work.jobs, store, config, work.limits, work.failures.add).run()
+    executor = Executor(work.plan, work.jobs, store, config, work.limits, work.failures.add)
+    encoded, frames = executor.run()
+    keep_timings(store, executor.timings)
     for kind, fingerprint in work.fingerprints.items():
         store.sweep(kind, fingerprint)
     work.failures.release(work.survey.sources)
@@ -71,6 +75,7 @@ def encode(
         frames=frames,
         seconds=time.monotonic() - started,
         quarantined=tuple(work.failures.found.values()),
+        costs={timing.stream: timing.cost for timing in executor.timings if timing.units},
     )
 
 
@@ -105,7 +110,8 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
     for note in catalog.notes:
         log.warning("%s", note)
     limits, quarantine = config.limits, Quarantine(store)
-    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store)
+    half: Resolved | None = "bf16" if cluster.num_gpus() else None
+    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, half=half, dry=dry)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}
     failures = Failures(catalog, config, quarantine, fingerprints, dry=dry)
     found = survey(

@@ -15,6 +15,7 @@ from affectgrid.analysis.slices import Effect, Parallel, SigmaByGrid
 from affectgrid.data.splits.resident import Split
 from affectgrid.reporting.figures import fusion, learning_curves, picture
 from affectgrid.reporting.html import Picture
+from affectgrid.reporting.look.course import write_rows
 from affectgrid.reporting.scores import draw_predictions
 from affectgrid.reporting.study import figures
 from affectgrid.search.space.objective import HEADINGS
@@ -60,6 +61,8 @@ def draw_best(
 ) -> BestModel:
     """Predict the validation split with the best model, and draw its predictions and the course of the search.
 
+    The predictions are kept too, for jobs/look.py, as predictions.parquet.
+
     Args:
         package: the best trial's model.
         validation: the split that it predicts.
@@ -75,6 +78,7 @@ def draw_best(
         "learning-curves": learning_curves(histories),
         "search": figures.search_course(list(course), list(course.values())),
     }
+    write_rows(folder / "predictions.parquet", validation, predictions.va.numpy())
     predicted = draw_predictions(folder, scores, predictions, validation, package.grid)
     return BestModel(scores, (*predicted, *_save(folder, drawn)))
 
