@@ -29,7 +29,7 @@ from affectgrid.data.imports.files import ImportFormat, read_feature_file
 from affectgrid.data.imports.stream import find_files, import_stream
 from affectgrid.data.prompts import load_prompt_set
 from affectgrid.data.validation import validate
-from affectgrid.media.crops import list_crops, read_crop
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.search.space.reading import load_space
 from support.fuzzing import coded, damaged, file_names, folder_names, make_tree, npy, npz, parquet
 from support.processes import REPOSITORY
