@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo results test test-long mutants reliability golden schema media lint format bench bench-data bench-encode bench-train bench-cluster bench-search bench-predict cluster cluster-stop ui dashboard clean
+.PHONY: help install install-runtime demo results test test-long test-gpu mutants reliability golden schema media lint format bench bench-data bench-encode bench-train bench-cluster bench-search bench-predict cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -51,6 +51,9 @@ test: lint media ## lint, types, import direction and every test but the long on
 
 test-long: media ## the long suite
 	$(BIN)/python -m pytest -q -m long
+
+test-gpu: $(READY) ## what needs CUDA: parity with the CPU, exact resume, speed; skipped where there is none
+	$(BIN)/python -m pytest -q -s tests/gpu -m "benchmark or not benchmark"
 
 mutants: $(READY) ## make three dozen mistakes in a copy of the package; every one must be noticed (about 6 minutes)
 	$(BIN)/python tests/mutation/check.py

@@ -27,12 +27,12 @@ class Evaluate(JobOptions, ModelOption, StoreOption, CatalogOptions):
 def main(options: Evaluate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.distributed.evaluate import evaluate_models
-    from affectgrid.distributed.session import connected
+    from affectgrid.distributed.session import connected, open_models
     from affectgrid.reporting.scores import evaluation_note, print_evaluation, write_evaluation
-    from affectgrid.training.inference.ensemble import load_ensemble, save_ensemble
+    from affectgrid.training.inference.ensemble import save_ensemble
 
-    ensemble = load_ensemble(options.model)
-    others = [(place, load_ensemble([place])) for place in options.against]
+    ensemble = open_models(options.model, options.out)
+    others = [(place, open_models([place], options.out)) for place in options.against]
     with connected(options.out, options.address) as workspace:
         done = evaluate_models(
             ensemble,

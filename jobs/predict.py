@@ -19,7 +19,9 @@ class Predict(JobOptions, StoreOption, TracksOption):
         min_length=1, description="videos, folders of videos, or a folder in Aff-Wild2's layout; paths or URIs"
     )
     model: tuple[str, ...] = Field(
-        (), description="model packages, or one ensemble.json; by default the best of the newest study under OUT"
+        (),
+        description="model packages, one ensemble.json, or models of MLflow (models:/NAME@champion); by default the "
+        "best of the newest study under OUT",
     )
     crop: Literal["crops", "detect", "frame"] | None = Field(
         None, description="where faces come from; by default the crops that are there, else a detector"
@@ -35,14 +37,12 @@ class Predict(JobOptions, StoreOption, TracksOption):
 
 def main(options: Predict) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.predict import is_short, predict
-    from affectgrid.distributed.session import connected
+    from affectgrid.distributed.session import connected, open_models
     from affectgrid.reporting.caveat import caveat
     from affectgrid.reporting.scores import absent_lines, face_lines, prediction_lines
-    from affectgrid.training.inference.ensemble import load_ensemble
 
-    ensemble = load_ensemble(options.model or [Workspace.open(options.out).newest_model()])
+    ensemble = open_models(options.model, options.out)
     with connected(options.out, options.address, alone=is_short(options.videos)) as workspace:
         how = options.model_dump(include={"tracks", "crop", "template", "fill", "store", "overlay"})
         report = predict(ensemble, options.videos, workspace, **how)

@@ -7,11 +7,11 @@ import functools
 from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
-from affectgrid.distributed.options import DataOptions, EverythingOption, WorkersOption
+from affectgrid.distributed.options import DataOptions, EverythingOption, RegisterOption, WorkersOption
 from affectgrid.training.config import TrainConfig
 
 
-class Train(JobOptions, DataOptions, WorkersOption, EverythingOption):
+class Train(JobOptions, DataOptions, WorkersOption, EverythingOption, RegisterOption):
     """Train and keep the best epoch as a model package under OUT/runs/NAME/model."""
 
     name: str = Field("train", description="name of the run: the same name resumes, another starts afresh")
@@ -27,12 +27,15 @@ def main(options: Train) -> int:
     from affectgrid.distributed.folds import train_folds
     from affectgrid.distributed.prepare import prepare, prepare_folds
     from affectgrid.distributed.session import tracked
+    from affectgrid.distributed.train.publish import publish
     from affectgrid.distributed.train.run import train
     from affectgrid.reporting.training import print_folds, print_training, training_note
 
     config, widths = options.for_folds(options.config), options.choose_smoothing
     with tracked(options.out, options.address) as session:
         runs, tracker, workspace = session.workspace.runs, session.tracker, session.workspace
+        if options.register_as:
+            tracker.require_registry()
         one = functools.partial(train, config, storage=runs, tracker=tracker, max_failures=options.max_failures)
         one = functools.partial(one, num_workers=options.num_workers)
         what = [config.prompt.file], [config.prompt.mode], config.model.streams
@@ -43,9 +46,10 @@ def main(options: Train) -> int:
             return 0
         prepared = prepare(options, workspace, *what, everything=options.everything)
         result = one(prepared, name=options.name)
-    place, held_out = result.place / result.package.name, not options.everything
-    curve = choose_smoothing([place], [prepared.validation], widths)[1] if widths else None
-    note = training_note(prepared.train.encoders, config, options.data, held_out=held_out)
+        place, held_out = result.place / result.package.name, not options.everything
+        curve = choose_smoothing([place], [prepared.validation], widths)[1] if widths else None
+        note = training_note(prepared.train.encoders, config, options.data, held_out=held_out)
+        publish(result, prepared, tracker, name=options.name, note=note, register=options.register_as)
     print_training(place.address, result.best, tracker.open_command, note, curve)
     return 0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import Field
 
 from affectgrid.cli import CHECKOUT, JobOptions, run
-from affectgrid.distributed.options import DataOptions, FoldsOption
+from affectgrid.distributed.options import DataOptions, LogModelsOption
 
 
-class Tune(JobOptions, DataOptions, FoldsOption):
+class Tune(JobOptions, DataOptions, LogModelsOption):
     """Run a search space. The same command resumes after a kill. Exit status 0: all trials finished; 1: some failed."""
 
     space: Path = Field(CHECKOUT / "search_spaces" / "smoke.yaml", description="the search space")
@@ -37,7 +37,6 @@ def main(options: Tune) -> int:
 
     space = load_space(options.space, name=options.name, trials=options.trials, time_budget=options.time_budget)
     with tracked(options.out, options.address) as session:
-        older = find_study(options.warm_start, session.workspace.studies)
         what = space.prompt_files(), space.values_of("prompt.mode"), space.streams()
         folds = functools.partial(prepare_folds, num_folds=options.folds, seed=options.fold_seed)
         prepared = (folds if options.folds else prepare)(options, session.workspace, *what)
@@ -48,9 +47,10 @@ def main(options: Tune) -> int:
             tracker=session.tracker,
             max_concurrent=options.max_concurrent,
             extend=options.extend,
-            warm_start=older,
+            warm_start=find_study(options.warm_start, session.workspace.studies),
             resources=TrialResources(workers=options.workers_per_trial),
             num_confirm=options.confirm,
+            models=options,
         )
     print_study(summary, session.tracker.open_command, session.tracker.link(space.name), session.workspace.root)
     return 1 if summary.num_failed else 0

@@ -18,6 +18,7 @@ from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.resident import load_split
 from affectgrid.distributed.encode.config import EncodeConfig
+from affectgrid.distributed.encode.in_process import LocalEncoder
 from affectgrid.distributed.encode.run import encode
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
@@ -58,6 +59,15 @@ def test_every_track_has_one_file_per_stream_and_nothing_else_is_left(encoded: E
     assert encoded.report.quarantined == ()
     assert encoded.report.encoded == 2 * len(ids)
     assert encoded.store.verify() == []
+
+
+def test_one_process_without_ray_encodes_the_same(encoded: EncodedCorpus, tmp_path: Path) -> None:
+    some = dataclasses.replace(encoded.catalog, tracks=encoded.catalog.tracks[:3])
+    report = LocalEncoder(FeatureStore(tmp_path)).encode(some, CONFIG)
+    assert (report.fingerprints, report.encoded, report.quarantined) == (encoded.report.fingerprints, 6, ())
+    ours, theirs = contents(tmp_path), contents(Path(encoded.store.root))
+    assert len(ours) == 8
+    assert ours.items() <= theirs.items()
 
 
 def test_visual_features_are_those_of_each_crop_encoded_alone(encoded: EncodedCorpus) -> None:

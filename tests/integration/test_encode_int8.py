@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from affectgrid.media.crops import list_crops, read_crop
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.features.store import FeatureStore
@@ -20,12 +18,11 @@ from affectgrid.distributed.encode.run import encode, plan_encode
 from affectgrid.encoders.runtime.quantised import FOLDER, Quantised
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import ConfigError
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.storage import Storage
+from support.runtimes import needs_openvino
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not here: pip install 'affectgrid[openvino]'"
-)
 INT8 = EncodeConfig(
     visual=VisualStream(runtime="openvino", precision="int8"),
     audio=AudioStream(hop_s=0.5, runtime="openvino", precision="int8"),

@@ -27,10 +27,20 @@ JOBS = ("tune", "predict")  # the others run below
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_job_explains_itself(repository: Path, name: str) -> None:
-    done = job(repository, name, "--help")
-    assert done.returncode == 0
-    assert "--out" in done.stdout
-    assert "default" in done.stdout
+    short, long = (job(repository, name, option) for option in ("--help", "--help-all"))
+    assert short.returncode == long.returncode == 0
+    for said in (short, long):
+        assert "--out" in said.stdout
+        assert "default" in said.stdout
+    assert len(short.stdout.splitlines()) < 60
+
+
+def test_the_settings_of_encoders_are_told_in_the_long_help_alone(repository: Path) -> None:
+    short, long = (job(repository, "encode", option).stdout for option in ("--help", "--help-all"))
+    assert "--encode.*" not in long
+    assert "--visual.*" in short
+    assert "--visual.margin" in long
+    assert "--visual.margin" not in short
 
 
 def test_a_misspelt_setting_is_refused_before_any_work(repository: Path, tmp_path: Path) -> None:

@@ -114,3 +114,9 @@ def test_a_job_looks_at_its_options_before_it_imports_what_is_slow(job: str, opt
     command = [sys.executable, "-c", LOOKS, f"jobs/{job}.py", *options]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == ("0" if options == ("--help",) else "2"), done.stderr
+
+
+def test_a_served_model_needs_no_ray(repository: Path) -> None:
+    """It is loaded where only its own requirements are."""
+    heavy = ("ray", "optuna", "sklearn", "matplotlib", "rich")
+    assert loaded(repository, "affectgrid.serving, affectgrid.distributed.encode.in_process", heavy) == []

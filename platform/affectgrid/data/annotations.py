@@ -1,4 +1,4 @@
-"""Aff-Wild2's valence-arousal files: a header, then one line per frame; -5,-5 marks a frame without a label."""
+"""Labels of a track's frames, and Aff-Wild2's files of them: a header, then a line per frame; -5,-5 is no label."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -21,6 +22,7 @@ from affectgrid.storage import show_places, staged, write_atomic
 log = logging.getLogger(__name__)
 
 OnBadLabel = Literal["refuse", "mask"]
+FrameTimes = Callable[[], NDArray[np.float64]]  # seconds of frames 1, 2, ... of the track's video, NaN where unknown
 
 HEADER = "valence,arousal"
 INVALID = -5.0
@@ -34,9 +36,8 @@ _BOM = b"\xef\xbb\xbf"
 _NAMES = ["valence", "arousal"]
 _READ = pyarrow.csv.ReadOptions(use_threads=False, column_names=_NAMES, block_size=_MAX_BYTES)
 _PARSE = pyarrow.csv.ParseOptions(quote_char=False, ignore_empty_lines=False)
-_CONVERT = pyarrow.csv.ConvertOptions(
-    check_utf8=False, null_values=[], column_types=dict.fromkeys(_NAMES, pa.float64())
-)
+_TYPES = dict.fromkeys(_NAMES, pa.float64())
+_CONVERT = pyarrow.csv.ConvertOptions(check_utf8=False, null_values=[], column_types=_TYPES)
 
 # What is found in place of an annotation: how the file begins, its code, its name, the hint.
 _IMPOSTORS = (
@@ -70,7 +71,10 @@ class Annotation:
 
 @dataclasses.dataclass(frozen=True)
 class LabelFile:
-    """A file of labels, and what becomes of a line that cannot be read: the file is refused, or the frame masked."""
+    """A file of labels, and what becomes of a line that cannot be read: the file is refused, or the frame masked.
+
+    This one is of Aff-Wild2; `catalog.points.LabelPoints` are those of other formats.
+    """
 
     path: Path
     on_bad: OnBadLabel = "refuse"
@@ -78,7 +82,21 @@ class LabelFile:
     @classmethod
     def of(cls, annotation: Path | LabelFile) -> LabelFile:
         """Itself, or a file whose odd lines refuse it."""
-        return annotation if isinstance(annotation, LabelFile) else cls(annotation)
+        return annotation if isinstance(annotation, LabelFile) else LabelFile(annotation)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that the labels are read from."""
+        return (self.path,)
+
+    def state(self) -> bytes:
+        """All that the labels depend on: the file's bytes, and how they are read. Raises OSError."""
+        with staged(self.path) as path:
+            return path.read_bytes() + self.choice
+
+    def read(self, times: FrameTimes | None) -> Annotation:
+        """As ``read_labels``."""
+        return _read_lines(self)
 
     @property
     def choice(self) -> bytes:
@@ -89,9 +107,10 @@ class LabelFile:
         return str(self.path)
 
 
-def read_annotation(annotation: Path | LabelFile) -> Annotation:
-    """Read and check one annotation file; CRLF and a UTF-8 byte order mark are accepted.
+def read_annotation(annotation: Path | LabelFile, times: FrameTimes | None = None) -> Annotation:
+    """Read and check the labels of one track; CRLF and a UTF-8 byte order mark are accepted.
 
+    `times` is asked for the times of the video's frames where labels have times of their own, which Aff-Wild2's do not.
     Raises only AnnotationError: ANN-MISSING, ANN-SIZE, ANN-HTML, ANN-POINTER (of Git LFS), ANN-RTF, ANN-ARCHIVE,
     ANN-CR (line ends), ANN-ENCODING, ANN-HEADER, ANN-COLUMNS, ANN-NUMBER, ANN-FINITE, ANN-RANGE, ANN-HALF (one of the
     two is -5), ANN-EMPTY, ANN-MASKED (nothing valid). Values are checked as text, so that an error names the first
@@ -99,17 +118,19 @@ def read_annotation(annotation: Path | LabelFile) -> Annotation:
     logged once.
     """
     source = LabelFile.of(annotation)
-    labels = read_labels(source)
+    labels = source.read(times)
     if labels.odd:
         _log_odd(source, len(labels.odd), labels.num_frames, str(labels.odd[0]))
     return labels
 
 
-def read_labels(source: LabelFile) -> Annotation:
+def read_labels(source: LabelFile, times: FrameTimes | None = None) -> Annotation:
     """As ``read_annotation``, without a log."""
-    path = source.path
-    data = _content(path)
-    odd: list[Problem] = []
+    return source.read(times)
+
+
+def _read_lines(source: LabelFile) -> Annotation:
+    path, data, odd = source.path, _content(source.path), list[Problem]()
     va = parse_sound(data)
     if va is None:
         va = parse_lines(source, _decode(path, data).split("\n"), odd)
@@ -179,19 +200,17 @@ def write_annotation(path: Path, annotation: Annotation) -> None:
     write_atomic(path, "\n".join([HEADER, *rows, ""]))
 
 
+def read_text(path: Path) -> str:
+    """The text of a file of labels. Raises AnnotationError where it is none: ANN-MISSING, ANN-SIZE, ANN-HTML, ..."""
+    return _decode(path, _content(path))
+
+
 def _content(path: Path) -> bytes:
     try:
         with staged(path) as local:
             if local.stat().st_size > _MAX_BYTES:
-                found = f"{local.stat().st_size} bytes"
-                _refuse(
-                    path,
-                    "ANN-SIZE",
-                    found,
-                    f"at most {_MAX_BYTES} bytes",
-                    "check that this is an annotation file",
-                    line=None,
-                )
+                found, hint = f"{local.stat().st_size} bytes", "check that this is an annotation file"
+                _refuse(path, "ANN-SIZE", found, f"at most {_MAX_BYTES} bytes", hint, line=None)
             return local.read_bytes()
     except (OSError, ValueError) as error:
         _refuse(path, "ANN-MISSING", str(error), "a readable file", "check the path and its permissions", line=None)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from tyro.conf import arg
 
 from affectgrid.data.annotations import OnBadLabel
+from affectgrid.data.catalog.formats.choice import AUTO, format_names
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.feed import FeedOptions
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.settings import Settings
 from affectgrid.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from affectgrid.data.catalog import Catalog
+
 RENDERED = "rendered"
+Crop = Literal["crops", "detect", "frame"]
 
 
 class StoreOption(Settings):
@@ -29,7 +35,9 @@ class ModelOption(Settings):
     """Which models."""
 
     model: tuple[str, ...] = Field(
-        min_length=1, description="model packages (what train or tune wrote, here or in a bucket), or one ensemble.json"
+        min_length=1,
+        description="model packages (what train or tune wrote, here or in a bucket), one ensemble.json, or models of "
+        "MLflow (models:/NAME@champion)",
     )
 
 
@@ -87,6 +95,33 @@ class EverythingOption(FoldsOption):
         return config.keep_last() if self.everything else config
 
 
+class RegisterOption(FoldsOption):
+    """What becomes of the model in MLflow's registry."""
+
+    register_as: Annotated[str | None, arg(name="register")] = Field(
+        None,
+        pattern=r"^[^/:]+$",
+        description="make the model the champion of this registered model in MLflow",
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.folds and self.register_as:
+            raise ValueError("every fold has a model of its own, and none is the one to register; leave one out")
+        return self
+
+
+class LogModelsOption(RegisterOption):
+    """Which models MLflow gets."""
+
+    log_models: Literal["best", "all"] = Field("best", description="log the best trial's model, or every trial's")
+
+    @property
+    def asks_more(self) -> bool:
+        """Than the best model's log."""
+        return self.register_as is not None or self.log_models == "all"
+
+
 class TracksOption(Settings):
     """Which tracks."""
 
@@ -98,7 +133,16 @@ class TracksOption(Settings):
 class CatalogOptions(TracksOption):
     """Which data."""
 
-    data: str = Field(RENDERED, description="folder or URI in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
+    data: str = Field(RENDERED, description="a data set's folder or URI, or 'rendered', the corpus drawn here")
+    format: str = Field(
+        AUTO, description=f"of the data set: {', '.join(format_names())}, or auto: recognised by its files"
+    )
+    label_range: tuple[float, float] | None = Field(
+        None, description="ends of the scale of a table's labels, e.g. 1 9; default: -1 1"
+    )
+    splits: Path | None = Field(
+        None, description="file of tracks and splits, in place of the data set's own; validate --write-splits makes one"
+    )
     on_bad_label: OnBadLabel = Field(
         "refuse", description="a line of labels that cannot be read: refuse its file, or mask its frame and say so"
     )
@@ -120,3 +164,14 @@ class DataOptions(StoreOption, CatalogOptions):
         audio = AudioStream.model_validate_json(encoders["audio_stream"])
         which = {name: getattr(data, name) for name in CatalogOptions.model_fields}
         return cls(**which, encode=EncodeConfig(visual=visual, audio=audio))
+
+
+def encoding_for(encoders: dict[str, str], catalog: Catalog, crop: Crop | None = None) -> EncodeConfig:
+    """How a model package's `encoders` encode these tracks: faces from crop files where there are any, else detected.
+
+    `crop` says otherwise. A model of whole frames gets whole frames unless it does.
+    """
+    config = DataOptions.for_package(CatalogOptions(data=str(catalog.root)), encoders).encode
+    if config.visual.crop != "frame":
+        crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
+    return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,10 @@ from affectgrid.data.export import Fill, Filled, write_submission
 from affectgrid.data.features.imported import imported_by
 from affectgrid.data.features.report import Quarantined
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.splits.resident import Split, StreamRows, load_split
+from affectgrid.data.splits.resident import Split, load_split
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import CatalogOptions, DataOptions
+from affectgrid.distributed.options import Crop, encoding_for
 from affectgrid.errors import CatalogError, Problem
 from affectgrid.reporting.look.course import read_courses
 from affectgrid.reporting.look.overlay import write_overlay
@@ -62,7 +60,7 @@ def predict(
     workspace: Workspace,
     *,
     tracks: Sequence[Path] = (),
-    crop: Literal["crops", "detect", "frame"] | None = None,
+    crop: Crop | None = None,
     template: Path | None = None,
     fill: Fill | None = None,
     store: str | None = None,
@@ -81,7 +79,7 @@ def predict(
     """
     catalog = open_all(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
-    configs = [_encoding(encoders, catalog, crop) for encoders in ensemble.encoders]
+    configs = [encoding_for(encoders, catalog, crop) for encoders in ensemble.encoders]
     reports = [encode(catalog, features.root, config) for config in configs]
     lost = {failure.track: failure for report in reports for failure in report.quarantined}
     readable = _readable(catalog, lost)
@@ -98,7 +96,8 @@ def predict(
             if known:
                 prints[stream.name] = stream.fingerprint
         split = load_split(features, readable, fingerprints=prints, name="predict")
-        splits.append(_with_absent(split, ensemble, encoders))
+        own = [member.model.feature_dims for member in ensemble.members if member.encoders == encoders]
+        splits.append(split.with_absent({name: dim for dims in own for name, dim in dims.items()}))
         return splits[-1]
 
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
@@ -129,15 +128,6 @@ def predict(
     )
 
 
-def _encoding(
-    encoders: Mapping[str, str], catalog: Catalog, crop: Literal["crops", "detect", "frame"] | None
-) -> EncodeConfig:
-    config = DataOptions.for_package(CatalogOptions(data=str(catalog.root)), dict(encoders)).encode
-    if config.visual.crop != "frame":
-        crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
-    return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
-
-
 def is_short(videos: Sequence[Path | str]) -> bool:
     """Whether one process has encoded `videos` before a cluster of its own would have started: files of 8 MiB in all.
 
@@ -164,16 +154,6 @@ def _boxes(features: FeatureStore, fingerprint: str, split: Split) -> dict[str, 
             here = table.frame_index <= len(own)
             own[table.frame_index[here] - 1] = table.box[here]
     return {} if np.isnan(rows).all() else dict(zip(_BOX, rows.T, strict=True))
-
-
-def _with_absent(split: Split, ensemble: Ensemble, encoders: Mapping[str, str]) -> Split:
-    """The split with the streams that its models read and the store lacks altogether, as absent from every frame."""
-    streams = dict(split.streams)
-    for member in ensemble.members:
-        if member.encoders == encoders:
-            for name, dim in member.model.feature_dims.items():
-                streams.setdefault(name, StreamRows.absent(split.num_frames, dim))
-    return dataclasses.replace(split, streams=streams)
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

@@ -5,14 +5,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.cluster import connect
 from affectgrid.distributed.preflight import check_nodes
+from affectgrid.storage import Storage
 from affectgrid.tracking import Tracker, open_tracker
+from affectgrid.tracking.models import is_model_address
+from affectgrid.training.inference.ensemble import Ensemble, load_ensemble
 
 EXPERIMENT = "affectgrid"
+
+
+def open_models(models: Sequence[str], out: str) -> Ensemble:
+    """Packages, one ensemble, or models of MLflow (``models:/NAME@champion``); by default the newest study's best.
+
+    Raises as `load_ensemble` does; ConfigError (CFG-MODEL) without a study, and TrackingError where MLflow has none.
+    """
+    workspace, places = Workspace.open(out), list[Storage | Path | str](models)
+    if any(map(is_model_address, models)):
+        tracker = open_tracker(workspace.tracking_uri, EXPERIMENT, artifacts=workspace.artifacts)
+        places = [tracker.fetch_model(model) if is_model_address(model) else model for model in models]
+    return load_ensemble(places or [workspace.newest_model()])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,6 +233,11 @@ def _times(video: str | None, start: int, stop: int) -> np.ndarray:
     return np.concatenate([known, beyond])[start:stop]
 
 
+def frame_times(video: str) -> Float[np.ndarray, "frame"]:
+    """When each frame is shown, in seconds. Raises MediaError."""
+    return _info(video).frame_times_s
+
+
 @functools.lru_cache(maxsize=4)
 def _info(video: str) -> VideoInfo:
     return probe_video(Path(video))

@@ -102,7 +102,7 @@ class Delivery:
         kept: dict[str, Any] = dict(record)
         if record["op"] == "open":
             kept["new"] = False  # the request that failed may have made it
-        if record["op"] == "artifact":
+        if record["op"] in ("artifact", "model"):
             source = Path(record["path"])
             copy = self._artifacts / uuid.uuid4().hex / source.name
             copy.parent.mkdir(parents=True)

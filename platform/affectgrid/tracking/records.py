@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from affectgrid.tracking.connection import client
+from affectgrid.tracking.models import deliver_model
 
 Record = Mapping[str, Any]
 Names = tuple[str, ...]  # of a study's run, its child's, its grandchild's: where a run is, before MLflow gave it an id
@@ -57,6 +58,8 @@ def apply(uri: str, record: Record) -> bool:
         case "artifact":
             log = mlflow.log_artifacts if Path(record["path"]).is_dir() else mlflow.log_artifact
             log(run_id, record["path"], record["folder"])
+        case "model":
+            deliver_model(uri, run_id, record)
         case "inputs":
             _log_inputs(uri, run_id, record["data_sets"])
         case "status":

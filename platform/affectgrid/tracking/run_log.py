@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import getpass
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from affectgrid.tracking.connection import client, credentials, is_outage, refusal
 from affectgrid.tracking.data_sets import DataSet
 from affectgrid.tracking.delivery import Delivery
+from affectgrid.tracking.models import model_record, write_model
 from affectgrid.tracking.pages import LEVEL, LEVELS, NOTE, STUDY, view_tag
 from affectgrid.tracking.records import MARK, find_marks, find_run
 
@@ -157,6 +159,16 @@ class RunLog:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Store a copy of a file, or of a folder's contents, under `folder` in the run's artefacts."""
         self._log({"op": "artifact", "path": str(path.resolve()), "folder": folder})
+
+    def model(self, package: Path, metrics: Mapping[str, float], *, name: str, register: str | None = None) -> None:
+        """Log a model package as an MLflow model of this run, with what was scored; the same one twice is logged once.
+
+        `register`: the registered model of which it becomes a version, the champion.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_model(package, Path(folder) / "model")
+            record = model_record(package, name=name, metrics=metrics, register=register)
+            self._log({"op": "model", "path": str(path), **record})
 
     def inputs(self, data_sets: Iterable[DataSet]) -> None:
         """Say what the run learnt from and was scored on."""

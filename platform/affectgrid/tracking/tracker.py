@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from affectgrid.credentials import credentials_in, without_credentials
-from affectgrid.errors import Problem, TrackingError
+from affectgrid.errors import ConfigError, Problem, TrackingError
 from affectgrid.storage import cache_folder
 from affectgrid.tracking.connection import absolute, client, is_server, knock, locked, refusal, unreachable
 from affectgrid.tracking.delivery import deliver_all
+from affectgrid.tracking.models import fetch_model
 from affectgrid.tracking.pages import KIND, LOCAL, view_link
 from affectgrid.tracking.relocation import ARTIFACTS, follow_artifacts
 from affectgrid.tracking.run_log import RunLog
@@ -63,6 +64,23 @@ class Tracker:
         if params:
             run.params(params, first=run.fresh)
         return run
+
+    def require_registry(self) -> None:
+        """Ask for one registered model. Raises ConfigError (CFG-REGISTRY) where the store keeps none."""
+        try:
+            client(self.uri).search_registered_models(max_results=1)
+        except Exception as error:  # of the store, which may be of any kind
+            if (refused := refusal(self.uri, error)) is not None:
+                raise refused from None
+            where, found = without_credentials(self.uri), without_credentials(str(error).splitlines()[0])
+            hint = "leave --register out, or use a server with a database, as in docs/mlflow-server.md"
+            raise ConfigError(
+                Problem("CFG-REGISTRY", where=where, found=found, expected="MLflow with a model registry", hint=hint)
+            ) from None
+
+    def fetch_model(self, address: str) -> Path:
+        """The package of a model that was logged or registered, see `models.fetch_model`."""
+        return fetch_model(self.uri, address)
 
     def find(self, name: str) -> RunLog:
         """The study's run of that name as it is, neither made nor reopened."""

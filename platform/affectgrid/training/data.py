@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -44,12 +45,16 @@ class PreparedData:
         validation: what every score of a search is measured on.
         prompts: by the name that ``prompt.file`` uses.
         fingerprint: changes with the data, the encoders and the media settings.
+        splits: which track is in which split and fold, as the CSV file that ``--splits`` takes.
+        features: by stream, the fingerprint of its features in the store; empty where nothing was stored.
     """
 
     train: Split
     validation: Split
     prompts: dict[str, EncodedPrompts]
     fingerprint: str
+    splits: str = dataclasses.field(default="", kw_only=True)
+    features: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
@@ -80,13 +85,23 @@ class FoldedData(PreparedData):
     folds: Folds
 
     @classmethod
-    def of(cls, whole: Split, folds: Folds, prompts: dict[str, EncodedPrompts], fingerprint: str) -> FoldedData:
+    def of(
+        cls,
+        whole: Split,
+        folds: Folds,
+        prompts: dict[str, EncodedPrompts],
+        fingerprint: str,
+        *,
+        splits: str = "",
+        features: Mapping[str, str] | None = None,
+    ) -> FoldedData:
         """No feature is copied. The fingerprint must change with the folds too."""
         train, validation = folds.parts(whole, 0)
-        return cls(train, validation, prompts, fingerprint, whole, folds)
+        return cls(train, validation, prompts, fingerprint, whole, folds, splits=splits, features=features or {})
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
         """What each fold's model learns from, and the tracks that it is scored on."""
         both = (self.folds.parts(self.whole, number) for number in range(self.folds.num_folds))
-        return tuple(PreparedData(*splits, self.prompts, self.fingerprint) for splits in both)
+        facts = self.prompts, self.fingerprint
+        return tuple(PreparedData(*splits, *facts, splits=self.splits, features=self.features) for splits in both)

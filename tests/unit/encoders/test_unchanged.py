@@ -70,7 +70,7 @@ def read(video: Path, start: int, stop: int, bound: float | None) -> Row:
     job = StreamJob(stream, "f", ImagePreprocess(SIDE), 3, {})
     chunk = {
         "track": "steps", "stream": "visual", "number": 0, "start": start, "stop": stop, "video": str(video),
-        "crops": None, "person": "largest", "annotation": None, "on_bad_label": "refuse",
+        "crops": None, "person": "largest", "annotation": None,
     }  # fmt: skip
     row = decode(chunk, jobs={"visual": job}, limits=Limits(60, 1 << 31, 1, uuid.uuid4().hex))
     assert row["error"] == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
+import functools
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ _LITTER = re.compile(
     r"|\.fseventsd|\.appledouble|@eadir|\$recycle\.bin|system volume information|lost\+found|\.git|~\$.*|.*~",
     re.IGNORECASE,
 )
+_UPPER_LEVELS = 3  # folders below the root in which a format is looked for
+_MANY = 64  # a folder with more of them holds a folder per track
 _ARCHIVES: dict[str, Kind] = {".tar": "tar", ".zip": "zip"}
 
 
@@ -69,9 +72,24 @@ class Tree:
         here = self.storage.path / folder
         return sorted(p.name for p in here.iterdir() if p.is_dir() and not is_litter(p.name)) if here.is_dir() else []
 
+    @functools.cached_property
+    def upper_folders(self) -> tuple[str, ...]:
+        """The root, as an empty name, and the folders at most three below it; not those in a folder of many."""
+        found, level = [""], [""]
+        for _ in range(_UPPER_LEVELS):
+            below = [[f"{name}/{one}".lstrip("/") for one in self.folders(name)] for name in level]
+            level = [name for names in below if len(names) <= _MANY for name in names if not name.startswith(".")]
+            found += level
+        return tuple(found)
+
+    def find(self, *names: str) -> str | None:
+        """The first of the upper folders whose last names are these, in any case: ``("label_segments", "arousal")``."""
+        ending = [name.lower() for name in names]
+        return next((name for name in self.upper_folders if name.lower().split("/")[-len(ending) :] == ending), None)
+
     def crops(self, folder: str) -> list[Item]:
         """The tracks of a folder of crops: folders, and archives, which are always staged."""
-        plain = [f"{folder}/{name}" for name in self.folders(folder)]
+        plain = [f"{folder}/{name}".lstrip("/") for name in self.folders(folder)]
         if self.storage.path is None:
             with ThreadPoolExecutor(_NUM_REQUESTS) as pool:  # its version depends on all its files
                 listings = pool.map(self.storage.list_files, plain)

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from affectgrid.data.features.table import FeatureTable, from_bytes, to_bytes
 from affectgrid.errors import Problem, StoreError
@@ -126,6 +128,23 @@ class FeatureStore:
             dim = stored.schema_arrow.field("feature").type.list_size
             index = stored.read(columns=["frame_index"], use_threads=False).column(0)
             return int(index[-1].as_py()) if len(index) else 0, int(dim)
+
+    def frame_times(self, stream: str, fingerprint: str, track: str) -> NDArray[np.float64]:
+        """Times of frames 1, 2, ... of a finished track in seconds, NaN where it has none; reads no feature.
+
+        Raises StoreError as ``extent`` does.
+        """
+        name = _track_name(stream, fingerprint, track)
+        with (
+            _read_errors(self.storage.show(name)),
+            self.storage.open(name) as file,
+            pq.ParquetFile(file) as stored,
+        ):
+            rows = stored.read(columns=["frame_index", "time_s"], use_threads=False)
+            index, time_s = (column.to_numpy() for column in rows.columns)
+            times = np.full(int(index[-1]) if len(index) else 0, np.nan)
+            times[index - 1] = time_s
+            return times
 
     def write_spec(self, stream: str, fingerprint: str, spec: Mapping[str, object]) -> None:
         """Write what the fingerprint hashes as fingerprint.json."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,22 @@ from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
 from affectgrid.distributed.encode.sandbox import Limits
-from affectgrid.distributed.preflight import device, node_name
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import MediaError, Problem
 
 
 class EncodeChunks:
-    """An actor that holds the encoders, and writes each chunk's features as a part file."""
+    """An actor that holds the encoders, and writes each chunk's features as a part file.
 
-    def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int) -> None:
+    With a `device` it works without Ray too: see `in_process`.
+    """
+
+    def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int, device: str | None = None) -> None:
         self._store = FeatureStore(store)
         self._jobs = jobs
         self._batch_size = batch_size
-        self._device = device()
+        self._device = device or _own_device()
         if self._device == "cpu":
             torch.set_num_threads(1)  # Ray places one such process per core
 
@@ -38,13 +41,15 @@ class EncodeChunks:
         rows = [{name: batch[name][k] for name in names} for k in range(len(batch["track"]))]
         for row in rows:
             if not row["error"]:
-                self._encode(row)
+                self.encode(row)
         states = [_state(row) for row in rows]
         return {name: [state[name] for state in states] for name in states[0]}
 
-    def _encode(self, row: Row) -> None:
+    def encode(self, row: Row) -> None:
         """Write the features of a decoded chunk; those that cannot be stored are the row's error."""
         kind = str(row["stream"])
+        _ = self._visual if kind == "visual" else self._audio  # loaded before the clock runs
+        began = time.perf_counter()
         present = np.asarray(row["present"], dtype=bool)
         encoded = self._images(row) if kind == "visual" else self._windows(row, present)
         unusable = _unusable(encoded, row)
@@ -61,6 +66,7 @@ class EncodeChunks:
             box=np.asarray(row["box"], dtype=np.float32) if row["box"].size else None,
         )
         self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
+        row["encode_s"] = time.perf_counter() - began
 
     def _images(self, row: Row) -> Float[Tensor, "n dim"]:
         features = self._visual.encode_in_batches(np.asarray(row["images"]), self._batch_size)
@@ -112,7 +118,7 @@ class WholeChunks(EncodeChunks):
         """A chunk in, its state out. Ray Data maps it over rows, not batches."""
         decoded = decode(row, jobs=self._jobs, limits=self._limits)
         if not decoded["error"]:
-            self._encode(decoded)
+            self.encode(decoded)
         return _state(decoded)
 
 
@@ -135,7 +141,15 @@ def _unusable(encoded: Float[Tensor, "n dim"], row: Row) -> Problem | None:
     )
 
 
+def _own_device() -> str:
+    from affectgrid.distributed.preflight import device  # not above: Ray's, and a served model has none
+
+    return device()
+
+
 def _state(row: Row) -> Row:
+    from affectgrid.distributed.preflight import node_name
+
     return {
         "track": str(row["track"]),
         "stream": str(row["stream"]),
@@ -143,4 +157,6 @@ def _state(row: Row) -> Row:
         "size": len(row["frame_index"]),
         "error": str(row["error"]),
         "node": node_name(),
+        "decode_s": float(row["decode_s"]),
+        "encode_s": float(row.get("encode_s", 0.0)),
     }

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.timings import Device, Timing
 from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.decoding import StreamJob, decode
@@ -52,6 +54,8 @@ class Executor:
         self._config, self._limits, self._failed = config, limits, failed
         self._missing = {key: set(track.missing) for key, track in plan.tracks.items()}
         self._seen_from: set[str] = set()  # nodes whose parts the driver can read
+        self._start_s: float | None = None
+        self._spent: dict[str, list[float]] = {}  # by stream: units, seconds of decoding, of encoding
 
     def run(self) -> tuple[int, int]:
         """Encode; returns the numbers of finished pairs of track and stream, and of frames and hops.
@@ -65,11 +69,32 @@ class Executor:
         finished, frames, todo = len(complete), 0, self._plan.todo
         rows = self._surviving if ray.is_initialized() else self._here
         with bar("encode", sum(chunk.size for chunk in todo), "frames") as advance:
+            began = time.monotonic()
             for row in rows(todo):
+                self._time(row, time.monotonic() - began)
                 advance(row["size"])
                 frames += row["size"]
                 finished += self._account(row)
         return finished, frames
+
+    @property
+    def timings(self) -> list[Timing]:
+        """What `run` spent on each stream; chunks that failed do not count."""
+        device: Device = "cuda" if cluster.num_gpus() else "cpu"
+        return [
+            Timing(kind, self._jobs[kind].stream.model, device, int(units), decode_s, encode_s, self._start_s)
+            for kind, (units, decode_s, encode_s) in self._spent.items()
+        ]
+
+    def _time(self, row: Row, since_s: float) -> None:
+        """Add up what a chunk took; the first one of all tells how long its process took to start."""
+        if row["error"]:
+            return
+        if self._start_s is None and ray.is_initialized():
+            self._start_s = max(0.0, since_s - row["decode_s"] - row["encode_s"])
+        spent = self._spent.setdefault(row["stream"], [0, 0.0, 0.0])
+        for place, value in enumerate((row["size"], row["decode_s"], row["encode_s"])):
+            spent[place] += value
 
     def _here(self, todo: Sequence[Chunk]) -> Iterator[Row]:
         encoder = WholeChunks(str(self._store.root), self._jobs, self._limits, batch_size=self._config.batch_size)

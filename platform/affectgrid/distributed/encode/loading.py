@@ -12,12 +12,12 @@ from jaxtyping import Float, UInt8
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, Stream, VisualStream, describe, fingerprint
-from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.decoding import StreamJob
 from affectgrid.distributed.encode.sandbox import Limits, guarded
 from affectgrid.encoders.audio import AudioEncoder, load_audio
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.runtime.choice import choose
+from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import ConfigError, MediaError, Problem
 from affectgrid.media.chunks import FrameChunk, SoundChunk, read_sound_chunk, read_visual_chunk
@@ -39,12 +39,16 @@ def stream_jobs(
     limits: Limits,
     store: FeatureStore,
     *,
+    half: Resolved | None = None,
     dry: bool = False,
 ) -> dict[str, StreamJob]:
     """Load both encoders, with the runtime and precision that are asked for. Raises ModelError, ConfigError.
 
     A stream that `store` already has features of keeps its precision. Real samples are read only where there is a
     choice to make. An int8 model is kept in the store; if `dry` a new one is kept in this node's cache.
+
+    `half` is the half type of the GPUs that will encode, which precision ``auto`` takes where it pays, even where this
+    process has none; ask for fp16 on GPUs older than Ampere. None: no GPU will.
     """
     images = load_visual(visual.model)
     sounds = load_audio(audio.model, window_s=audio.window_s, layer=audio.layer, pooling=audio.pooling)
@@ -57,8 +61,8 @@ def stream_jobs(
 
     places = [store.storage, *([Storage(cache_folder())] if dry else [])]
     return {
-        "visual": _job(visual, images, store, places, pictures),
-        "audio": _job(audio, sounds, store, places, windows),
+        "visual": _job(visual, images, store, places, pictures, half),
+        "audio": _job(audio, sounds, store, places, windows, half),
     }
 
 
@@ -68,17 +72,16 @@ def _job(
     store: FeatureStore,
     places: Sequence[Storage],
     sample: Callable[[int], np.ndarray | None],
+    half: Resolved | None,
 ) -> StreamJob:
-    gpus = bool(cluster.num_gpus())
-    if gpus and stream.runtime == "openvino":
+    if half is not None and stream.runtime == "openvino":
         raise ConfigError(_no_processors(stream))
     quantised = choose(
         encoder,
         stream.runtime,
         stream.precision,
         sample=lambda: sample(_SAMPLES_INT8 if stream.precision == "int8" else _SAMPLES),
-        # The GPUs' type even where this process has none; ask for fp16 on GPUs older than Ampere.
-        half="bf16" if gpus else None,
+        half=half,
         stored=lambda digest: fingerprint(stream, digest) in store.fingerprints(stream.kind),
         places=places,
     )

@@ -32,6 +32,7 @@ from affectgrid.training.inference.package import save_package
 from affectgrid.training.manifest import Manifest, collect, run_identity
 
 _LOGGED = "logged"  # the name of a file that says that MLflow has the whole run
+_SPLITS = "splits.csv"
 _log = logging.getLogger(__name__)
 
 
@@ -104,7 +105,9 @@ def train(
                 max_failures=max_failures,
                 callbacks=[EpochLog(run, told)],
             )
-        result = _finish(files, config, data.train, prompts, state, manifest)
+        if data.splits:
+            files.put(write_atomic(files.folder / _SPLITS, data.splits))
+        result = _finish(files, config, data, state, manifest)
     except BaseException as error:
         if run:
             with contextlib.suppress(TrackingError):  # the first error counts
@@ -133,6 +136,8 @@ def _log_result(run: RunLog, result: TrainResult, files: WorkingCopy) -> None:
     best = {f"best/{metric}": value for metric, value in result.best.items()}
     run.points([Point(int(result.best["epoch"]), best)], once=True)
     run.artifact(result.package, "model")
+    with contextlib.suppress(FileNotFoundError):  # a run of an earlier version
+        run.artifact(files.fetch(files.folder / _SPLITS), "config")
     run.finish()
     mark = run.mark()
     if run.deliver():
@@ -172,16 +177,25 @@ def _claim(files: WorkingCopy, identity: str) -> None:
 def _finish(
     files: WorkingCopy,
     config: TrainConfig,
-    split: Split,
-    prompts: EncodedPrompts,
+    data: PreparedData,
     state: TrainingState,
     manifest: Manifest,
 ) -> TrainResult:
     """Make the model package of the best epoch; ``result.json`` comes last and says that the run is done."""
-    model = _fresh_model(config, split, prompts)
+    prompts = data.prompts_for(config)
+    model = _fresh_model(config, data.train, prompts)
     model.load_state_dict(state.best_weights)
     best, package = kept_epoch(state.history, config), files.folder / "model"
-    save_package(package, model, config, prompts.grid, encoders=split.encoders, metrics=best, manifest=manifest)
+    save_package(
+        package,
+        model,
+        config,
+        prompts.grid,
+        encoders=data.train.encoders,
+        metrics=best,
+        manifest=manifest,
+        fingerprints=data.features,
+    )
     files.put(package)
     files.put(write_json(files.folder / "result.json", {"best": best, "history": state.history}))
     return TrainResult(files.place, files.folder, package, best, tuple(state.history))

@@ -7,6 +7,7 @@ rest again from the study's own records, even where the machine and what waited 
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import queue
@@ -83,6 +84,12 @@ class StudyLog:
     def artifacts(self, files: Sequence[Path], folder: str, *, trial: int | None = None) -> None:
         """Keep files with the study, or with one of its trials."""
         self._queue.put((trial, lambda: self._keep(files, folder, trial)))
+
+    def model(self, package: Path, metrics: Mapping[str, float], *, trial: int, register: str | None = None) -> None:
+        """A trial's model as MLflow loads and registers it, see `RunLog.model`."""
+        name = f"{self.space.name} trial {trial}"
+        work = functools.partial(RunLog.model, package=package, metrics=metrics, name=name, register=register)
+        self._queue.put((trial, lambda: self._reopened(trial, work)))
 
     def summary(self, metrics: Mapping[str, float], tags: Mapping[str, object]) -> None:
         """The results of the study: those of each trial by its number, the best so far, and last the study's own."""

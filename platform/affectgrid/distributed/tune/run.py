@@ -17,6 +17,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed import cluster
+from affectgrid.distributed.options import LogModelsOption
 from affectgrid.distributed.tune.callback import NUM_RETRIES, Recorder, ended
 from affectgrid.distributed.tune.confirm import confirm
 from affectgrid.distributed.tune.finalize import confirmed_before, from_moments, is_stale, report, summarise
@@ -62,21 +63,25 @@ def tune(
     extend: int = 0,
     warm_start: Storage | Path | None = None,
     num_confirm: int = 0,
+    models: LogModelsOption | None = None,
 ) -> StudySummary:
     """Run the study, or the rest of it, and write its summary, figures and report into ``storage/<name>``.
 
     Ray must be connected, and every node must see `storage`. Raises what `open_ledger`, `Ledger.extend` and
-    `read_prior_trials` raise; ConfigError (CFG-FOLDS) for folds and a pruner; and TrackingError (TRK-AUTH,
+    `read_prior_trials` raise; ConfigError: CFG-FOLDS for folds and a pruner, CFG-REGISTRY; and TrackingError (TRK-AUTH,
     TRK-FORBIDDEN), in the end, where MLflow refused the log.
 
     Args:
         extend: trials that are added to a study that is done.
         warm_start: place of an older study that the sampler learns from.
         num_confirm: fresh seeds with which the winner and the default are trained again and compared.
+        models: which of them MLflow gets, and as what the best is registered; default: the best alone.
     """
     if len(data.parts) > 1:
         _require_fits(space, resources or TrialResources(), num_confirm)
-    began = time.monotonic()
+    began, wanted = time.monotonic(), models or LogModelsOption()
+    if wanted.register_as:
+        tracker.require_registry()
     placed = resources or TrialResources()
     with open_ledger(Storage(storage) / space.name, space, data=data.fingerprint) as ledger:
         folder = ledger.folder
@@ -101,8 +106,9 @@ def tune(
             update = {"confirmation": confirmation, **from_moments(summary, ledger)}
             summary = summary.model_copy(update=update | {"wall_s": time.monotonic() - began})
             ledger.files.put(summary.write())
-            if worked or confirmation_tables(confirmation) != known or is_stale(folder / "report.html", ledger, log):
-                report(summary, ledger, data, log)
+            changed = worked or confirmation_tables(confirmation) != known
+            if changed or wanted.asks_more or is_stale(folder / "report.html", ledger, log):
+                report(summary, ledger, data, log, wanted)
             ledger.settle()
         except BaseException:
             with contextlib.suppress(TrackingError):  # it has been told

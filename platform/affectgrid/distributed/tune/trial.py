@@ -144,8 +144,11 @@ def train_in_process(
     for metrics in resume.history if resume else ():
         on_epoch(metrics)  # the listener is new too
     result = fit(config, data.train, data.validation, prompts, report=report, pause=clock, resume=resume, device=device)
-    encoders = dict(data.train.encoders)
-    files.put(save_package(package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best))
+    encoders, prints = dict(data.train.encoders), data.features
+    save_package(
+        package, result.model, config, prompts.grid, encoders=encoders, metrics=result.best, fingerprints=prints
+    )
+    files.put(package)
     checkpoints.clear()
     return result
 

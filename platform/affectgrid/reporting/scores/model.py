@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from affectgrid import storage
-from affectgrid.data.export import Fill, Filled, without_faces, write_track
+from affectgrid.data.export import Fill, Filled, write_track
 from affectgrid.data.splits.resident import Split
 from affectgrid.regions import RegionGrid
 from affectgrid.reporting import figures, html
 from affectgrid.reporting.tables import Table
+from affectgrid.training.inference.details import track_columns
 from affectgrid.training.inference.ensemble import Ensemble
 from affectgrid.training.inference.predict import Predictions, Scores
 from affectgrid.training.inference.smoothing import SmoothingCurve
@@ -111,16 +112,12 @@ def write_predictions(
     """
     tables = []
     for number, track in enumerate(split.track_ids):
-        rows = split.track(number)
-        face = None if found is None else found[rows]
-        own = va[rows] if face is None else without_faces(va[rows], face, fill)
-        more = {name: column[rows] for name, column in details.items()}
-        if face is not None:
-            more = {"face_found": face.astype(np.float32), **more}
-        times = split.frame_index[rows], split.time_s[rows]
-        write_track(folder / f"{track}.csv", *times, own, more)
-        figures.save(figures.prediction(track, times[1], own, face), folder / f"{track}.png")
-        columns = {"frame": times[0], "time_s": times[1], "valence": own[:, 0], "arousal": own[:, 1], **more}
+        columns = track_columns(split, number, va, found, details, fill)
+        index, time_s, valence, arousal, *_ = columns.values()
+        own = np.stack([valence, arousal], 1)
+        write_track(folder / f"{track}.csv", index, time_s, own, dict(list(columns.items())[4:]))
+        face = None if found is None else found[split.track(number)]
+        figures.save(figures.prediction(track, time_s, own, face), folder / f"{track}.png")
         tables.append(pa.table({"track": [track] * len(own), **columns}))
     content = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), content)

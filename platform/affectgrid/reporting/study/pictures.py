@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch.nn.functional import normalize
 
 from affectgrid.analysis.importance import MIN_TRIALS, ParameterImportance
-from affectgrid.analysis.slices import Effect, SigmaByGrid
+from affectgrid.analysis.slices import Effect, Parallel, SigmaByGrid
 from affectgrid.data.splits.resident import Split
 from affectgrid.reporting.figures import fusion, learning_curves, picture
 from affectgrid.reporting.html import Picture
@@ -28,6 +28,7 @@ _WORDS = {
     "prompt-angles": "Cosine between the text features of every two regions: all that the logits know of the texts",
     "learning-curves": "Training loss and validation CCC by epoch; the dot is the epoch that was kept",
     "search": "Validation P of each trial, and the best so far",
+    "parallel": "Every complete trial over every searched parameter, dark where P is high; –: not active",
     "importance": "Share of each parameter in the importance (PED-ANOVA); grey: not above what shuffled scores show",
     "slices": "Validation P of every complete trial against each parameter that was active in it",
     "sigma-by-grid": "Validation P over kernel sigma for each grid: trials as dots, a local mean where trials are near",
@@ -127,17 +128,21 @@ def draw_search(
     importances: Sequence[ParameterImportance],
     effects: Sequence[Effect],
     sigma_by_grid: SigmaByGrid | None,
+    parallel: Parallel | None = None,
 ) -> SearchFigures:
-    """Importance, slices, and sigma by grid.
+    """Parallel coordinates, importance, slices, and sigma by grid.
 
     Args:
         folder: where the PNG files go.
         importances: of the parameters, the most important first; empty: no picture.
         effects: P against each parameter; empty: no picture.
         sigma_by_grid: P over both; None where they are not searched together.
+        parallel: every parameter of every trial; None, or fewer than two trials: no picture.
     """
     drawn: dict[str, Figure] = {}
     words: list[str] = []
+    if parallel is not None and len(parallel.scores) > 1:
+        drawn["parallel"] = figures.parallel(parallel)
     if importances:
         drawn["importance"] = figures.importances(importances)
     if effects:

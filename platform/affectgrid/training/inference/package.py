@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class ModelPackage:
         encoders: what made the features of each stream, e.g. ``{"visual": "tiny", "audio": "tiny"}``.
         metrics: scores of the kept epoch.
         manifest: where it comes from; None where that was not recorded.
+        fingerprints: by stream, of the features that it has learnt from; empty where that was not recorded.
     """
 
     model: FusionModel
@@ -39,6 +41,7 @@ class ModelPackage:
     encoders: dict[str, str]
     metrics: dict[str, float]
     manifest: dict[str, Any] | None = None
+    fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def save_package(
@@ -50,6 +53,7 @@ def save_package(
     encoders: dict[str, str],
     metrics: dict[str, float],
     manifest: Manifest | None = None,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``config.json grid.json model.safetensors manifest.json``; a package that is there is replaced.
 
@@ -60,6 +64,7 @@ def save_package(
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     weights = {name: value for name, value in weights.items() if not name.startswith(CONTEXT)}
     facts = {"encoders": encoders, "metrics": metrics, "manifest": manifest.as_dict() if manifest else None}
+    facts["fingerprints"] = dict(fingerprints or {})
     with replace_directory(folder) as draft:
         save_file(weights, draft / "model.safetensors")
         write_json(draft / "config.json", {"version": METHOD_VERSION, "config": config.model_dump(mode="json")})
@@ -105,7 +110,8 @@ def load_package(folder: Path) -> ModelPackage:
             )
         )
     model.load_state_dict(weights)
-    return ModelPackage(model.eval(), config, grid, facts["encoders"], facts["metrics"], facts["manifest"])
+    own = facts["encoders"], facts["metrics"], facts["manifest"], facts.get("fingerprints", {})
+    return ModelPackage(model.eval(), config, grid, *own)
 
 
 def _require_version(folder: Path, version: int) -> None:

@@ -1,0 +1,1 @@
+"""The checks of the formulas: `cloud` (machines that come and go), `encoding` and `search`, event by event."""
