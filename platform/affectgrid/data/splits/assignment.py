@@ -209,7 +209,7 @@ def _read_splits(path: Path) -> tuple[dict[str, tuple[SplitName, int | None]], l
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         return {}, [_problem(path, str(error), "a CSV or JSON file", "write it with jobs/validate.py --write-splits")]
     if not isinstance(rows, list) or not rows:
         return {}, [_problem(path, "no row", "rows of track and split", "write one for each track")]
