@@ -34,7 +34,7 @@ class Embed:
 
 if __name__ == "__main__":
     # Daft 0.7.26's own file object waits for ever on two cores, in `File.exists`: the films are opened by Python.
-    _VideoFramesSourceTask._open = lambda task: Path(task.path.removeprefix("file://")).open("rb")
+    _VideoFramesSourceTask._open = lambda task: Path(task.path.removeprefix("file://")).open("rb")  # noqa: SIM115
     started = time.time()
     height, width = RESIZED
     frames = daft.read_video_frames(films, image_height=height, image_width=width)
