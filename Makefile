@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo results test test-long test-gpu mutants reliability golden schema media lint format bench bench-encode bench-train bench-cluster bench-search bench-predict cluster cluster-stop ui dashboard clean
+.PHONY: help install install-runtime demo results test test-long test-gpu mutants reliability golden schema media lint format bench bench-data bench-encode bench-train bench-cluster bench-search bench-predict cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -82,6 +82,9 @@ format: $(READY) ## fix and format what ruff can
 
 bench: $(READY) ## speed, as ratios against a baseline or a limit in the same run
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark
+
+bench-data: $(READY) ## the speed of reading labels, of checking a data set and of finding faces (about 5 minutes)
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k data
 
 bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k encode

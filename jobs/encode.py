@@ -32,7 +32,7 @@ def main(options: Encode) -> int:
         tell_unlabelled(catalog)
         if options.dry_run:
             plan, lost = plan_encode(catalog, store.root, options)
-            print_plan(plan)
+            print_plan(plan, hop_s=options.audio.hop_s)
             print_quarantine(lost)
             return 1 if lost else 0
         report = encode(catalog, store.root, options, show_plan=print_plan)

@@ -16,8 +16,9 @@ from affectgrid.distributed.prepare import prepare
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.loop import fit
 from support.real_weights import write_efficientnet
+from support.runtimes import needs_openvino
 
-pytest.importorskip("openvino", reason="OpenVINO is not here: pip install 'affectgrid[openvino]'")
+pytestmark = [needs_openvino, pytest.mark.timeout(3600)]
 
 ARITHMETICS = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "bf16"), ("openvino", "int8"))
 SEEDS = range(5)

@@ -16,8 +16,9 @@ from affectgrid.encoders.runtime.choice import choose
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.storage import Storage
 from benchmarks.conftest import random_ast
+from support.runtimes import needs_openvino
 
-pytest.importorskip("openvino", reason="OpenVINO is not here: pip install 'affectgrid[openvino]'")
+pytestmark = [needs_openvino, pytest.mark.timeout(3600)]
 
 ARITHMETICS = (
     ("torch", "fp32"),

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from affectgrid.media.crops import list_crops, read_crop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,6 +29,7 @@ from affectgrid.data.imports.files import ImportFormat, read_feature_file
 from affectgrid.data.imports.stream import find_files, import_stream
 from affectgrid.data.prompts import load_prompt_set
 from affectgrid.data.validation import validate
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.search.space.reading import load_space
 from support.fuzzing import coded, damaged, file_names, folder_names, make_tree, npy, npz, parquet
 from support.processes import REPOSITORY

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from affectgrid.media.crops import list_crops, read_crop
 
 from affectgrid.data.catalog import Catalog, read_aff_wild2
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream, VisualStream
-from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.loading import stream_jobs
 from affectgrid.distributed.encode.run import encode, plan_encode
 from affectgrid.encoders.runtime.quantised import FOLDER, Quantised
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import ConfigError
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.storage import Storage
+from support.runtimes import needs_openvino
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not here: pip install 'affectgrid[openvino]'"
-)
 INT8 = EncodeConfig(
     visual=VisualStream(runtime="openvino", precision="int8"),
     audio=AudioStream(hop_s=0.5, runtime="openvino", precision="int8"),
@@ -78,7 +74,6 @@ def test_a_plan_in_int8_only_reads_the_store(catalog: Catalog, tmp_path: Path, m
     assert not store.exists()
 
 
-def test_openvino_is_refused_where_the_encoders_have_gpus(catalog: Catalog, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "num_gpus", lambda: 1.0)
+def test_openvino_is_refused_where_the_encoders_have_gpus(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"CFG-RUNTIME encode.visual.runtime: .*in a cluster with GPUs"):
-        stream_jobs(INT8.visual, INT8.audio, catalog.tracks, INT8.limits, FeatureStore(tmp_path))
+        stream_jobs(INT8.visual, INT8.audio, catalog.tracks, INT8.limits, FeatureStore(tmp_path), half="bf16")

@@ -157,4 +157,6 @@ def test_the_job_says_its_plan_and_does_nothing(rendered: Path, short_tmp: Path,
     assert "Plan" in out
     assert "9 tracks" in out
     assert "expected time" in out
+    assert "limited by" in out
+    assert "jobs/plan.py --hours" in out
     assert not (tmp_path / "features").exists()

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed import cluster
+from affectgrid.distributed.options import LogModelsOption
 from affectgrid.distributed.tune.resources import TrialResources
 from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import ConfigError
@@ -31,7 +32,7 @@ from affectgrid.search.study.journal import open_journal
 from affectgrid.tracking import Tracker, open_tracker
 from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import evaluate, predict_split
-from support.planted import planted_data
+from support.planted import PLANTED_SPLITS, planted_data
 from support.study_driver import SMALL, SPACE
 from support.waits import waits_s
 
@@ -191,6 +192,8 @@ def test_mlflow_lists_the_data_and_keeps_a_space_that_can_be_searched_again(
     kept = study.client.download_artifacts(root.info.run_id, "config/space.yaml", str(tmp_path))
     again = load_space(Path(kept))
     assert again.identity() == searched.space
+    splits = study.client.download_artifacts(root.info.run_id, "config/splits.csv", str(tmp_path))
+    assert Path(splits).read_text() == PLANTED_SPLITS
 
 
 def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: StudySummary):
@@ -204,6 +207,23 @@ def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: 
     (best,) = [run for run in study.runs(root.info.run_id) if run.data.tags["trial"] == str(searched.best.number)]
     assert study.artifacts(best.info.run_id, "figures") == figures
     assert "model.safetensors" in study.artifacts(best.info.run_id, "model")
+
+
+def test_mlflow_has_the_best_model_and_on_request_every_ones_and_a_champion(study: Study, searched: StudySummary):
+    assert searched.best is not None
+
+    def names() -> set[str]:
+        found = study.client.search_logged_models([study.tracker.experiment_id])
+        return {model.name for model in found if model.name.startswith("searched ")}
+
+    assert names() == {f"searched trial {searched.best.number}"}
+    space, wanted = parse_space(SPACE | {"name": "searched"}), LogModelsOption(register_as="affect", log_models="all")
+    tune(space, planted_data(), storage=study.storage, tracker=study.tracker, models=wanted)
+    assert names() == {f"searched trial {trial.number}" for trial in searched.complete}
+    folder = study.tracker.fetch_model("models:/affect@champion")
+    best = searched.folder / "best" / "model"
+    assert (folder / "model.safetensors").read_bytes() == (best / "model.safetensors").read_bytes()
+    assert f"Chosen among {len(searched.complete)} trials" in (folder / "README.md").read_text()
 
 
 def test_the_same_command_does_nothing_and_more_trials_are_added(study: Study, searched: StudySummary):

@@ -99,6 +99,8 @@ def check_complete(uri: str, summary: StudySummary) -> None:
     assert files(client, root.info.run_id, "figures") == drawn["best"] | drawn["search"] > {"plane.png"}
     assert files(client, best, "figures") == drawn["best"]
     assert "model.safetensors" in files(client, best, "model")
+    (model,) = client.search_logged_models([experiment])
+    assert (model.source_run_id, model.status.value) == (best, "READY")
     assert root.data.tags["best_trial"] == str(summary.best.number)
 
 

@@ -37,6 +37,9 @@ class Sight:
         so that memory grows with its length and not with the square of it.
         """
         num_frames = seen.shape[1]
+        if torch.compiler.is_exporting():  # for any number of frames: in one piece
+            whole, frames = slice(None), torch.arange(num_frames, device=seen.device)
+            return cls(((whole, whole, _mask(seen, frames, frames, span=span, causal=causal)),))
         size = max(span, _BLOCK) if span and num_frames > 2 * _BLOCK else max(num_frames, 1)
         blocks = []
         for first in range(0, num_frames, size):
@@ -55,13 +58,18 @@ def _block_mask(
     if all_seen and not causal and not 0 < span < num_frames:
         return None
     key, query = (torch.arange(part.start, part.stop, device=seen.device) for part in (asked, asking))
+    return _mask(None if all_seen else seen, key, query, span=span, causal=causal)
+
+
+def _mask(seen: Tensor | None, key: Tensor, query: Tensor, *, span: int, causal: bool) -> Tensor:
+    """`seen` None: all of the frames with the numbers `key` are."""
     ahead = key[None, :] - query[:, None]
     allowed = torch.ones_like(ahead, dtype=torch.bool)
     if span:
         allowed &= ahead.abs() <= span
     if causal:
         allowed &= ahead <= 0
-    if all_seen:
+    if seen is None:
         return allowed[None, None]
     return ((allowed & seen[:, None, :]) | (ahead == 0))[:, None]
 
@@ -108,7 +116,8 @@ class CrossAttention(nn.Module):
         query = self._heads(self.query(queries))
         key, value = (self._heads(part) for part in self.key_value(keys).chunk(2, -1))
         if self.rotary:
-            angles = _angles(query.shape[2], query.shape[3] // 2, query.device)
+            known = _angles.__wrapped__ if torch.compiler.is_exporting() else _angles  # the number of frames is open
+            angles = known(query.shape[2], query.shape[3] // 2, query.device)
             query, key = _rotate(query, *angles), _rotate(key, *angles)
         return query, key, value
 

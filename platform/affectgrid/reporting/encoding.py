@@ -9,17 +9,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 
 from affectgrid.analysis.capacity.planning import CapacityPlan, Planned
-from affectgrid.data.features.report import Amount, EncodePlan, EncodeReport, Quarantined, StreamPlan
+from affectgrid.analysis.capacity.simulation.encoding import Simulated
+from affectgrid.analysis.capacity.stage import bottleneck
+from affectgrid.data.features.report import Amount, Cost, EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.reporting.tables import Table
 
 
-def print_plan(plan: EncodePlan, *, console: Console | None = None) -> None:
-    """Print how much is done, to do and in quarantine; how large it gets, and how long it takes."""
+def print_plan(plan: EncodePlan, *, hop_s: float | None = None, console: Console | None = None) -> None:
+    """Print how much is done, to do and in quarantine; how large it gets, and how long it takes.
+
+    With `hop_s`, seconds between two windows of sound, also the command that plans the same for other machines.
+    """
     console = console or Console()
     console.print(Table.of("Plan", _plan_rows(plan.streams)).rich())
     for line in _plan_lines(plan):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    there = next((stream.there for stream in plan.streams if stream.stream == "audio"), Amount())
+    if hop_s and there.units:
+        minutes = there.units * hop_s / 60
+        line = f"python jobs/plan.py --hours {minutes / 60:.3g} --track-minutes {minutes / there.tracks:.3g}"
+        console.print(f"on other machines: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _plan_rows(streams: Sequence[StreamPlan]) -> list[dict[str, str]]:
@@ -49,6 +59,25 @@ def _plan_lines(plan: EncodePlan) -> Iterator[str]:
     elif plan.seconds is not None:
         gpus = f" and {plan.gpus:g} GPUs" if plan.gpus else ""
         yield f"expected time: {duration(plan.seconds)} on {plan.cpus} cores{gpus}, by a measurement of a few frames"
+        yield from _reasons(plan)
+
+
+def _reasons(plan: EncodePlan) -> Iterator[str]:
+    """What the expected time consists of, and what would move it."""
+    if not plan.resources:
+        return
+    for stream, cost in plan.costs.items():
+        yield "  " + _unit_cost(stream, cost)
+    parts = [f"{name} {duration(seconds)}" for name, seconds in plan.resources.items() if seconds]
+    more = [f"{name} {duration(seconds)}" for name, seconds in plan.waits.items() if seconds >= 1]
+    yield f"  each alone: {', '.join(parts)}; the longest decides" + (f"; on top: {', '.join(more)}" if more else "")
+    limit = bottleneck(plan.resources, plan.waits)
+    yield f"  limited by: {limit}. What would move it: {MOVES[limit]}"
+
+
+def _unit_cost(stream: str, cost: Cost) -> str:
+    unit = "a frame" if stream == "visual" else "a window of sound"
+    return f"{unit}: {1000 * cost.decode_s:.2f} ms to decode, {1000 * cost.encode_s:.2f} ms to encode"
 
 
 def print_encode_report(report: EncodeReport, store: FeatureStore, *, console: Console | None = None) -> None:
@@ -64,9 +93,7 @@ def print_encode_report(report: EncodeReport, store: FeatureStore, *, console: C
         highlight=False,
     )
     for stream, cost in report.costs.items():
-        unit = "frame" if stream == "visual" else "hop"
-        taken = f"{1000 * cost.decode_s:.2f} ms to decode, {1000 * cost.encode_s:.2f} ms to encode"
-        console.print(f"{stream}: a {unit} took {taken}", highlight=False)
+        console.print(_unit_cost(stream, cost), highlight=False)
     print_quarantine(report.quarantined, console=console)
 
 
@@ -90,6 +117,18 @@ def print_capacity(plan: CapacityPlan, *, console: Console | None = None) -> Non
     console.print(Table.of("Storage", rows).rich())
     for line in _advice(plan, stages):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_courses(plan: CapacityPlan, courses: Mapping[str, Sequence[Simulated]]) -> None:
+    """Print what a simulation made of a plan's stages, beside what the formulas say."""
+    for name, course in courses.items():
+        planned = plan.encode if name == "encode" else plan.search
+        assert planned is not None
+        hours = sorted(one.wall_s / 3600 for one in course)
+        mean, losses = sum(hours) / len(hours), sum(one.losses for one in course) / len(course)
+        said = f"{name}, simulated {len(hours)} times: {mean:.2f} h ({hours[0]:.2f} to {hours[-1]:.2f}), "
+        said += f"{losses:.1f} machines lost; planned {planned.spot.wall_s / 3600:.2f} h, "
+        Console().print(f"{said}ratio {planned.spot.wall_s / 3600 / mean:.3f}", highlight=False, soft_wrap=True)
 
 
 def _asked_lines(plan: CapacityPlan) -> Iterator[str]:

@@ -37,18 +37,21 @@ _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<versi
 _IN_NAMES = re.compile(r"[/:.%\"']")  # what MLflow refuses in the name of a model
 
 
-def write_model(package: Path, target: Path) -> Path:
+def write_model(package: Path, target: Path, *, whole: bool = False) -> Path:
     """Write a model package as an MLflow model, which holds the code and pins the libraries that it needs.
 
-    Nothing but `target` is touched, and no server is asked. Raises ModelError as `load_package` does.
+    With `whole` encoders that are directories of this machine go along. Nothing but `target` is touched, and no server
+    is asked. Raises ModelError as `load_package` does.
     """
-    from affectgrid.training.inference.package import load_package
+    from affectgrid.training.inference.package import carry_encoders, load_package
 
     loaded = load_package(package)
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         import mlflow.pyfunc
 
         content = shutil.copytree(package, Path(folder) / _PACKAGE)
+        if whole:
+            carry_encoders(content)
         mlflow.pyfunc.save_model(
             str(target),
             python_model=str(_SOURCE / "serving.py"),

@@ -163,10 +163,11 @@ class RunLog:
     def model(self, package: Path, metrics: Mapping[str, float], *, name: str, register: str | None = None) -> None:
         """Log a model package as an MLflow model of this run, with what was scored; the same one twice is logged once.
 
-        `register`: the registered model of which it becomes a version, the champion.
+        `register`: the registered model of which it becomes a version, the champion; then encoders that are directories
+        of this machine go along.
         """
         with tempfile.TemporaryDirectory() as folder:
-            path = write_model(package, Path(folder) / "model")
+            path = write_model(package, Path(folder) / "model", whole=register is not None)
             record = model_record(package, name=name, metrics=metrics, register=register)
             self._log({"op": "model", "path": str(path), **record})
 

@@ -15,6 +15,7 @@ from affectgrid.analysis.capacity import encoding, search
 from affectgrid.analysis.capacity.machines import DISK_USD_PER_HOUR, HEAD, MACHINES
 from affectgrid.analysis.capacity.options import PlanOptions
 from affectgrid.analysis.capacity.planning import CapacityPlan, make_plan
+from affectgrid.analysis.capacity.simulation.courses import simulate_plan
 from affectgrid.data.features.timings import Timing
 from affectgrid.errors import ConfigError
 from affectgrid.reporting.encoding import MOVES, duration, print_capacity
@@ -134,15 +135,22 @@ def test_what_never_ends_says_so() -> None:
     assert made.encode.on_demand.wall_s < 1e8
 
 
+def test_a_plan_too_large_to_simulate_says_so() -> None:
+    with pytest.raises(ConfigError, match="CFG-SIMULATE"):
+        simulate_plan(plan(hours=100_000), 1)
+    courses = simulate_plan(plan(hours=50, trials=5, runs=2), 2)
+    assert {name: len(course) for name, course in courses.items()} == {"encode": 2, "search": 2}
+
+
 def test_the_job_prints_a_plan_and_reads_what_an_earlier_run_measured(tmp_path) -> None:
     def job(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "jobs/plan.py", "--out", str(tmp_path), *options]
         return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
 
-    done = job("--hours", "28", "--trials", "40")
+    done = job("--hours", "28", "--trials", "40", "--simulate", "1")
     assert done.returncode == 0, done.stderr
-    for words in ("28 hours in 336 videos", "limited by", "cost, USD", "features", "What would move it"):
-        assert words in done.stdout
+    said = ("28 hours in 336 videos", "limited by", "cost, USD", "What would move it", "simulated 1 times")
+    assert [words for words in said if words not in done.stdout] == []
     assert list(tmp_path.iterdir()) == []
     features = tmp_path / "features"
     features.mkdir()

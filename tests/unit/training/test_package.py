@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from affectgrid.data.features.imported import imported_by
+from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.errors import ModelError
 from affectgrid.regions import RegionGrid
 from affectgrid.training.build import build_model
 from affectgrid.training.config import METHOD_VERSION
-from affectgrid.training.inference.package import load_package, save_package
+from affectgrid.training.inference.package import carry_encoders, load_package, save_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.manifest import collect
 from support.planted import DIMS, planted_prompts, planted_split, small_config
@@ -96,3 +100,32 @@ def test_an_unknown_setting_a_cut_file_and_a_missing_folder_are_told(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ModelError, match="PKG-READ"):
         load_package(tmp_path / "model")
+
+
+def test_encoders_that_are_directories_go_along_and_names_stay_names(tmp_path):
+    (tmp_path / "tower").mkdir()
+    (tmp_path / "tower" / "weights.safetensors").write_bytes(b"weights")
+    (tmp_path / "points.dat").write_bytes(b"points")
+    visual = VisualStream(model=str(tmp_path / "tower"), landmarks=tmp_path / "points.dat")
+    audio = AudioStream(model="MIT/ast")
+    encoders = {"visual": visual.model, "audio": audio.model, "landmarks": "mediapipe"}
+    encoders |= {"visual_stream": visual.model_dump_json(), "audio_stream": audio.model_dump_json()}
+    encoders |= {"landmarks_stream": json.dumps({"imported": "mediapipe", "fingerprint": "0123456789abcdef"})}
+    config, prompts = small_config(), planted_prompts()
+    model = build_model(config, dims=DIMS, prompts=prompts)
+    folder = save_package(tmp_path / "made", model, config, prompts.grid, encoders=encoders, metrics={})
+    carry_encoders(folder)
+    shutil.rmtree(tmp_path / "tower")
+    moved = folder.rename(tmp_path / "moved")
+    found = load_package(moved).encoders
+    read = VisualStream.model_validate_json(found["visual_stream"])
+    assert found["visual"] == read.model
+    assert (moved in Path(read.model).parents, Path(read.model, "weights.safetensors").read_bytes()) == (
+        True,
+        b"weights",
+    )
+    assert read.landmarks is not None
+    assert read.landmarks.read_bytes() == b"points"
+    assert AudioStream.model_validate_json(found["audio_stream"]) == audio
+    assert {name: found[name] for name in ("audio", "landmarks")} == {"audio": "MIT/ast", "landmarks": "mediapipe"}
+    assert imported_by(found)[0].source == "mediapipe"

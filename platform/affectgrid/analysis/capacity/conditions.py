@@ -29,7 +29,7 @@ class Conditions(Settings):
         0.03, ge=0, description="one request of the driver to the feature store: 0.03 is a guess for a bucket; disk: 0"
     )
     driver_bytes_s: float = Field(
-        100e6, gt=0, description="bytes of features a second that the driver reads and writes"
+        20e6, gt=0, description="bytes of features a second that the driver joins to tracks' files"
     )
     chunk_spread: float = Field(0.3, ge=0, lt=1, description="deviation of a chunk's time, as a share; an assumption")
     trial_spread: float = Field(0.1, ge=0, lt=1, description="the same of a trial's time; an assumption")

@@ -46,3 +46,4 @@ class PlanOptions(Settings):
     nodes: int = Field(12, gt=0, description="machines in all")
     runs: int = Field(1, gt=0, description="encode commands side by side, each with machines and tracks of its own")
     conditions: Conditions = Conditions()
+    simulate: int = Field(0, ge=0, description="courses of the plan to simulate, chunk by chunk; 0: none")

@@ -54,7 +54,7 @@ class CapacityPlan:
         fleet: of all runs together.
         enough: with which it takes at most a twentieth longer; smaller where machines wait for something else.
         encode: one of the runs, which are alike.
-        search: None without trials.
+        search, search_work: None without trials.
         times: of each stream, with their sources.
         storage_bytes: by what is stored.
         node_bytes: features that each machine of the search keeps on its own disk.
@@ -67,6 +67,7 @@ class CapacityPlan:
     enough: Fleet
     encode: Planned
     search: Planned | None
+    search_work: SearchWork | None
     times: dict[str, Times]
     storage_bytes: dict[str, float]
     node_bytes: float
@@ -126,6 +127,7 @@ def make_plan(options: PlanOptions, measured: Sequence[Timing] = ()) -> Capacity
         enough=enough.times(options.runs),
         encode=encode,
         search=search,
+        search_work=todo,
         times=times,
         storage_bytes=_storage(options, work, search),
         node_bytes=_labelled_frames(options) * 2 * (options.visual.dim + options.audio.dim) if search else 0.0,

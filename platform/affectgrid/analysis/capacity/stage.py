@@ -35,9 +35,7 @@ class Stage:
     @property
     def bottleneck(self) -> str:
         """The resource or the wait that takes most of the time."""
-        busiest = max(self.resources, key=lambda name: self.resources[name])
-        parts = {busiest: self.resources[busiest], **self.waits}
-        return max(parts, key=lambda name: parts[name])
+        return bottleneck(self.resources, self.waits)
 
     def usd(self, spot_share: float = 1.0) -> float | None:
         """What the machines cost, workers at a share of their list price; None where a price is not known."""
@@ -51,6 +49,15 @@ class Stage:
 
 
 NEVER_S = 100 * 365 * 86_400.0  # work that takes longer does not end
+
+
+def bottleneck(resources: Mapping[str, float], waits: Mapping[str, float]) -> str:
+    """The slowest resource, or a wait that takes still longer."""
+    busiest = max(resources, key=lambda name: round(resources[name], 3))  # of equals the first
+    parts = {busiest: resources[busiest], **waits}
+    return max(parts, key=lambda name: parts[name])
+
+
 Rate = Callable[[Sequence[tuple[Machine, float]]], float]  # from machines that are up to shares of the work a second
 
 

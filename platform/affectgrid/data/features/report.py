@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class StreamPlan:
         done: stored already.
         held: in quarantine; the number of their frames is unknown.
         row_bytes: bytes that one unit takes on disk, before compression, which gains little on features.
+        chunks: units of work that are to do.
     """
 
     stream: str
@@ -48,6 +50,7 @@ class StreamPlan:
     todo: Amount
     held: int
     row_bytes: float
+    chunks: int = 0
 
     @property
     def todo_bytes(self) -> int:
@@ -64,6 +67,9 @@ class EncodePlan:
         changed: pairs of track and stream that are stored, but were made from other files than those present now.
         seconds: expected time; None when it was not measured.
         cpus, gpus: of the cluster.
+        costs: of each stream, where it was measured.
+        resources: seconds that each resource alone would need; the longest decides.
+        waits: seconds that come on top.
     """
 
     streams: tuple[StreamPlan, ...]
@@ -71,6 +77,9 @@ class EncodePlan:
     seconds: float | None
     cpus: int
     gpus: float
+    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    waits: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Timing:
         device: what encoded.
         units: frames or hops.
         decode_s, encode_s: seconds of the processes that did it, added up; loading the encoder is not among them.
-        start_s: from the beginning of the work until a process began its first chunk, at most.
+        start_s: until a worker of Ray began its first chunk, at most; None where there was no Ray.
         time: ISO 8601, UTC.
     """
 
@@ -35,7 +35,7 @@ class Timing:
     units: int
     decode_s: float
     encode_s: float
-    start_s: float
+    start_s: float | None
     time: str = ""
 
     @property

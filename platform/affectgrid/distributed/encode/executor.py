@@ -82,7 +82,7 @@ class Executor:
         """What `run` spent on each stream; chunks that failed do not count."""
         device: Device = "cuda" if cluster.num_gpus() else "cpu"
         return [
-            Timing(kind, self._jobs[kind].stream.model, device, int(units), decode_s, encode_s, self._start_s or 0.0)
+            Timing(kind, self._jobs[kind].stream.model, device, int(units), decode_s, encode_s, self._start_s)
             for kind, (units, decode_s, encode_s) in self._spent.items()
         ]
 
@@ -90,7 +90,7 @@ class Executor:
         """Add up what a chunk took; the first one of all tells how long its process took to start."""
         if row["error"]:
             return
-        if self._start_s is None:
+        if self._start_s is None and ray.is_initialized():
             self._start_s = max(0.0, since_s - row["decode_s"] - row["encode_s"])
         spent = self._spent.setdefault(row["stream"], [0, 0.0, 0.0])
         for place, value in enumerate((row["size"], row["decode_s"], row["encode_s"])):

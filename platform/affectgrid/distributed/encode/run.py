@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from affectgrid.analysis.capacity.conditions import Conditions
 from affectgrid.data.catalog import Catalog
 from affectgrid.data.features.quarantine import WHOLE, Quarantine
 from affectgrid.data.features.report import EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.features.timings import keep_timings
+from affectgrid.data.features.timings import keep_timings, read_timings
 from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.calibration import calibrate
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -26,7 +27,7 @@ from affectgrid.distributed.encode.loading import stream_jobs
 from affectgrid.distributed.encode.plan import (
     Placement,
     Plan,
-    expected_seconds,
+    expected_time,
     num_units,
     plan_track,
     worth_calibrating,
@@ -94,6 +95,7 @@ def plan_encode(
 class _Work:
     """What a run knows before it begins."""
 
+    store: FeatureStore
     jobs: dict[str, StreamJob]
     limits: Limits
     failures: Failures
@@ -103,6 +105,9 @@ class _Work:
     @property
     def fingerprints(self) -> dict[str, str]:
         return {kind: job.fingerprint for kind, job in self.jobs.items()}
+
+    def model_of(self, stream: str) -> str | None:
+        return self.jobs[stream].stream.model if stream in self.jobs else None
 
 
 def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry: bool) -> _Work:
@@ -130,20 +135,27 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
         key: plan_track(track, key[1], found.sources[key], found.parts.get(key, {}), config)
         for key, track in keys.items()
     }
-    return _Work(jobs, limits, failures, found, Plan(tracks))
+    return _Work(store, jobs, limits, failures, found, Plan(tracks))
 
 
 def _summary(work: _Work, config: EncodeConfig, *, calibrated: bool) -> EncodePlan:
     """What there is to do, and with `calibrated` how long it takes."""
-    cpus, gpus, todo, seconds = cluster.num_cpus(), cluster.num_gpus(), work.plan.todo, None
-    if calibrated and todo:
-        encoder = functools.partial(EncodeChunks, jobs=work.jobs, batch_size=config.batch_size)
-        costs = calibrate(todo, work.jobs, work.limits, encoder, num_gpus=gpus)
-        if costs:
-            placement = Placement.of(config, len(todo), cpus=cpus, gpus=gpus)
-            seconds = expected_seconds(work.plan.units, costs, placement)
+    cpus, gpus, todo = cluster.num_cpus(), cluster.num_gpus(), work.plan.todo
     streams = tuple(_tally(work, kind, config) for kind in work.jobs)
-    return EncodePlan(streams, len(work.survey.stale), seconds, cpus, gpus)
+    plan = EncodePlan(streams, len(work.survey.stale), None, cpus, gpus)
+    if not (calibrated and todo):
+        return plan
+    encoder = functools.partial(EncodeChunks, jobs=work.jobs, batch_size=config.batch_size)
+    costs = calibrate(todo, work.jobs, work.limits, encoder, num_gpus=gpus)
+    if not costs:
+        return plan
+    placement = Placement.of(config, len(todo), cpus=cpus, gpus=gpus)
+    usual = Conditions()
+    before = [timing for timing in read_timings(work.store) if timing.model == work.model_of(timing.stream)]
+    start_s = max((timing.start_s for timing in before if timing.start_s is not None), default=usual.worker_start_s)
+    request_s = 0.0 if work.store.storage.is_local else usual.store_request_s
+    stage = expected_time(streams, costs, placement, start_s=start_s, request_s=request_s)
+    return dataclasses.replace(plan, seconds=stage.wall_s, costs=costs, resources=stage.resources, waits=stage.waits)
 
 
 def _tally(work: _Work, kind: str, config: EncodeConfig) -> StreamPlan:

@@ -24,7 +24,7 @@ def run_grus(
     grus: Sequence[nn.Module], inputs: Float[Tensor, "gru batch frame feature"]
 ) -> Float[Tensor, "gru batch frame hidden"]:
     """Output of every one-layer `nn.GRU` for its own input, batch first, from a zero state; first derivatives only."""
-    if inputs.device.type != "cpu":
+    if inputs.device.type != "cpu" or torch.compiler.is_exporting():  # the loop would be unrolled
         return torch.stack([gru(own)[0] for gru, own in zip(grus, inputs, strict=True)])
     weight_input, weight_hidden, bias_input, bias_hidden = (
         torch.stack([getattr(gru, name) for gru in grus])

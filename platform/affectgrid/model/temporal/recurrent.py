@@ -28,8 +28,11 @@ class FrameOrder:
 
     @classmethod
     def of(cls, frame_mask: Bool[Tensor, "batch frame"]) -> FrameOrder:
-        """Masked frames come last in both directions, where a GRU meets them after every real frame."""
-        if bool(frame_mask.all()):
+        """Masked frames come last in both directions, where a GRU meets them after every real frame.
+
+        An exported model is for windows without any.
+        """
+        if torch.compiler.is_exporting() or bool(frame_mask.all()):
             return cls(None, None)
         forward = torch.argsort(~frame_mask, dim=1, stable=True)
         count = frame_mask.sum(1, keepdim=True)

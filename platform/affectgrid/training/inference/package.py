@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from affectgrid.storage import replace_directory, write_json
 from affectgrid.training.build import blank_model
 from affectgrid.training.config import METHOD_VERSION, TrainConfig
 from affectgrid.training.manifest import Manifest
+
+_STREAM, _CARRIED = "_stream", "encoders/"  # ends the name of a stream's settings; begins the path of a carried encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +114,41 @@ def load_package(folder: Path) -> ModelPackage:
             )
         )
     model.load_state_dict(weights)
-    own = facts["encoders"], facts["metrics"], facts["manifest"], facts.get("fingerprints", {})
+    encoders = {name: _resolved(value, folder) for name, value in facts["encoders"].items()}
+    own = encoders, facts["metrics"], facts["manifest"], facts.get("fingerprints", {})
     return ModelPackage(model.eval(), config, grid, *own)
+
+
+def carry_encoders(folder: Path) -> None:
+    """Copy encoders and landmark predictors that are paths of this machine into a package, which refers to the copies.
+
+    Names of a hub stay names: whoever loads the model fetches them.
+    """
+    facts = json.loads((folder / "manifest.json").read_text())
+    encoders = facts["encoders"]
+    for name, text in list(encoders.items()):
+        stream = json.loads(text) if name.endswith(_STREAM) else {}
+        for key in ("model", "landmarks"):
+            source = Path(stream.get(key) or "")
+            if not stream.get(key) or not source.exists():
+                continue
+            copy = f"{_CARRIED}{name.removesuffix(_STREAM)}-{key}"
+            (shutil.copytree if source.is_dir() else _copy_file)(source, folder / copy)
+            stream[key] = copy
+        if stream:
+            encoders[name] = json.dumps(stream)
+            encoders[name.removesuffix(_STREAM)] = stream.get("model", encoders[name.removesuffix(_STREAM)])
+    write_json(folder / "manifest.json", facts)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+
+
+def _resolved(encoder: str, folder: Path) -> str:
+    """With absolute paths in place of what `carry_encoders` wrote, in a name or in the JSON of a stream's settings."""
+    return re.sub(rf'(^|"){re.escape(_CARRIED)}', lambda found: f"{found[1]}{folder.resolve()}/{_CARRIED}", encoder)
 
 
 def _require_version(folder: Path, version: int) -> None:
