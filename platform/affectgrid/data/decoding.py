@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.leakage import Look, look_at
@@ -79,6 +82,12 @@ class MediaReader:
         except MediaError:  # `decode` and `probe` have told it
             return None
         return look
+
+    def picture(self, track: Track, position: int) -> UInt8[np.ndarray, "height width 3"] | None:
+        """A frame of the track's video by its position from 0, or without a video its crop. Raises MediaError."""
+        mode: Crop = "frame" if track.video else "crops"
+        chunk = self._call(read_visual_chunk, track.video, track.crops, position, position + 1, crop=mode)
+        return chunk.images[0] if chunk.images else None
 
     def _first_fault(self, calls: Iterator[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> Iterator[Problem]:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from affectgrid.analysis.evaluation import CLEAN, TOGETHER, Compared, Evaluation, compare_predictions
+from affectgrid.analysis.evaluation import CLEAN, TOGETHER, Compared, Evaluation, compare_predictions, worst_frames
 from affectgrid.data.catalog.people import read_people
 from affectgrid.data.features.imported import imported_by
 from affectgrid.data.splits.impaired import Impairment, impairments
@@ -45,19 +45,23 @@ def evaluate_models(
 
     Weights (`fit`) and the smoothing of a single model (`half_widths`, kept in its package) are always chosen on the
     validation split, whichever `split` is scored. `against` holds the others by name, each a model or several
-    together; `people` is a file for ``read_people``; with `robustness` the models predict impaired input too. Raises
-    ConfigError (CFG-SMOOTH) for half-widths and several models, and what `compare_predictions` and `read_people` raise.
+    together. `people` is a file for ``read_people``, in place of what the data set says of who is seen. With
+    `robustness` the models predict impaired input too. Raises ConfigError (CFG-SMOOTH) for half-widths and several
+    models, and what `compare_predictions` and `read_people` raise.
     """
     encoded: dict[str, Encoded] = {}
 
-    def split_named(name: str, encoders: Mapping[str, str]) -> Split:
+    def encoded_as(encoders: Mapping[str, str]) -> Encoded:
         options = DataOptions.for_package(data, dict(encoders)).model_copy(update={"store": store})
         streams = [stream.name for stream in imported_by(encoders)]
         key = f"{options.encode.model_dump_json()} {streams}"
         if key not in encoded:
             encoded[key] = encode_data(options, workspace, streams, splits={*LABELLED, split})
             _require_same_source(encoded[key], encoders)
-        return encoded[key].split(name)
+        return encoded[key]
+
+    def split_named(name: str, encoders: Mapping[str, str]) -> Split:
+        return encoded_as(encoders).split(name)
 
     def members_on(name: str, models: Ensemble) -> list[Predictions]:
         return models.predict_members(lambda encoders: split_named(name, encoders))
@@ -79,7 +83,9 @@ def evaluate_models(
     named = [(TOGETHER, predictions), *alone] if len(members) > 1 else [(alone[0][0], predictions)]
     named += [(name, combine(members_on(split, other), other.weights)) for name, other in against]
     compared = compare_predictions(named, target)
-    who = read_people(people, target.track_ids) if people else None
+    media = {track.id: track for track in encoded_as(ensemble.encoders[0]).tracks(split)}
+    known = {name: track.subject for name, track in media.items() if track.subject}
+    who = read_people(people, target.track_ids) if people else known
     return Evaluation(
         ensemble,
         target,
@@ -91,6 +97,7 @@ def evaluate_models(
         tracks=tuple(score_groups(predictions, target)),
         people=tuple(score_groups(predictions, target, who)) if who else (),
         robustness=impaired_scores(ensemble, lambda own: split_named(split, own), predictions) if robustness else (),
+        worst=worst_frames(predictions, target, media),
     )
 
 

@@ -166,7 +166,10 @@ def prepare(
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )
     fingerprint, splits = _fingerprint(encoded, prompts, options), splits_text(encoded.catalog.tracks)
-    return PreparedData(train, validation, prompts, fingerprint, splits=splits, features=encoded.fingerprints)
+    media = {track.id: track for track in encoded.tracks("validation")}
+    return PreparedData(
+        train, validation, prompts, fingerprint, splits=splits, features=encoded.fingerprints, media=media
+    )
 
 
 def prepare_folds(
@@ -200,7 +203,8 @@ def prepare_folds(
     fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
     whole = dataclasses.replace(whole, encoders=encoded.encoders)
     splits = splits_text(encoded.catalog.tracks, folds.fold_of)
-    return FoldedData.of(whole, folds, prompts, fingerprint, splits=splits, features=encoded.fingerprints)
+    media = {track.id: track for track in tracks}
+    return FoldedData.of(whole, folds, prompts, fingerprint, splits=splits, features=encoded.fingerprints, media=media)
 
 
 def _fingerprint(encoded: Encoded, prompts: Mapping[str, EncodedPrompts], options: DataOptions) -> str:

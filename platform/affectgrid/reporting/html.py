@@ -34,7 +34,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; opacity: 1 }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: left }
 .n { text-align: right }
-th.n { white-space: nowrap }
+.n { white-space: nowrap }
 td.long { min-width: 16rem }
 figure { margin: 1.5rem 0; overflow-x: auto }
 img { max-width: 100%; height: auto; background: #fff }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from affectgrid.data.catalog import Track
 from affectgrid.data.splits.folds import Folds
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ConfigError, Problem, nearest
@@ -47,6 +48,7 @@ class PreparedData:
         fingerprint: changes with the data, the encoders and the media settings.
         splits: which track is in which split and fold, as the CSV file that ``--splits`` takes.
         features: by stream, the fingerprint of its features in the store; empty where nothing was stored.
+        media: tracks of the validation split with their files, by id; empty where there are none.
     """
 
     train: Split
@@ -55,6 +57,7 @@ class PreparedData:
     fingerprint: str
     splits: str = dataclasses.field(default="", kw_only=True)
     features: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
+    media: Mapping[str, Track] = dataclasses.field(default_factory=dict, kw_only=True)
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
@@ -94,10 +97,12 @@ class FoldedData(PreparedData):
         *,
         splits: str = "",
         features: Mapping[str, str] | None = None,
+        media: Mapping[str, Track] | None = None,
     ) -> FoldedData:
         """No feature is copied. The fingerprint must change with the folds too."""
         train, validation = folds.parts(whole, 0)
-        return cls(train, validation, prompts, fingerprint, whole, folds, splits=splits, features=features or {})
+        found = cls(train, validation, prompts, fingerprint, whole, folds, splits=splits, features=features or {})
+        return dataclasses.replace(found, media=media or {})
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:

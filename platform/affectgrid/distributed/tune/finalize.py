@@ -222,6 +222,7 @@ def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: Prepar
         ledger.folder / "best",
         histories={f"seed {record.seed}": record.history for record in best.seeds},
         course={trial.number: trial.objective for trial in summary.trials if trial.objective is not None},
+        media=data.media,
     )
     if summary.pareto:
         numbers = [point.trial for point in summary.pareto]

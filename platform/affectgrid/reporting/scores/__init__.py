@@ -17,10 +17,12 @@ from affectgrid.reporting.scores.model import (
     smoothing_lines,
     write_predictions,
 )
+from affectgrid.reporting.scores.worst import draw_worst
 
 __all__ = [
     "absent_lines",
     "draw_predictions",
+    "draw_worst",
     "ensemble_lines",
     "evaluation_note",
     "evaluation_tables",

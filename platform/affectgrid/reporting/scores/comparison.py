@@ -38,7 +38,7 @@ def group_table(title: str, kind: str, groups: Sequence[GroupScore]) -> Table:
         for one in ranked
     ]
     note = "CCC compares with the variation within the row's own frames: a mean of these is not the split's P"
-    return Table.of(title, rows, note=note)
+    return Table.of(title, rows, note=note, sortable=True)
 
 
 def short_names(addresses: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from affectgrid import storage
@@ -21,10 +22,14 @@ from affectgrid.reporting.scores.model import (
     score_table,
     smoothing_lines,
 )
+from affectgrid.reporting.scores.worst import draw_worst
 from affectgrid.reporting.tables import Table
+from affectgrid.settings import flatten
 from affectgrid.storage import Storage
+from affectgrid.training.config import TrainConfig
 from affectgrid.training.inference.ensemble import Ensemble
 
+_ORIGIN = ("command", "commit", "data", "device", "started")
 _FORMATS = {"md": Table.markdown, "tex": Table.latex, "csv": Table.csv}
 
 
@@ -70,10 +75,12 @@ def _write(folder: Path, done: Evaluation, note: str) -> None:
     tables = evaluation_tables(done)
     grid = done.ensemble.members[0].grid
     pictures = draw_predictions(folder, done.scores, done.predictions, done.split, grid)
+    pictures += draw_worst(folder, done.worst)
     first = html.Section(f"Split {done.split.name}", (), [tables["scores"], tables["regions"]], pictures)
     headings = {"models": "Models compared", "robustness": "Robustness", "people": "People", "tracks": "Tracks"}
     rest = [html.Section(words, (), [tables[name]]) for name, words in headings.items() if name in tables]
-    html.write(folder / "report.html", f"Scores on {done.split.name}", [first, *rest], caveat=note)
+    sections = [first, *rest, *_origins(done.ensemble)]
+    html.write(folder / "report.html", f"Scores on {done.split.name}", sections, caveat=note)
     with storage.replace_directory(folder / "tables") as draft:  # of an evaluation before this one nothing stays
         for name, table in tables.items():
             for ending, write in _FORMATS.items():
@@ -82,6 +89,21 @@ def _write(folder: Path, done: Evaluation, note: str) -> None:
     compared = {kind: [_plain(one) for one in getattr(done, kind)] for kind in ("compared", "robustness")}
     content = dataclasses.asdict(done.scores) | groups | compared
     storage.write_json(folder / "scores.json", content)
+
+
+def _origins(ensemble: Ensemble) -> list[html.Section]:
+    """Of each model what made it, and its configuration."""
+    sections, default = [], flatten(TrainConfig())
+    for place, member in zip(ensemble.places, ensemble.members, strict=True):
+        origin = member.manifest or {}
+        versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
+        facts = [("model", place.address), *((name, str(origin.get(name, ""))) for name in _ORIGIN)]
+        facts.append(("versions", versions))
+        own = {name: value for name, value in flatten(member.config).items() if value != default[name]}
+        config = yaml.safe_dump(own, sort_keys=False, allow_unicode=True)
+        known, code = [fact for fact in facts if fact[1]], [("Its settings, where they are not the defaults:", config)]
+        sections.append(html.Section("How the model was made", facts=known, code=code))
+    return sections
 
 
 def _plain(one: Compared) -> dict[str, Any]:

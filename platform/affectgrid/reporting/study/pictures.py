@@ -10,13 +10,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch.nn.functional import normalize
 
+from affectgrid.analysis.evaluation import worst_frames
 from affectgrid.analysis.importance import MIN_TRIALS, ParameterImportance
 from affectgrid.analysis.slices import Effect, Parallel, SigmaByGrid
+from affectgrid.data.catalog import Track
 from affectgrid.data.splits.resident import Split
 from affectgrid.reporting.figures import fusion, learning_curves, picture
 from affectgrid.reporting.html import Picture
 from affectgrid.reporting.look.course import write_rows
-from affectgrid.reporting.scores import draw_predictions
+from affectgrid.reporting.scores import draw_predictions, draw_worst
 from affectgrid.reporting.study import figures
 from affectgrid.search.space.objective import HEADINGS
 from affectgrid.training.inference.explain import look_inside
@@ -58,6 +60,7 @@ def draw_best(
     *,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     course: Mapping[int, float],
+    media: Mapping[str, Track] | None = None,
 ) -> BestModel:
     """Predict the validation split with the best model, and draw its predictions and the course of the search.
 
@@ -69,6 +72,7 @@ def draw_best(
         folder: where the PNG files go.
         histories: the metrics of every epoch of the best trial, by the name of the run.
         course: the objective of every trial that has one, by its number.
+        media: tracks of the split with their files, by id, for pictures of the worst frames.
     """
     predictions = predict_split(package.model, validation, package.config.window)
     scores = evaluate(predictions, validation, package.grid)
@@ -80,7 +84,8 @@ def draw_best(
     }
     write_rows(folder / "predictions.parquet", validation, predictions.va.numpy())
     predicted = draw_predictions(folder, scores, predictions, validation, package.grid)
-    return BestModel(scores, (*predicted, *_save(folder, drawn)))
+    worst = draw_worst(folder, worst_frames(predictions, validation, media or {}))
+    return BestModel(scores, (*predicted, *worst, *_save(folder, drawn)))
 
 
 def _prompt_figure(package: ModelPackage) -> dict[str, Figure]:
