@@ -29,12 +29,13 @@ class Embed:
     @daft.method.batch(return_dtype=DataType.struct(ROW), batch_size=int(batch_size))
     def __call__(self, frames: Series) -> list[dict[str, object]]:
         features = self.encoder(np.stack(frames.to_pylist()))
-        return [{"feature": row, "done_at": time.time(), "process": os.getpid()} for row in features]
+        known = {"done_at": time.time(), "process": os.getpid()}
+        return [{"feature": row} | known for row in features]
 
 
 if __name__ == "__main__":
     # Daft 0.7.26's own file object waits for ever on two cores, in `File.exists`: the films are opened by Python.
-    _VideoFramesSourceTask._open = lambda task: Path(task.path.removeprefix("file://")).open("rb")
+    _VideoFramesSourceTask._open = lambda task: Path(task.path.removeprefix("file://")).open("rb")  # noqa: SIM115
     started = time.time()
     height, width = RESIZED
     frames = daft.read_video_frames(films, image_height=height, image_width=width)
