@@ -29,7 +29,8 @@ class Embed:
     @daft.method.batch(return_dtype=DataType.struct(ROW), batch_size=int(batch_size))
     def __call__(self, frames: Series) -> list[dict[str, object]]:
         features = self.encoder(np.stack(frames.to_pylist()))
-        return [{"feature": row, "done_at": time.time(), "process": os.getpid()} for row in features]
+        known = {"done_at": time.time(), "process": os.getpid()}
+        return [{"feature": row} | known for row in features]
 
 
 if __name__ == "__main__":
