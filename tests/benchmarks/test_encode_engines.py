@@ -41,7 +41,8 @@ def run_engine(driver: str, package: str, model: Path, out: Path, films: list[Pa
     variables = peers.environment(CACHE, package) | {"OMP_NUM_THREADS": "1"}
     arguments = [str(model), str(out), str(BATCH), str(CORES), *map(str, films)]
     whole_s = float(peers.run_script(driver, arguments, variables))
-    table = pq.read_table(out)
+    table = pq.read_table(out).flatten()
+    table = table.rename_columns([name.removeprefix("row.") for name in table.column_names])
     assert len(table) == NUM_FRAMES * len(films)
     done_at, process = (table[name].to_numpy() for name in ("done_at", "process"))
     last = done_at.max()
