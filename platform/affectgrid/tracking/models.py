@@ -123,14 +123,15 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def model_record(package: Path, *, name: str, metrics: Mapping[str, float], register: str | None) -> dict[str, Any]:
-    """What `deliver_model` needs beside the folder that `write_model` wrote."""
-    digest = hashlib.sha256()
-    for file in ("config.json", "model.safetensors"):  # all that a prediction depends on
+def model_record(model: Path, *, name: str, metrics: Mapping[str, float], register: str | None) -> dict[str, Any]:
+    """What `deliver_model` needs, of a folder that `write_model` wrote."""
+    package, digest = model / "artifacts" / _PACKAGE, hashlib.sha256()
+    for file in ("config.json", "model.safetensors"):  # all that a prediction depends on, and what was taken along
         digest.update((package / file).read_bytes())
+    digest.update(repr(sorted(path.name for path in package.glob("encoders/*"))).encode())
     card = (package / CARD).read_text() if (package / CARD).exists() else ""
-    own = {"name": _IN_NAMES.sub("-", name), "digest": digest.hexdigest()[:32], "card": card}
-    return {**own, "metrics": dict(metrics), "register": register}
+    own = {"op": "model", "path": str(model), "name": _IN_NAMES.sub("-", name), "digest": digest.hexdigest()[:32]}
+    return {**own, "card": card, "metrics": dict(metrics), "register": register}
 
 
 def deliver_model(uri: str, run_id: str, record: Mapping[str, Any]) -> None:

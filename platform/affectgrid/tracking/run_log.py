@@ -168,8 +168,7 @@ class RunLog:
         """
         with tempfile.TemporaryDirectory() as folder:
             path = write_model(package, Path(folder) / "model", whole=register is not None)
-            record = model_record(package, name=name, metrics=metrics, register=register)
-            self._log({"op": "model", "path": str(path), **record})
+            self._log(model_record(path, name=name, metrics=metrics, register=register))
 
     def inputs(self, data_sets: Iterable[DataSet]) -> None:
         """Say what the run learnt from and was scored on."""

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ConfigError, TrackingError
 from affectgrid.tracking import Tracker, connection, delivery, models, open_tracker
@@ -204,3 +205,20 @@ def test_a_store_without_a_registry_is_told_before_any_work(tracker: Tracker):
         connection.execute("DROP TABLE registered_models")
     with pytest.raises(ConfigError, match=r"CFG-REGISTRY .*leave --register out"):
         tracker.require_registry()
+
+
+def test_a_model_that_is_registered_later_takes_its_encoders_along_after_all(tracker: Tracker, tmp_path: Path):
+    (tmp_path / "tower").mkdir()
+    (tmp_path / "tower" / "weights").write_bytes(b"weights")
+    visual = VisualStream(model=str(tmp_path / "tower"))
+    encoders = {"visual": visual.model, "visual_stream": visual.model_dump_json(), "audio": "tiny"}
+    encoders["audio_stream"] = AudioStream().model_dump_json()
+    config, prompts = small_config(), planted_prompts()
+    model = build_model(config, dims=DIMS, prompts=prompts)
+    package = save_package(tmp_path / "model", model, config, prompts.grid, encoders=encoders, metrics={})
+    for register in (None, "affect", None):
+        log(tracker, package, register)
+    assert len(logged(tracker)) == 2
+    shutil.rmtree(tmp_path / "tower")
+    found = Path(load_package(tracker.fetch_model("models:/affect@champion")).encoders["visual"])
+    assert (found / "weights").read_bytes() == b"weights"

@@ -95,9 +95,14 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
     if summary.best is not None:
         try:
             drawn = _draw(summary, summary.best, ledger, data, log)
+<<<<<<< HEAD
             package = load_package(ledger.folder / "best" / "model")
             recipe = write_recipe(summary, summary.best, package, data.validation.track_ids, ledger.files)
             _write_card(summary, drawn.scores, ledger, data, models.register_as)
+=======
+            card = _write_card(summary, drawn.scores, ledger, data, models.register_as)
+            log.note(f"{trial_note(summary, summary.best)}\n\n{card}", trial=summary.best.number)
+>>>>>>> package
             _log_models(summary, summary.best, ledger, log, models)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
@@ -130,10 +135,10 @@ def is_stale(report: Path, ledger: Ledger, log: StudyLog) -> bool:
 
 def _write_card(
     summary: StudySummary, scores: Scores, ledger: Ledger, data: PreparedData, registered: str | None
-) -> None:
+) -> str:
     """Beside the best model; with folds that is the first one's, and the card would say less than the ensemble's P."""
     if summary.num_folds:
-        return
+        return ""
     chosen = f"Chosen among {len(summary.complete)} trials by the same videos, which flatters it."
     folder, splits = ledger.folder / "best" / "model", [data.train, data.validation]
     facts, note = manifest.collect(data=data.fingerprint), study_caveat(summary)
@@ -141,6 +146,7 @@ def _write_card(
         summary.name, load_package(folder), scores, splits, facts, caveat=note, chosen=chosen, registered=registered
     )
     write_atomic(folder / CARD, text)
+    return text
 
 
 def _log_models(
@@ -231,7 +237,6 @@ def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: Prepar
     log.artifacts(pictures, "figures")
     log.artifacts(pictures, "figures", trial=best.number)
     log.artifacts([package], "model", trial=best.number)
-    log.note(trial_note(summary, best), trial=best.number)
     scores = {f"best/{name.rpartition('/')[2]}": value for name, value in drawn.scores.as_metrics().items()}
     log.summary(scores, {"best_trial": best.number, "failed_trials": len(summary.failed)})
     return drawn
