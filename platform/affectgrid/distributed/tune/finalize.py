@@ -95,14 +95,10 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
     if summary.best is not None:
         try:
             drawn = _draw(summary, summary.best, ledger, data, log)
-<<<<<<< HEAD
             package = load_package(ledger.folder / "best" / "model")
             recipe = write_recipe(summary, summary.best, package, data.validation.track_ids, ledger.files)
-            _write_card(summary, drawn.scores, ledger, data, models.register_as)
-=======
             card = _write_card(summary, drawn.scores, ledger, data, models.register_as)
             log.note(f"{trial_note(summary, summary.best)}\n\n{card}", trial=summary.best.number)
->>>>>>> package
             _log_models(summary, summary.best, ledger, log, models)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
