@@ -122,6 +122,10 @@ def test_the_same_training_command_returns_what_is_done(repository: Path, render
     done = job(repository, "train", "--data", rendered, "--out", trained, "--name", "quick", *QUICK)
     assert done.returncode == 0, done.stderr
     assert model.stat().st_mtime_ns == before
+    report = trained / "runs" / "quick" / "report" / "report.html"
+    assert f"report    {report}" in done.stdout
+    assert "Run quick" in report.read_text()
+    assert (report.parent / "worst.png").exists()
     other = job(repository, "train", "--data", rendered, "--out", trained, "--name", "quick")
     assert other.returncode == 2
     assert "TRAIN-CHANGED" in other.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from rich.console import Console
 
 from affectgrid import storage
 from affectgrid.analysis.evaluation import Compared, Evaluation
-from affectgrid.reporting import html
+from affectgrid.metrics import Metrics
+from affectgrid.reporting import figures, html
 from affectgrid.reporting.caveat import caveat
 from affectgrid.reporting.scores.comparison import comparison_table, group_table, robustness_table
 from affectgrid.reporting.scores.model import (
@@ -29,6 +30,7 @@ from affectgrid.storage import Storage
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.inference.ensemble import Ensemble
 
+_CURVES = "Training loss and validation CCC by epoch; the dot is the epoch that was kept"
 _ORIGIN = ("command", "commit", "data", "device", "started")
 _FORMATS = {"md": Table.markdown, "tex": Table.latex, "csv": Table.csv}
 
@@ -65,22 +67,30 @@ def evaluation_note(models: Sequence[Ensemble], data: str) -> str:
     return caveat(used, rendered=data == "rendered")
 
 
-def write_evaluation(place: Storage, done: Evaluation, note: str) -> None:
-    """``scores.json``, ``report.html`` with figures, and ``tables/<name>.md``, ``.tex`` and ``.csv``."""
+def write_evaluation(
+    place: Storage, done: Evaluation, note: str, histories: Mapping[str, Sequence[Metrics]] | None = None
+) -> None:
+    """``scores.json``, ``report.html`` with figures, and ``tables/<name>.md``, ``.tex`` and ``.csv``.
+
+    `histories` holds the metrics of every epoch of a run that has just been trained, by its name.
+    """
     with storage.results(place) as folder:
-        _write(folder, done, note)
+        _write(folder, done, note, histories or {})
 
 
-def _write(folder: Path, done: Evaluation, note: str) -> None:
+def _write(folder: Path, done: Evaluation, note: str, histories: Mapping[str, Sequence[Metrics]]) -> None:
     tables = evaluation_tables(done)
     grid = done.ensemble.members[0].grid
     pictures = draw_predictions(folder, done.scores, done.predictions, done.split, grid)
     pictures += draw_worst(folder, done.worst)
+    if histories:
+        pictures.append(figures.picture(figures.learning_curves(histories), folder / "learning-curves.png", _CURVES))
     first = html.Section(f"Split {done.split.name}", (), [tables["scores"], tables["regions"]], pictures)
     headings = {"models": "Models compared", "robustness": "Robustness", "people": "People", "tracks": "Tracks"}
     rest = [html.Section(words, (), [tables[name]]) for name, words in headings.items() if name in tables]
     sections = [first, *rest, *_origins(done.ensemble)]
-    html.write(folder / "report.html", f"Scores on {done.split.name}", sections, caveat=note)
+    title = f"Run {', '.join(histories)}" if histories else f"Scores on {done.split.name}"
+    html.write(folder / "report.html", title, sections, caveat=note)
     with storage.replace_directory(folder / "tables") as draft:  # of an evaluation before this one nothing stays
         for name, table in tables.items():
             for ending, write in _FORMATS.items():
