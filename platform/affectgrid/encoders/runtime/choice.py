@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from affectgrid.encoders.runtime.interface import Encoder, Runtime
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _NUM_EXAMPLES = 2  # in the batch that a network is traced on
 _CALIBRATE_EVERY = 2
+_BATCH = 8  # of long windows more would not fit
 
 
 def open_runtime(
@@ -114,7 +116,12 @@ class _Trial:
 
     @functools.cached_property
     def _reference(self) -> Tensor:
-        return self._encoder.runtime(*self._inputs).float()
+        return self._features(self._encoder.runtime)
+
+    def _features(self, runtime: Runtime) -> Tensor:
+        """Of the whole sample, in float32 on the processor."""
+        batches = zip(*(torch.split(value, _BATCH) for value in self._inputs), strict=True)
+        return torch.cat([runtime(*batch).float().cpu() for batch in batches])
 
     def opened(self, precision: Resolved) -> Runtime:
         if precision not in self._opened:
@@ -145,7 +152,7 @@ class _Trial:
         if self.opened(precision) is self._encoder.runtime:
             return 1.0
         if precision not in self._cosines:
-            features = self.opened(precision)(*self._inputs).float()
+            features = self._features(self.opened(precision))
             cosines = nn.functional.cosine_similarity(features, self._reference, dim=-1)
             self._cosines[precision] = lowest = float(cosines.min())
             what = f"{self._encoder.name} by {self._runtime} in {precision}"
@@ -169,7 +176,7 @@ class _Trial:
         taken = []
         for _ in range(2):
             started = time.perf_counter()
-            self.opened(precision)(*self._inputs).float().cpu()
+            self._features(self.opened(precision))
             taken.append(time.perf_counter() - started)
         return min(taken)
 
