@@ -82,7 +82,7 @@ def _course(track: Track, columns: dict[str, np.ndarray]) -> Course:
         time_s = info.frame_times_s
         labels, predicted, box = (np.full((len(time_s), width), np.nan, np.float32) for width in (2, 2, 4))
         if track.annotation:
-            own = read_annotation(track.annotation)
+            own = read_annotation(track.annotation, lambda: time_s)
             here = min(len(time_s), own.num_frames)
             labels[:here] = np.where(own.valid[:here, None], own.va[:here], np.nan)
         if columns:
