@@ -18,7 +18,7 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.media.audio import read_audio
-from affectgrid.media.faces import FaceTracker, crop_face, default_detector
+from affectgrid.media.faces import FaceTracker, crop_face, load_detector
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.video import probe_video
 from affectgrid.regions import RegionGrid
@@ -74,7 +74,7 @@ def test_predict_stages(say: Callable[..., None], package: ModelPackage, media: 
         started = time.perf_counter()
         frames = [rgb for _, _, rgb in reader.read(range(info.num_frames))]
         clocks["decode"] = time.perf_counter() - started
-    tracker, started = FaceTracker(default_detector()), time.perf_counter()
+    tracker, started = FaceTracker(load_detector("dlib")), time.perf_counter()
     boxes = [tracker.find(number, rgb) for number, rgb in enumerate(frames)]
     clocks["faces"] = time.perf_counter() - started
     visual, audio = load_visual("tiny", trusted=True), load_audio("tiny", window_s=1.0, trusted=True)

@@ -107,13 +107,13 @@ def address(environment: Path, model: Path) -> Iterator[str]:
         server = subprocess.Popen(
             [*command, "--port", str(port)],
             cwd=model.parent,
-            env=bare() | {"PATH": path},
+            env=bare() | {"PATH": path, "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "3600"},
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/ping"), alive=server)
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/ping"), alive=server, timeout_s=600)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)  # its workers too

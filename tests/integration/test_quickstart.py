@@ -1,8 +1,9 @@
-"""The notebook docs/quickstart.ipynb, cell by cell, on a small study."""
+"""A small study: the notebook docs/quickstart.ipynb cell by cell, and its pages and the doctor's in a browser."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
+from support.browser import needs_browser, open_page
 from support.jobs import job
 
 pytestmark = pytest.mark.long
@@ -33,19 +35,42 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
     return eval(ending, names)
 
 
-def test_the_quickstart_runs(repository: Path, rendered: Path, tmp_path: Path, capsys) -> None:
-    space = tmp_path / "small.yaml"
+@pytest.fixture(scope="module")
+def study(repository: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The --out folder of a study of three trials."""
+    out = tmp_path_factory.mktemp("study")
+    space = out / "small.yaml"
     space.write_text(yaml.safe_dump(_SPACE))
-    done = job(repository, "tune", "--data", rendered, "--out", tmp_path / "out", "--space", space)
+    done = job(repository, "tune", "--data", rendered, "--out", out, "--space", space)
     assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_quickstart_runs(repository: Path, rendered: Path, study: Path, capsys) -> None:
     cells = json.loads((repository / "docs" / "quickstart.ipynb").read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert sources[0].startswith("OUT, STUDY, DATA = ")
-    names: dict[str, Any] = {"OUT": str(tmp_path / "out"), "STUDY": "small", "DATA": str(rendered)}
+    names: dict[str, Any] = {"OUT": str(study), "STUDY": "small", "DATA": str(rendered)}
     shown = [run_cell(source, names) for source in sources[1:]]
     assert len(names["trials"]) == 3
     assert sum(isinstance(one, Figure) for one in shown) == 2
-    summary = json.loads((tmp_path / "out" / "studies" / "small" / "summary.json").read_text())
+    summary = json.loads((study / "studies" / "small" / "summary.json").read_text())
     best = max(trial["objective"] for trial in summary["trials"])
     assert f"P {best:.3f}" in capsys.readouterr().out
-    assert (tmp_path / "out" / "look.html").exists()
+    assert (study / "look.html").exists()
+
+
+@needs_browser
+@pytest.mark.parametrize("width_px", [400, 1200])
+def test_pages_open_without_a_complaint(
+    repository: Path, rendered: Path, study: Path, tmp_path: Path, width_px: int
+) -> None:
+    """Every picture of the report, of its figures and of the doctor's page is there, and no console line."""
+    done = job(repository, "validate", "--data", rendered, "--out", study)
+    assert done.returncode == 0, done.stderr
+    for page in sorted([*(study / "studies" / "small").glob("*.html"), study / "doctor.html"]):
+        shown, console = open_page(page, tmp_path / page.stem, width_px=width_px)
+        assert console == [], page.name
+        assert shown.count("<img ") + shown.count("<svg") >= 1, page.name
+        for picture in re.findall(r'<img [^>]*src="([^"]{0,40})', shown):
+            assert picture.startswith("data:image/"), page.name

@@ -201,8 +201,9 @@ def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: 
     figures = {f"{name}.png" for name in ("plane", "traces", "fusion", "learning-curves", "search")}
     if (searched.folder / "best" / "prompt-angles.png").exists():  # where the best trial has a prompt head
         figures.add("prompt-angles.png")
-    assert study.artifacts(root.info.run_id, "figures") == figures | {"slices.png"}  # too few trials for importance
-    assert study.artifacts(root.info.run_id, "report") == {"report.html", "summary.json"}
+    searched_for = {"slices.png", "parallel.png"}  # too few trials for importance
+    assert study.artifacts(root.info.run_id, "figures") == figures | searched_for
+    assert study.artifacts(root.info.run_id, "report") == {"report.html", "figures.html", "summary.json"}
     assert searched.best is not None
     (best,) = [run for run in study.runs(root.info.run_id) if run.data.tags["trial"] == str(searched.best.number)]
     assert study.artifacts(best.info.run_id, "figures") == figures

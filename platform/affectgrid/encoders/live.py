@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float, UInt8
 from affectgrid.encoders.audio import AudioEncoder
 from affectgrid.encoders.visual import VisualEncoder
 from affectgrid.media.audio import filter_reach_s
-from affectgrid.media.faces import FaceBox, FaceTracker, crop_face
+from affectgrid.media.faces import FaceBox, FaceTracker, cut_face
 
 
 class LivePictures:
@@ -19,11 +20,14 @@ class LivePictures:
     Args:
         encoder: of the pictures.
         tracker: finds the face; None: whole frames are encoded.
-        margin: around a face, as the model's training data had it.
+        margin, upright: how a face is cut out, as it was of the model's training data.
     """
 
-    def __init__(self, encoder: VisualEncoder, tracker: FaceTracker | None, *, margin: float) -> None:
-        self._encoder, self._tracker, self._margin = encoder, tracker, margin
+    def __init__(
+        self, encoder: VisualEncoder, tracker: FaceTracker | None, *, margin: float, upright: bool = False
+    ) -> None:
+        self._encoder, self._tracker = encoder, tracker
+        self._cut = functools.partial(cut_face, margin=margin, upright=upright)
         self._number = 0
 
     def encode(
@@ -37,9 +41,7 @@ class LivePictures:
             self._number += 1
             boxes.append(box)
             if box is not None or self._tracker is None:
-                pictures.append(
-                    self._encoder.preprocess(rgb if box is None else crop_face(rgb, box, margin=self._margin))
-                )
+                pictures.append(self._encoder.preprocess(rgb if box is None else self._cut(rgb, box)))
                 places.append(place)
         if pictures:
             features[places] = self._encoder.encode_in_batches(np.stack(pictures), len(pictures)).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import filter_reach_s, read_audio
-from affectgrid.media.faces import (
-    FaceBox,
-    FaceTracker,
-    Person,
-    align_face,
-    crop_face,
-    default_detector,
-    landmark_predictor,
-)
+from affectgrid.media.faces import DetectorName, FaceBox, FaceTracker, Person, cut_face, load_detector
 from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.sampling import Source, nearest_frames
@@ -97,6 +89,8 @@ def read_visual_chunk(
     frame_rate_hz: float | None = None,
     detect_every: int = 1,
     landmarks: str | None = None,
+    detector: DetectorName = "dlib",
+    upright: bool = False,
     labelled: Bool[np.ndarray, "label"] | None = None,
     causal: bool = False,
 ) -> FrameChunk:
@@ -104,10 +98,10 @@ def read_visual_chunk(
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
     takes the largest face, or that of the `person` further left or right, with `margin` of its size around it, turned
-    upright with `landmarks`; ``frame`` takes the whole picture. With `frame_rate_hz` only the frames nearest to that
-    rate are looked at (if `causal` those shown at its times), with `labelled` (by position, from the first frame on)
-    only those that a labelled frame needs; the others are not present. In whatever pieces a video is read, the frames
-    are the same.
+    upright with `landmarks` or by the `detector`'s own points; ``frame`` takes the whole picture. With `frame_rate_hz`
+    only the frames nearest to that rate are looked at (if `causal` those shown at its times), with `labelled` (by
+    position, from the first frame on) only those that a labelled frame needs; the others are not present. In whatever
+    pieces a video is read, the frames are the same.
     """
     positions = np.arange(start, stop, dtype=np.int32)
     looked_at = _looked_at(video, frame_rate_hz, causal)
@@ -135,7 +129,9 @@ def read_visual_chunk(
         shown = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
         present = np.isin(positions, [position for position, _ in shown])
         return FrameChunk(positions + 1, times_s, present, [image for _, image in shown])
-    found = list(_faces(video, frames, first, last, margin, person, detect_every, landmarks))
+    tracker = _tracker(video, person, detect_every, detector)
+    cut = functools.partial(cut_face, margin=margin, upright=upright, landmarks=landmarks)
+    found = list(_faces(video, frames, first, last, tracker, cut))
     box = np.full((len(positions), 5), np.nan, np.float32)
     for position, _, face in found:
         box[position - start] = face.left, face.top, face.right, face.bottom, face.score
@@ -147,20 +143,15 @@ def _faces(
     frames: np.ndarray,
     first: int,
     last: int,
-    margin: float,
-    person: Person,
-    detect_every: int,
-    landmarks: str | None,
+    tracker: FaceTracker,
+    cut: Callable[[np.ndarray, FaceBox], np.ndarray],
 ) -> Iterator[tuple[int, np.ndarray, FaceBox]]:
     """Positions and faces of ``frames[first:last]``, and where in the picture each is."""
-    tracker = _tracker(video, person, detect_every)
     begin = tracker.begin(first)
     for number, (index, _, rgb) in enumerate(_reader(video).read(frames[begin:last].tolist()), begin):
         box = tracker.find(number, rgb)
         if box is not None and number >= first:
-            predictor = landmark_predictor(landmarks) if landmarks else None
-            face = align_face(rgb, box, predictor, margin=margin) if predictor else crop_face(rgb, box, margin=margin)
-            yield index - 1, face, box
+            yield index - 1, cut(rgb, box), box
 
 
 def read_sound_chunk(
@@ -255,6 +246,6 @@ def _reader(video: str) -> FrameReader:
 
 
 @functools.lru_cache(maxsize=1)
-def _tracker(video: str, person: Person, every: int) -> FaceTracker:
+def _tracker(video: str, person: Person, every: int, detector: DetectorName) -> FaceTracker:
     """The face that this process follows, from one piece to the next."""
-    return FaceTracker(default_detector(), every=every, person=person)
+    return FaceTracker(load_detector(detector), every=every, person=person)

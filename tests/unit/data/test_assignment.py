@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from affectgrid.data.annotations import Annotation
 from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.splits.assignment import (
     SplitSettings,
+    draw_and_write,
     draw_splits,
     group_tracks,
     require_folds,
@@ -20,7 +22,8 @@ from affectgrid.data.splits.assignment import (
     with_splits,
     write_splits,
 )
-from affectgrid.errors import CatalogError, ConfigError
+from affectgrid.data.survey import TrackFacts
+from affectgrid.errors import CatalogError, ConfigError, Problem
 
 
 def track(name: str, **facts: str) -> Track:
@@ -116,6 +119,26 @@ def test_a_file_reads_back(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="tracks without"):
         require_folds(read.tracks, 3)
     assert require_folds(tracks, 3) is None
+
+
+def test_people_from_a_list_and_errors_that_stop_the_drawing(tmp_path: Path) -> None:
+    tracks, regions = corpus(30)
+    labels = [Annotation(np.zeros((len(own), 2), np.float32), np.ones(len(own), bool)) for own in regions]
+    facts = [TrackFacts(one, own, 0, 0.0, 0.0, 0) for one, own in zip(tracks, labels, strict=True)]
+    ann = {"v001", "v004", "v010", "v017", "v022"}
+    (tmp_path / "people.csv").write_text("\n".join(["track,person", *(f"{name},Ann" for name in sorted(ann))]))
+    for seed in range(5):
+        wanted = SplitSettings(seed=seed, validation=0.3, people=tmp_path / "people.csv")
+        told = draw_and_write(tmp_path / "s.csv", facts, [], wanted)
+        drawn = with_splits(Catalog("root", tuple(tracks)), tmp_path / "s.csv").tracks
+        assert len({one.split for one in drawn if one.id in ann}) == 1
+        assert all(
+            f"{split} {sum(o.split == split for o in drawn)} tracks" in told for split in ("train", "validation")
+        )
+    leak = Problem("VAL-LEAK", "video", "two", "one", "draw splits")
+    draw_and_write(tmp_path / "s.csv", facts, [leak], SplitSettings())
+    with pytest.raises(CatalogError, match="1 errors"):
+        draw_and_write(tmp_path / "s.csv", facts, [leak, Problem("ANN-RANGE", "a", "2", "1", "x")], SplitSettings())
 
 
 def test_folds_that_a_run_drew_are_told() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import av
@@ -23,8 +21,8 @@ from affectgrid.reporting.look.course import Course, read_courses
 from affectgrid.reporting.look.overlay import write_overlay
 from affectgrid.reporting.look.page import write_page
 from affectgrid.storage import Storage
+from support.browser import needs_browser, open_page
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 BOX = (40.0, 30.0, 90.0, 100.0)
 
 
@@ -122,18 +120,13 @@ def test_a_page_links_what_browsers_play_and_encodes_the_rest(courses: list[Cour
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["look.html"]
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+@needs_browser
 def test_a_browser_plays_it(courses: list[Course], tmp_path: Path) -> None:
     """Its script runs without an error, and tells the first frame's numbers; the video is found."""
-    page = write_page(tmp_path, courses, "two tracks")
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0")
-    command = [str(BROWSER), *options, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
-    done = subprocess.run(
-        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "CONSOLE" not in done.stderr
-    told = re.search(r'<output id="now">([^<]*)<', done.stdout)
+    shown, console = open_page(write_page(tmp_path, courses, "two tracks"), tmp_path / "profile")
+    assert console == []
+    told = re.search(r'<output id="now">([^<]*)<', shown)
     assert told
     assert told[1].startswith("frame 1, ")
     assert "predicted -1.00, 0.00" in told[1]
-    assert 'role="alert"></p>' in done.stdout
+    assert 'role="alert"></p>' in shown

@@ -24,7 +24,15 @@ BY_DIGEST = frozenset({"runtime", "precision"})  # settings that count through t
 _Causal = Annotated[bool, Suppress]  # not on the command line: EncodeConfig.causal sets it in both streams
 
 # Settings that came later: at these values stores from before there was a choice keep their names.
-_LATER = {"causal": False, "layer": None, "pooling": "model", "skip_unchanged": None, "skip_at_most": 5}
+_LATER = {
+    "causal": False,
+    "layer": None,
+    "pooling": "model",
+    "skip_unchanged": None,
+    "skip_at_most": 5,
+    "detector": "dlib",
+    "upright": False,
+}
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
@@ -64,6 +72,10 @@ class VisualStream(Settings):
     frames: Literal["all", "labelled"] = Field(
         "all", description="which frames are encoded; labelled: without those whose label is -5 or missing"
     )
+    detector: Literal["dlib", "mtcnn"] = Field(
+        "dlib", description="what finds faces; mtcnn: also those turned aside, hidden in part, or small"
+    )
+    upright: bool = Field(False, description="turn detected faces upright by the five points that mtcnn finds")
     landmarks: Path | None = Field(
         None,
         description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
@@ -79,6 +91,14 @@ class VisualStream(Settings):
     def _one_way_to_skip(self) -> Self:
         if self.skip_unchanged is not None and self.frame_rate_hz is not None:
             raise ValueError("skip_unchanged compares neighbouring frames, and frame_rate_hz leaves most out; give one")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_upright(self) -> Self:
+        if self.upright and self.detector != "mtcnn":
+            raise ValueError("upright needs the points that detector mtcnn finds; with dlib give a file of landmarks")
+        if self.landmarks is not None and self.detector != "dlib":
+            raise ValueError("landmarks fit the boxes of detector dlib; with mtcnn give upright")
         return self
 
     @property

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from affectgrid.data.catalog import Catalog, SplitName, Track
+from affectgrid.data.catalog.people import read_people
 from affectgrid.data.leakage import copies
 from affectgrid.data.splits.folds import make_folds
 from affectgrid.data.survey import TrackFacts, looks_of, regions_of
@@ -33,6 +34,10 @@ class SplitSettings(Settings):
     validation: float = Field(0.2, gt=0, lt=1, description="share of the labelled frames that are validated on")
     test: float = Field(0.0, ge=0, lt=1, description="share of the labelled frames that are kept for a test")
     folds: int = Field(0, ge=0, description="number the tracks of training and validation for so many folds, too")
+    people: Path | None = Field(
+        None,
+        description="CSV with columns track,person: tracks of one person stay together; it comes before the data set",
+    )
 
     @model_validator(mode="after")
     def _leave_some(self) -> Self:
@@ -74,14 +79,17 @@ def draw_and_write(
     """Draw splits from what `validate` has found, write them, and say what they are, in a line.
 
     Tracks that look the same stay together; the regions are those of the 3x3 grid. Raises CatalogError where there are
-    errors beside leaks: a track whose labels cannot be read would count as one without any. Else as ``draw_splits``.
+    errors beside leaks: a track whose labels cannot be read would count as one without any. Else as ``draw_splits`` and
+    ``read_people``.
     """
     errors = [problem for problem in problems if problem.severity == "error" and problem.code != "VAL-LEAK"]
     if errors:
         found, hint = f"{len(errors)} errors", "mend them first"
         raise CatalogError(_problem(path, found, "a data set without errors, but leaks", hint))
-    regions = [regions_of(one.va) for one in facts]
-    drawn = draw_splits([one.track for one in facts], regions, settings, copies(looks_of(facts)))
+    tracks, regions = [one.track for one in facts], [regions_of(one.va) for one in facts]
+    who = read_people(settings.people, [track.id for track in tracks]) if settings.people else {}
+    tracks = [dataclasses.replace(track, subject=who.get(track.id, track.subject)) for track in tracks]
+    drawn = draw_splits(tracks, regions, settings, copies(looks_of(facts)))
     write_splits(path, drawn)
     labels: dict[str, list[int]] = {}
     for track, own in zip(drawn, regions, strict=True):
@@ -209,7 +217,7 @@ def _read_splits(path: Path) -> tuple[dict[str, tuple[SplitName, int | None]], l
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         return {}, [_problem(path, str(error), "a CSV or JSON file", "write it with jobs/validate.py --write-splits")]
     if not isinstance(rows, list) or not rows:
         return {}, [_problem(path, "no row", "rows of track and split", "write one for each track")]

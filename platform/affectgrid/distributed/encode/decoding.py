@@ -109,6 +109,8 @@ def read_piece(stream: VisualStream, chunk: Chunk, start: int, stop: int, limits
         frame_rate_hz=stream.frame_rate_hz,
         detect_every=stream.detect_every,
         landmarks=str(stream.landmarks) if stream.landmarks else None,
+        detector=stream.detector,
+        upright=stream.upright,
         labelled=_labelled(chunk.annotation, chunk.video, limits) if chunk.annotation else None,
         causal=stream.causal,
     )

@@ -124,6 +124,7 @@ def _pictures(
             frames: FrameChunk = guarded(
                 limits, read_visual_chunk, video, crops if stream.crop == "crops" else None,
                 start, start + _EARLY_FRAME, crop=stream.crop, margin=stream.margin, person=track.person,
+                detector=stream.detector, upright=stream.upright,
             )  # fmt: skip
         except MediaError as error:  # reported when the track's turn comes
             log.debug("no calibration picture from %s: %s", track.id, error)

@@ -16,7 +16,7 @@ from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.live import LivePictures, LiveSound
 from affectgrid.encoders.visual import load_visual
 from affectgrid.media.capture import Capture
-from affectgrid.media.faces import FaceBox, FaceTracker, default_detector
+from affectgrid.media.faces import FaceBox, FaceTracker, load_detector
 from affectgrid.training.inference.live import LiveModel
 from affectgrid.training.inference.package import ModelPackage
 
@@ -46,8 +46,10 @@ def follow(
     visual = VisualStream.model_validate_json(package.encoders["visual_stream"])
     audio = AudioStream.model_validate_json(package.encoders["audio_stream"])
     whole: Literal["frame"] = "frame"
-    tracker = None if visual.crop == whole else FaceTracker(default_detector(), every=detect_every)
-    pictures = LivePictures(load_visual(visual.model, trusted=True), tracker, margin=visual.margin)
+    tracker = None if visual.crop == whole else FaceTracker(load_detector(visual.detector), every=detect_every)
+    pictures = LivePictures(
+        load_visual(visual.model, trusted=True), tracker, margin=visual.margin, upright=visual.upright
+    )
     encoder = load_audio(
         audio.model,
         window_s=audio.window_s,

@@ -81,7 +81,7 @@ def _annotation(tree: Tree, folder: str) -> Item | None:
 def _content(source: LabelPoints) -> dict[str, Any]:
     try:
         content = json.loads(read_text(source.path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         refuse(source.path, "ANN-JSON", str(error), "a JSON file", "download it again")
     return content if isinstance(content, dict) else {}
 

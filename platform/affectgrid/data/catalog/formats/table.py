@@ -158,8 +158,12 @@ def read_table(path: Path, version: Version) -> LabelTable:
     try:
         with staged(path) as local:
             content = _read_csv(local) if path.suffix == ".csv" else pq.read_table(local)
+        return _sorted_table(path, content)
     except (pa.ArrowException, OSError, ValueError) as error:
         refuse(path, "ANN-TABLE", str(error).splitlines()[0], "a CSV or Parquet table", "write it again")
+
+
+def _sorted_table(path: Path, content: pa.Table) -> LabelTable:
     columns = {name.strip().lower(): column for name, column in zip(content.column_names, content.columns, strict=True)}
     missing = [name for name in ("track", "valence", "arousal") if name not in columns]
     if missing:
