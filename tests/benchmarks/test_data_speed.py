@@ -31,23 +31,23 @@ def labels() -> Annotation:
 
 
 def test_data_labels(say, labels: Annotation, tmp_path: Path) -> None:
-    """Rows per second of the checked reader over those of pandas, on 40 files."""
+    """Rows per second of computing time of the checked reader over those of pandas, on 40 files."""
     paths = [tmp_path / f"{number}.txt" for number in range(40)]
     for path in paths:
         write_annotation(path, labels)
     assert np.array_equal(read_annotation(paths[0]).va, np.where(labels.valid[:, None], labels.va, 0))
 
     def ours() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         for path in paths:
             read_annotation(path)
-        return len(paths) * NUM_FRAMES / (time.perf_counter() - started)
+        return len(paths) * NUM_FRAMES / (time.process_time() - started)
 
     def theirs() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         for path in paths:
             pandas.read_csv(path)
-        return len(paths) * NUM_FRAMES / (time.perf_counter() - started)
+        return len(paths) * NUM_FRAMES / (time.process_time() - started)
 
     rows, baseline = alternate([ours, theirs], repeats=9)
     say("data_labels", rows / baseline, f"{rows / 1e6:.2f} over {baseline / 1e6:.2f} million rows/s", ">= 1")
