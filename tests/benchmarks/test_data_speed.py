@@ -60,7 +60,7 @@ def test_data_doctor(say, labels: Annotation, tmp_path: Path) -> None:
     (root / "videos").mkdir(parents=True)
     whole = add_sound(film, tmp_path / "film.mp4")
     for number in range(NUM_TRACKS):
-        name, split = f"track{number:03d}", "Train_Set"  # in two splits equal films would be a leak
+        name, split = f"track{number:03d}", "Train_Set"  # in two splits one film would be a leak
         os.link(whole, root / "videos" / f"{name}.mp4")  # one file under many names: read from memory
         path = root / "VA_Estimation_Challenge" / split / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from affectgrid.reporting import html
 from affectgrid.reporting.figures import save
 from affectgrid.reporting.study.figures import search_course
 from affectgrid.reporting.tables import Table
+from support.browser import needs_browser, open_page
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 ROWS = [("10", "b", "0.5"), ("9", "c", ""), ("-1", "a", "0.25")]
 CLICKS = """<script>
 const seen = [...document.querySelectorAll("th button")].flatMap(button => [1, 2].map(() => {
@@ -27,7 +23,7 @@ document.title = seen.join("|");
 </script></body>"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+@needs_browser
 def test_a_table_sorts_and_the_page_fits_a_phone(tmp_path: Path) -> None:
     headings = ("a number", "a word", "half empty")
     table = Table("t", headings, tuple(ROWS), sortable=True)
@@ -41,10 +37,9 @@ def test_a_table_sorts_and_the_page_fits_a_phone(tmp_path: Path) -> None:
         [html.Section("s", ["words " * 90, "/a/path" * 40], [table, wide], [picture], facts, code)],
     )
     path.write_text(path.read_text().replace("</body>", CLICKS))
-    assert BROWSER is not None
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,900", "--dump-dom")
-    done = subprocess.run([BROWSER, *options, path.as_uri()], capture_output=True, text=True, timeout=180, check=True)
-    found = re.search(r"<title>(.*)</title>", done.stdout)
+    elements, complaints = open_page(path, tmp_path / "profile", width_px=400)
+    assert complaints == []
+    found = re.search(r"<title>(.*)</title>", elements)
     assert found is not None
     *orders, arrows, widths = found[1].split("|")
     assert orders == [

@@ -79,7 +79,7 @@ def test_the_package_is_the_best_epoch_of_that_run(run, alone):
 
 
 def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
-    _, uri, history = run
+    folder, uri, history = run
     client = connection.client(open_tracker(uri, "planted").uri)
     (found,) = client.search_runs([client.get_experiment_by_name("planted").experiment_id])
     assert found.info.status == "FINISHED"
