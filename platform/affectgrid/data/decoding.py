@@ -15,9 +15,9 @@ from affectgrid.data.catalog import Track
 from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.leakage import Look, look_at
 from affectgrid.errors import MediaError, Problem
-from affectgrid.media.chunks import Crop, read_sound_chunk, read_visual_chunk
+from affectgrid.media.chunks import Crop, read_sound_chunk, read_visual_chunk, video_info
 from affectgrid.media.guard import GuardedProcess
-from affectgrid.media.video import VideoInfo, probe_video
+from affectgrid.media.video import VideoInfo
 from affectgrid.storage import staged
 
 _PIECE_FRAMES = 16  # as an encode run reads them
@@ -47,7 +47,7 @@ class MediaReader:
 
     def probe(self, video: Path) -> VideoInfo:
         """The index of a video. Raises MediaError."""
-        info: VideoInfo = self._call(probe_video, video)
+        info: VideoInfo = self._call(video_info, video)
         return info
 
     def decode(self, track: Track, info: VideoInfo | None, crops: Sequence[tuple[int, int]]) -> Iterator[Problem]:
@@ -100,9 +100,7 @@ class MediaReader:
         with contextlib.ExitStack() as stack:  # files of a bucket are copied to this node, and stay while in use
             local = [stack.enter_context(staged(a)) if isinstance(a, Path) else a for a in arguments]
             name = f"{function.__module__}:{function.__qualname__}"
-            if function is not probe_video:
-                local = [str(a) if isinstance(a, Path) else a for a in local]
-            return self._guard.call(name, *local, **options)
+            return self._guard.call(name, *[str(a) if isinstance(a, Path) else a for a in local], **options)
 
 
 def sample_crops(crops: Sequence[tuple[int, int]]) -> list[int]:

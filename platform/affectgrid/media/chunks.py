@@ -229,6 +229,11 @@ def frame_times(video: str) -> Float[np.ndarray, "frame"]:
     return _info(video).frame_times_s
 
 
+def video_info(video: str) -> VideoInfo:
+    """As ``probe_video``; kept in this process for the reads that follow."""
+    return _info(video)
+
+
 @functools.lru_cache(maxsize=4)
 def _info(video: str) -> VideoInfo:
     return probe_video(Path(video))
