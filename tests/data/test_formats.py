@@ -175,6 +175,8 @@ BROKEN = {
         (scale_up, "ANN-RANGE", "frames.00007: 12.5; expected a value of the scale [-10, 10]"),
         (replace("001/001.json", '"frames"', '"pictures"'), "ANN-JSON", "001.json"),
         (replace("001/001.json", '"arousal"', '"a"'), "ANN-COLUMNS", "frame 0000"),
+        (replace("001/001.json", '"00003"', '"1712345678901"'), "ANN-TIME", "frame 1.7"),
+        (replace("001/001.json", '"00003"', '"' + "9" * 5000 + '"'), "ANN-JSON", "001.json"),
     ],
     "veatic": [
         (line("rating_averaged/*_arousal.csv", 3, "high"), "ANN-NUMBER", ":3"),

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+LAST_FRAME = 10**7  # of any track: 46 hours at 60 frames/s. More is an error in a name or a cell, and costs memory
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:

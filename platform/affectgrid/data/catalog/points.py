@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from affectgrid.data.annotations import Annotation, FrameTimes, LabelFile
 from affectgrid.errors import AnnotationError, Problem
+from affectgrid.media.sampling import LAST_FRAME
 from affectgrid.storage import show_places, staged
 
 Clock = Literal["frames", "seconds", "track"]
@@ -107,13 +108,17 @@ class LabelPoints(LabelFile):
         return b"".join(_digest(path, version(path)) for path in self.paths) + self.choice
 
     def read(self, times: FrameTimes | None) -> Annotation:
-        """Labels of every frame. Raises AnnotationError, also ANN-CLOCK where frames have no times to join them by."""
+        """Labels of every frame. Raises AnnotationError, also ANN-CLOCK where frames have no times to join them by, and
+        ANN-TIME for a frame that no video has."""
         points = self.read_points(self)
         if not len(points.valence.value) or not len(points.arousal.value):
             refuse(self.path, "ANN-EMPTY", "no label", "at least one", "restore the file")
         place = _PLACES[points.clock]
         if points.clock == "frames":
             last = max(points.valence.at[-1], points.arousal.at[-1])
+            if last > LAST_FRAME:
+                hint = "write frames, not times, into this place"
+                refuse(self.path, "ANN-TIME", f"frame {last:g}", f"frames up to {LAST_FRAME:,}", hint)
             when = np.arange(1, int(last) + 1, dtype=np.float64)
         else:
             when = self._frame_times(times)

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from affectgrid.data.features.table import FeatureTable
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.media.sampling import LAST_FRAME
 from affectgrid.settings import Settings
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
@@ -29,7 +30,6 @@ _FRAME_NAMES, _TIME_NAMES = ("frame", "frame_index", "frame_id"), ("time_s", "ti
 _PRESENT_NAMES = ("present", "success", "face_found")
 _NO_FEATURES = {*_FRAME_NAMES, *_TIME_NAMES, *_PRESENT_NAMES, "face_id", "confidence", "valence", "arousal"}
 _LARGEST = float(np.finfo(np.float16).max)
-_LAST_FRAME = 10**9
 _GAP_STEPS = 3.0  # rows further apart than so many median steps have nothing between them; this project's choice
 
 
@@ -198,9 +198,9 @@ def _clock(
     if first < 0 or np.any(numbers != np.floor(numbers)):
         found, hint = f"frame {numbers[0]:g} in the first row", "--first-frame 0 if the video's first frame is 0"
         raise _error("IMP-CLOCK", path, found, f"whole numbers from {wanted.first_frame}", hint)
-    if rows and numbers[-1] > _LAST_FRAME:
+    if rows and numbers[-1] > LAST_FRAME:
         found, hint = f"frame {numbers[-1]:g} in the last row", "write frames, not times, into this column"
-        raise _error("IMP-CLOCK", path, found, f"frames up to {_LAST_FRAME:,}", hint)
+        raise _error("IMP-CLOCK", path, found, f"frames up to {LAST_FRAME:,}", hint)
     return numbers.astype(np.int64) + 1 - wanted.first_frame, None
 
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -230,7 +231,7 @@ def _read_splits(path: Path) -> tuple[dict[str, tuple[SplitName, int | None]], l
             problems.append(_problem(path, f"row {number}: {name!r}, {split!r}", expected, "correct it"))
         elif name in found:
             problems.append(_problem(path, f"row {number}: {name!r} again", "each track once", "remove a row"))
-        elif fold and not (fold.isascii() and fold.isdigit()):
+        elif fold and not re.fullmatch("[0-9]{1,6}", fold):
             problems.append(_problem(path, f"row {number}: fold {fold!r}", "a number from 0", "correct it"))
         else:
             found[name] = (split, int(fold) if fold else None)  # type: ignore[assignment]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from affectgrid.errors import MediaError, Problem
+from affectgrid.media.sampling import LAST_FRAME
 
 _NAME = re.compile(r"(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 
@@ -18,7 +19,8 @@ def list_crops(folder: Path) -> dict[int, Path]:
     """Crops by frame index, ascending. Other files are left alone.
 
     Names count from 1; where AFEW-VA's ``<folder>.json`` lies beside the pictures, from 0 as that file does.
-    Raises MediaError: MED-MISSING without the folder, MED-CROP-INDEX for index 0 or two crops of one frame.
+    Raises MediaError: MED-MISSING without the folder, MED-CROP-INDEX for index 0, one that no video has, or two crops
+    of one frame.
     """
     if not folder.is_dir():
         raise MediaError(
@@ -37,14 +39,14 @@ def list_crops(folder: Path) -> dict[int, Path]:
         if match is None:
             continue
         index = int(match[1]) + from_0
-        if index == 0 or index in found:
-            clash = f"{path.name} beside {found[index].name}" if index else f"{path.name}: frames count from 1"
+        if not 0 < index <= LAST_FRAME or index in found:
+            clash = f"{path.name} beside {found[index].name}" if index in found else f"{path.name}: no frame's number"
             raise MediaError(
                 Problem(
                     "MED-CROP-INDEX",
                     where=str(folder),
                     found=clash,
-                    expected="one crop a frame: 00001.jpg ...",
+                    expected=f"one crop a frame, from 00001.jpg to {LAST_FRAME}.jpg at most",
                     hint="rename or remove it",
                 )
             )

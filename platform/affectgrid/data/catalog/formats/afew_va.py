@@ -27,6 +27,7 @@ from affectgrid.errors import AnnotationError, Problem
 
 SCALE = Scale(-10, 10)
 _CLIP = re.compile(r"\d{3,}")
+_FRAME = re.compile(r"[0-9]{1,18}")
 
 
 def recognise(tree: Tree) -> bool:
@@ -53,7 +54,7 @@ def read(tree: Tree) -> Catalog:
 def read_points(source: LabelPoints) -> Points:
     """Labels of one clip. Raises AnnotationError: ANN-JSON, ANN-COLUMNS, and as ``LabelReader.label``."""
     frames = _content(source).get("frames")
-    if not isinstance(frames, dict) or not all(name.isascii() and name.isdigit() for name in frames):
+    if not isinstance(frames, dict) or not all(_FRAME.fullmatch(name) for name in frames):
         refuse(source.path, "ANN-JSON", "no labels of frames", '"frames": {"00000": {...}, ...}', "download it again")
     reader, rows = LabelReader(source), []
     for name, frame in sorted(frames.items(), key=lambda item: int(item[0])):
