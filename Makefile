@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-runtime demo results test test-long mutants reliability golden schema media lint format bench bench-encode bench-train bench-cluster bench-search cluster cluster-stop ui dashboard clean
+.PHONY: help install install-runtime demo results test test-long test-gpu mutants reliability golden schema media lint format bench bench-data bench-encode bench-train bench-cluster bench-search bench-predict cluster cluster-stop ui dashboard clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -52,6 +52,9 @@ test: lint media ## lint, types, import direction and every test but the long on
 test-long: media ## the long suite
 	$(BIN)/python -m pytest -q -m long
 
+test-gpu: $(READY) ## what needs CUDA: parity with the CPU, exact resume, speed; skipped where there is none
+	$(BIN)/python -m pytest -q -s tests/gpu -m "benchmark or not benchmark"
+
 mutants: $(READY) ## make three dozen mistakes in a copy of the package; every one must be noticed (about 6 minutes)
 	$(BIN)/python tests/mutation/check.py
 
@@ -80,6 +83,9 @@ format: $(READY) ## fix and format what ruff can
 bench: $(READY) ## speed, as ratios against a baseline or a limit in the same run
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark
 
+bench-data: $(READY) ## the speed of reading labels, of checking a data set and of finding faces (about 5 minutes)
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k data
+
 bench-encode: $(READY) ## the speed of encoding alone (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k encode
 
@@ -88,6 +94,9 @@ bench-train: $(READY) ## the speed and memory of training alone (about 25 minute
 
 bench-cluster: $(READY) ## a study on private disks and a bucket over one on a shared disk (about 10 minutes; Linux, as root)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k cluster
+
+bench-predict: $(READY) media ## how long a prediction takes: of a clip, by stage, and live (about 2 minutes on 2 cores)
+	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k predict
 
 bench-search: $(READY) ## the speed of a search, and what it finds (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -q tests/benchmarks -m benchmark -k search

@@ -12,7 +12,7 @@ from affectgrid.distributed.options import RENDERED, CatalogOptions, StoreOption
 class Encode(JobOptions, StoreOption, CatalogOptions, EncodeConfig):
     """Encode every track that the store does not hold. Exit status 0: all; 1: some tracks are in quarantine."""
 
-    data: str = Field(RENDERED, description="a folder in Aff-Wild2's layout, a folder of videos, or 'rendered'")
+    data: str = Field(RENDERED, description="a data set's folder or URI, a folder of videos, or 'rendered'")
     dry_run: bool = Field(False, description="only say what is done and to do, how large it gets and how long it takes")
 
 
@@ -32,7 +32,7 @@ def main(options: Encode) -> int:
         tell_unlabelled(catalog)
         if options.dry_run:
             plan, lost = plan_encode(catalog, store.root, options)
-            print_plan(plan)
+            print_plan(plan, hop_s=options.audio.hop_s)
             print_quarantine(lost)
             return 1 if lost else 0
         report = encode(catalog, store.root, options, show_plan=print_plan)

@@ -1,6 +1,8 @@
-"""Score a model package, or several together, on a split: CCC with intervals, error by region, figures."""
+"""Score a model package, or several together, on a split, and compare others with it, with intervals over videos."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pydantic import Field
 
@@ -12,6 +14,9 @@ class Evaluate(JobOptions, ModelOption, StoreOption, CatalogOptions):
     """Score models; their own stream settings say how the data are encoded. Several are scored as their mean."""
 
     split: str = Field("validation", description="train, validation or test")
+    against: tuple[str, ...] = Field((), description="packages or ensemble.json files to compare --model with")
+    people: Path | None = Field(None, description="CSV with columns track,person: a score within each person too")
+    robustness: bool = Field(False, description="score impaired input too: sound or face gone, half the rate, noise")
     fit_weights: bool = Field(False, description="weigh the models as is best on the validation split")
     choose_smoothing: tuple[int, ...] = Field(
         (), description="half-widths to compare on the validation split; the best is kept in the model package"
@@ -23,13 +28,11 @@ def main(options: Evaluate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.distributed.evaluate import evaluate_models
     from affectgrid.distributed.session import connected, open_models
-    from affectgrid.reporting.caveat import caveat
-    from affectgrid.reporting.scores import ensemble_lines, print_scores, smoothing_lines, write_scores
-    from affectgrid.storage import results
+    from affectgrid.reporting.scores import evaluation_note, print_evaluation, write_evaluation
     from affectgrid.training.inference.ensemble import save_ensemble
 
     ensemble = open_models(options.model, options.out)
-    several = len(ensemble.members) > 1
+    others = [(place, open_models([place], options.out)) for place in options.against]
     with connected(options.out, options.address) as workspace:
         done = evaluate_models(
             ensemble,
@@ -39,17 +42,15 @@ def main(options: Evaluate) -> int:
             store=options.store,
             fit=options.fit_weights,
             half_widths=options.choose_smoothing,
+            against=others,
+            people=options.people,
+            robustness=options.robustness,
         )
-    name = options.name or ("ensemble" if several else ensemble.places[0].split()[0].split()[1])
-    place = workspace.evaluations / f"{name}-{options.split}"
-    used = {name for encoders in ensemble.encoders for name in encoders.values()}
-    note = caveat(used, rendered=options.data == "rendered")
-    with results(place) as folder:
-        write_scores(folder, done.scores, done.predictions, done.split, ensemble.members[0].grid, note)
-    print_scores(done.scores, note, place.address)
-    for line in [*ensemble_lines(done.ensemble, done.member_p), *smoothing_lines(done.curve)]:
-        print(line)
-    if several:
+    place = workspace.evaluations / f"{options.name or ensemble.name}-{options.split}"
+    note = evaluation_note([ensemble, *dict(others).values()], options.data)
+    write_evaluation(place, done, note)
+    print_evaluation(done, note, place.address)
+    if len(ensemble.members) > 1:
         saved = save_ensemble(place / "ensemble.json", done.ensemble)
         print(f"predict  python jobs/predict.py VIDEO ... --model {saved.address}")
     return 0

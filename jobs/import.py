@@ -17,6 +17,7 @@ class Import(OutOption, StoreOption, ImportFormat):
     files: str = Field(description="the folder of the files, or a pattern in quotes; a file is called after its track")
     source: str = Field(min_length=1, description="what made them, e.g. 'OpenFace 2.2'; kept with the features")
     data: str | None = Field(None, description="the data set: files that are none of its tracks' are left out and told")
+    format: str = Field("auto", description="of the data set, as validate takes it")
 
 
 def main(options: Import) -> int:
@@ -33,7 +34,7 @@ def main(options: Import) -> int:
     files = find_files(options.files)
     tracks = None
     if options.data is not None:
-        catalog = open_catalog(CatalogOptions(data=options.data), workspace, labels="optional")
+        catalog = open_catalog(CatalogOptions(data=options.data, format=options.format), workspace, labels="optional")
         tracks = {track.id for track in catalog.tracks}
     report = import_stream(store, options.stream, files, options.source, options, tracks)
     print_import(report, store)

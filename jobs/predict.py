@@ -13,10 +13,7 @@ from affectgrid.distributed.options import StoreOption, TracksOption
 
 
 class Predict(JobOptions, StoreOption, TracksOption):
-    """Encode the videos as the models' training data were, predict, and write a table and a picture per track.
-
-    Exit status 1: a video could not be read, or no face was found in any.
-    """
+    """Encode videos as the models' training data were, predict, write a table and a picture each. Status 1: no face."""
 
     videos: Positional[tuple[str, ...]] = Field(
         min_length=1, description="videos, folders of videos, or a folder in Aff-Wild2's layout; paths or URIs"
@@ -29,6 +26,7 @@ class Predict(JobOptions, StoreOption, TracksOption):
     crop: Literal["crops", "detect", "frame"] | None = Field(
         None, description="where faces come from; by default the crops that are there, else a detector"
     )
+    overlay: bool = Field(False, description="write each video again, with box, point and traces drawn in")
     template: Path | None = Field(None, description="the challenge's template: write submission.txt in its order")
     fill: Literal["hold", "neutral", "model"] | None = Field(
         None,
@@ -39,14 +37,14 @@ class Predict(JobOptions, StoreOption, TracksOption):
 
 def main(options: Predict) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
-    from affectgrid.distributed.predict import predict
+    from affectgrid.distributed.predict import is_short, predict
     from affectgrid.distributed.session import connected, open_models
     from affectgrid.reporting.caveat import caveat
     from affectgrid.reporting.scores import absent_lines, face_lines, prediction_lines
 
     ensemble = open_models(options.model, options.out)
-    with connected(options.out, options.address) as workspace:
-        how = options.model_dump(include={"tracks", "crop", "template", "fill", "store"})
+    with connected(options.out, options.address, alone=is_short(options.videos)) as workspace:
+        how = options.model_dump(include={"tracks", "crop", "template", "fill", "store", "overlay"})
         report = predict(ensemble, options.videos, workspace, **how)
     lost = {failure.track: failure.reason for failure in report.quarantined}
     counts, note = (report.tracks, report.frames), caveat(report.encoders)

@@ -27,7 +27,7 @@ def main(options: Train) -> int:
     from affectgrid.distributed.folds import train_folds
     from affectgrid.distributed.prepare import prepare, prepare_folds
     from affectgrid.distributed.session import tracked
-    from affectgrid.distributed.train.publish import publish
+    from affectgrid.distributed.train.publish import REPORT, publish
     from affectgrid.distributed.train.run import train
     from affectgrid.reporting.training import print_folds, print_training, training_note
 
@@ -50,7 +50,8 @@ def main(options: Train) -> int:
         curve = choose_smoothing([place], [prepared.validation], widths)[1] if widths else None
         note = training_note(prepared.train.encoders, config, options.data, held_out=held_out)
         publish(result, prepared, tracker, name=options.name, note=note, register=options.register_as)
-    print_training(place.address, result.best, tracker.open_command, note, curve)
+    report = result.place.show(REPORT, "report.html")
+    print_training(place.address, result.best, tracker.open_command, note, curve, report=report)
     return 0
 
 

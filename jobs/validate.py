@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from affectgrid.cli import OutOption, run
+from affectgrid.data.splits.assignment import SplitSettings
 from affectgrid.distributed.options import CatalogOptions
 
 
@@ -18,10 +20,13 @@ class Validate(OutOption, CatalogOptions):
         None, description="what will be encoded, as --visual.crop; by default crops where there are any, else frames"
     )
     deep: bool = Field(False, description="decode every crop, picture and sound, not a sample of each track")
+    write_splits: Path | None = Field(None, description="draw new splits by --split and write them as --splits takes")
+    split: SplitSettings = SplitSettings()
 
 
 def main(options: Validate) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
+    from affectgrid.data.splits.assignment import draw_and_write
     from affectgrid.data.survey import TrackFacts
     from affectgrid.data.validation import validate
     from affectgrid.data.workspace import Workspace
@@ -45,6 +50,8 @@ def main(options: Validate) -> int:
     with results(workspace.root) as folder:
         write_problems(problems, catalog, facts, folder)
     print_problems(problems, len(catalog.tracks), workspace.root.show("doctor.html"))
+    if options.write_splits:
+        print(draw_and_write(options.write_splits, facts, problems, options.split))
     return 2 if any(problem.severity == "error" for problem in problems) else 0
 
 

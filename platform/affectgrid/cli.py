@@ -13,12 +13,13 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from affectgrid.credentials import credentials_in, without_credentials
 from affectgrid.errors import AffectGridError, ConfigError, Problem
@@ -59,11 +60,13 @@ def run(main: Callable[[Options], int], options: type[Options]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _take_credentials()
-        status = main(tyro.cli(options, description=options.__doc__))
+        status = _print_short_help(options) if _asks_short_help() else main(_parse(options))
     except ValidationError as error:
         for item in error.errors():
             place = ".".join(str(part) for part in item["loc"])
-            errors.print(f"CFG-VALUE {place}: {item['input']!r}; {item['msg']}; see --help", style="red", markup=False)
+            errors.print(
+                f"CFG-VALUE {place}: {item['input']!r}; {item['msg']}; see --help-all", style="red", markup=False
+            )
         status = 2
     except AffectGridError as error:
         errors.print(f"[red]{escape(str(error))}[/red]")
@@ -120,6 +123,46 @@ def _take_credentials() -> None:
         where, found = "the command line", "credentials for a bucket, and a cluster"
         raise ConfigError(Problem("CFG-SECRET", where=where, found=found, expected="no credentials", hint=hint))
     os.environ.update(taken)
+
+
+_ALL = "--help-all"
+
+
+def _parse(options: type[Options]) -> Options:
+    arguments = ["--help" if each == _ALL else each for each in sys.argv[1:]]
+    return tyro.cli(options, description=options.__doc__, args=arguments)
+
+
+def _asks_short_help() -> bool:
+    return bool({"-h", "--help"} & set(sys.argv[1:])) and _ALL not in sys.argv
+
+
+def _print_short_help(options: type[BaseModel]) -> int:
+    """The job's own options; of nested ones, such as a model's, what they are about."""
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    groups = []
+    own_first = sorted(options.model_fields.items(), key=lambda item: item[0] not in options.__annotations__)
+    for name, field in own_first:
+        kind, own = field.annotation, next((m.name for m in field.metadata if getattr(m, "name", None)), name)
+        flag = "--" + own.replace("_", "-")
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            groups.append((f"{flag}.*", (kind.__doc__ or "").strip().partition("\n")[0]))
+            continue
+        if any(marker is tyro.conf.Positional or "Positional" in repr(marker) for marker in field.metadata):
+            flag = own.upper()
+        default = "" if field.is_required() else field.get_default(call_default_factory=True)
+        shown = "" if default in ("", None, (), False) else f" (default: {default})"
+        choices = [
+            str(value) for part in (kind, *get_args(kind)) if get_origin(part) is Literal for value in get_args(part)
+        ]
+        table.add_row(" ".join([flag, "|".join(choices)]), escape(f"{field.description or ''}{shown}"))
+    for row in groups:
+        table.add_row(*row)
+    console.print(f"usage: {_command().partition(' -')[0]} [OPTIONS]\n\n{options.__doc__}\n", markup=False)
+    console.print(table)
+    console.print(f"\n{_ALL} explains every setting, with its type and default.", markup=False)
+    return 0
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> None:

@@ -33,8 +33,10 @@ class Problem:
     severity: Severity = "error"
 
     def __post_init__(self) -> None:
-        for name in ("where", "found", "expected", "hint"):  # an address in them may hold a key or a password
-            object.__setattr__(self, name, without_credentials(getattr(self, name)))
+        for name in ("where", "found", "expected", "hint"):
+            text = without_credentials(getattr(self, name))  # an address in them may hold a key or a password
+            # a file's name may hold bytes that are no text: in a message they stand as \udc80 and the like
+            object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
 
     def __str__(self) -> str:
         return f"{self.code} {self.where}: {self.found}; expected {self.expected}; {self.hint}"

@@ -1,4 +1,4 @@
-"""The base of every configuration model, and the dotted names by which its fields are addressed."""
+"""The base of every configuration model, the dotted names of its fields, and the YAML that holds their values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-# Of an encoder's weights. Defined here because the features' settings and the encoders may not import each other.
+# Of an encoder. Defined here because the features' settings and the encoders may not import each other.
 AudioPooling = Literal["model", "mean", "mean+sd"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+RuntimeName = Literal["torch", "openvino"]
+COMPUTES: dict[RuntimeName, tuple[Precision, ...]] = {
+    "torch": ("auto", "fp32", "bf16", "fp16"),
+    "openvino": ("auto", "fp32", "bf16", "int8"),
+}
+
+_MAX_NODES = 100_000  # of a YAML file; each alias counts as what it stands for
 
 
 class Settings(BaseModel):
@@ -47,6 +54,41 @@ def get(content: BaseModel | Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         value = value[part]
     return value
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML file that builds no objects.
+
+    Raises yaml.YAMLError, and nothing else: also for a tag that does not fit its value, for nesting without end, and
+    for aliases that unfold to more than 100,000 values or hold themselves.
+    """
+    import yaml  # here: a job that reads no such file starts without it
+
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            if _num_nodes(root, {}) > _MAX_NODES:
+                raise yaml.YAMLError(f"aliases that unfold to more than {_MAX_NODES:,} values")
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # PyYAML's constructors fail with what their conversion raises
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+
+
+def _num_nodes(node: Any, known: dict[Any, int]) -> int:
+    """Nodes under one, those behind aliases each time; `known` are those that have been counted."""
+    if node not in known:
+        known[node] = _MAX_NODES + 1  # so much it has, should it hold itself
+        children = node.value if isinstance(node.value, list) else []
+        pairs = [child if isinstance(child, tuple) else (child,) for child in children]
+        known[node] = 1 + sum(_num_nodes(child, known) for pair in pairs for child in pair)
+    return known[node]
 
 
 def _mapping(content: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:

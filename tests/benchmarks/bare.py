@@ -11,8 +11,8 @@ import av
 import numpy as np
 import torch
 
-from affectgrid.encoders.precision import Resolved
 from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.encoders.visual import load_visual
 
 

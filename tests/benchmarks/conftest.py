@@ -57,6 +57,21 @@ def random_clip(architecture: str) -> Path:
     return target
 
 
+def random_ast() -> Path:
+    """As `random_clip`, of the published audio spectrogram transformer."""
+    import torch
+    from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+    target = CACHE / "AST-random"
+    if not target.is_dir():
+        torch.manual_seed(0)
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        ASTModel(ASTConfig()).save_pretrained(draft)
+        ASTFeatureExtractor().save_pretrained(draft)
+        draft.rename(target)
+    return target
+
+
 @pytest.fixture(scope="session")
 def vit_b32() -> Path:
     return random_clip("ViT-B-32")

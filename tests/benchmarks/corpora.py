@@ -8,6 +8,7 @@ from pathlib import Path
 from affectgrid.analysis.scale import prepare_scale
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.feed import FeedOptions
+from affectgrid.data.splits.resident import Split, StreamRows
 from affectgrid.synthetic.scale_corpus import ScaleConfig, ScaleCorpus, write_corpus
 from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import PreparedData
@@ -28,3 +29,12 @@ def prepared(scale: float, mode: str = "resident") -> PreparedData:
     """Its splits and prompts."""
     options = FeedOptions.model_validate({"mode": mode})
     return prepare_scale(corpus(scale), TrainConfig(), options, CACHE / "scale" / "mapped")
+
+
+def few(split: Split, num_tracks: int) -> Split:
+    """The first tracks of a split."""
+    stop = int(split.offsets[num_tracks])
+    cut = {name: getattr(split, name)[:stop] for name in ("frame_index", "time_s", "va", "labelled")}
+    streams = {name: StreamRows(own.feature[:stop], own.present[:stop]) for name, own in split.streams.items()}
+    names, offsets = split.track_ids[:num_tracks], split.offsets[: num_tracks + 1]
+    return Split(name=split.name, track_ids=names, offsets=offsets, encoders=split.encoders, streams=streams, **cut)

@@ -66,3 +66,23 @@ def repeat_film(path: Path, *, minutes: float, height: int = 720, rate_hz: int =
             packet.duration = step
             container.mux(packet)
     return path
+
+
+def add_sound(film: Path, path: Path, *, sample_rate_hz: int = 44_100) -> Path:
+    """The film's packets beside a tone as long as it, as AAC."""
+    with av.open(str(film)) as source, av.open(str(path), "w") as target:
+        pictures = source.streams.video[0]
+        copied = target.add_stream_from_template(pictures)
+        sound = target.add_stream("aac", rate=sample_rate_hz, layout="stereo")
+        duration_s = float(pictures.duration * pictures.time_base)
+        time = np.arange(int(duration_s * sample_rate_hz)) / sample_rate_hz
+        wave = np.tile(0.3 * np.sin(2 * np.pi * 220 * time), (2, 1)).astype(np.float32)
+        tone = av.AudioFrame.from_ndarray(wave, format="fltp", layout="stereo")
+        tone.sample_rate, tone.pts = sample_rate_hz, 0
+        for packet in [*sound.encode(tone), *sound.encode(None)]:
+            target.mux(packet)
+        for packet in source.demux(pictures):
+            if packet.dts is not None:
+                packet.stream = copied
+                target.mux(packet)
+    return path

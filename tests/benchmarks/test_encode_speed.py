@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import open_clip
-import psutil
 import pytest
 import torch
 from PIL import Image
 
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.features.streams import AudioStream, VisualStream
-from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.encoders.preprocess import ImagePreprocess, normalise
 from affectgrid.encoders.visual import load_visual
 from benchmarks import bare, peers
 from benchmarks.conftest import CACHE
-from benchmarks.steady import Timed, run_encode
+from benchmarks.steady import CORES, configure, run_encode, start_up_s, taken_by_auto
 
-HERE = Path(__file__).parent
-CORES = psutil.cpu_count(logical=False) or 1
 GPU_RATE_HZ = 12_000  # ViT-B/32 on an RTX 4090, forward alone, as published
-SOUND = AudioStream(hop_s=600.0)  # the films have none
-
-
-def configure(model: Path | str, *, precision: str = "auto", **settings: object) -> EncodeConfig:
-    visual = VisualStream(model=str(model), crop="frame", precision=precision)
-    return EncodeConfig(visual=visual, audio=SOUND, **settings)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -45,7 +32,7 @@ def test_encode_stage_limit(model: str, chunk: int, goal: str, request, films, s
     """
     directory = request.getfixturevalue(model)
     paths = films(tmp_path / "films", 4, num_frames=6 * chunk)  # many chunks: one more or less at the edges is little
-    precision = load_visual(str(directory), precision="auto").precision
+    precision = taken_by_auto(directory)
     config = configure(directory, precision=precision, chunk_frames=chunk, batch_size=chunk)
     limits, runs = [], []
     for _ in range(2):
@@ -109,7 +96,7 @@ def test_encode_precision(vit_b32: Path, say) -> None:
     images = np.random.default_rng(0).integers(0, 256, (16, 3, 224, 224), dtype=np.uint8)
     half, full = (load_visual(str(vit_b32), precision=name, trusted=True) for name in ("bf16", "fp32"))
     fast, slow = alternate(lambda: half.encode_images(images), lambda: full.encode_images(images), repeats=5)
-    taken = load_visual(str(vit_b32), precision="auto").precision
+    taken = taken_by_auto(vit_b32)
     figures = f"{len(images) / fast:.1f} over {len(images) / slow:.1f} images/s; auto takes {taken}"
     say("encode_precision", slow / fast, figures, "told: auto takes bf16 from 1.15")
 
@@ -119,11 +106,11 @@ def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
     """Against the script that a researcher writes, steady against steady: same features, more of them."""
     paths = films(tmp_path / "films", 3, num_frames=256)
     variables = peers.environment(CACHE)
-    fastest = load_visual(str(vit_b32), precision="auto").precision
+    fastest = taken_by_auto(vit_b32)
     script, ours = [], {precision: [] for precision in dict.fromkeys((fastest, "fp32"))}
     for _ in range(2):
         arguments = [str(vit_b32), str(tmp_path / "script.npy"), "32", "256", *map(str, paths)]
-        script.append(float(run_script("researcher_script.py", arguments, variables)))
+        script.append(float(peers.run_script("researcher_script.py", arguments, variables)))
         for precision, runs in ours.items():
             config = configure(vit_b32, precision=precision, chunk_frames=64)
             runs.append(run_encode(tmp_path / "films", tmp_path / precision, config, workers=CORES))
@@ -147,7 +134,7 @@ def test_encode_vs_peer(vit_b32: Path, films, say, tmp_path: Path) -> None:
     for _ in range(2):
         weights = str(vit_b32 / "model.safetensors")
         arguments = ["ViT-B-32", weights, str(tmp_path / "peer"), "256", *map(str, paths[:2])]
-        peer.append(float(run_script("peer_driver.py", arguments, variables)))
+        peer.append(float(peers.run_script("peer_driver.py", arguments, variables)))
         config = configure(vit_b32, chunk_frames=64)
         runs.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=CORES))
     rate_hz, peer_hz = statistics.median(run.rate_hz for run in runs), statistics.median(peer)
@@ -167,10 +154,6 @@ def test_encode_workers(films, say, tmp_path: Path) -> None:
     say("encode_workers", two / one, f"{two:.0f} over {one:.0f} frames/s", ">= 1.8")
 
 
-def start_up_s(runs: list[Timed]) -> float:
-    return statistics.median(run.start_up_s for run in runs)
-
-
 def raw_frames(path: Path, count: int) -> list[np.ndarray]:
     import av
 
@@ -188,12 +171,3 @@ def alternate(one: Callable[[], object], other: Callable[[], object], *, repeats
             function()
             found.append(time.perf_counter() - started)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
-
-
-def run_script(name: str, arguments: list[str], variables: dict[str, str]) -> str:
-    """The last line that a script prints."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / name), *arguments], env=variables, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.strip().splitlines()[-1]

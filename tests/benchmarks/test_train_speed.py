@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affectgrid.data.splits.resident import Split, StreamRows
+from affectgrid.data.splits.resident import Split
 from affectgrid.distributed.train.run import train
 from affectgrid.training.batches import Batch, Resident, shuffled_batches
 from affectgrid.training.build import build_model
@@ -23,7 +23,7 @@ from affectgrid.training.data import PreparedData
 from affectgrid.training.loop import fit
 from affectgrid.windows import WindowIndex
 from benchmarks import training_script
-from benchmarks.corpora import SMALL, prepared
+from benchmarks.corpora import SMALL, few, prepared
 from benchmarks.timing import alternate, epoch_seconds
 
 
@@ -35,15 +35,6 @@ def data() -> PreparedData:
 
 def config_of(**sections: dict[str, object]) -> TrainConfig:
     return TrainConfig.model_validate(sections)
-
-
-def few(split: Split, num_tracks: int) -> Split:
-    """The first tracks of a split."""
-    stop = int(split.offsets[num_tracks])
-    cut = {name: getattr(split, name)[:stop] for name in ("frame_index", "time_s", "va", "labelled")}
-    streams = {name: StreamRows(own.feature[:stop], own.present[:stop]) for name, own in split.streams.items()}
-    names, offsets = split.track_ids[:num_tracks], split.offsets[: num_tracks + 1]
-    return Split(name=split.name, track_ids=names, offsets=offsets, encoders=split.encoders, streams=streams, **cut)
 
 
 @pytest.mark.parametrize("mode", ["resident", "mapped"])
@@ -123,10 +114,7 @@ def fed_here(split: Split, config: TrainConfig, epoch: int) -> Iterator[Batch]:
 
 def fed_by_loader(source: torch.utils.data.DataLoader) -> Iterator[Batch]:
     """The script's batches of an epoch."""
-    for visual, audio, labels, mask in source:
-        labelled, seen, heard = (labels[..., column] > 0 for column in (2, 3, 4))
-        streams = {"visual": (visual, seen), "audio": (audio, heard)}
-        yield Batch(streams, mask, labels[..., :2], labelled)
+    yield from map(training_script.as_batch, source)
 
 
 def rate_hz(batches: Iterator[Batch], step: Callable[[Batch], None], num_batches: int) -> float:

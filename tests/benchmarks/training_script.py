@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from affectgrid.data.splits.resident import Split
+from affectgrid.training.batches import Batch
 
 
 def write_videos(split: Split, folder: Path) -> None:
@@ -58,3 +59,10 @@ def loader(folder: Path, length: int, stride: int, batch_size: int) -> DataLoade
     return DataLoader(
         WindowDataset(folder, length, stride), batch_size, shuffle=True, num_workers=2, persistent_workers=True
     )
+
+
+def as_batch(parts: list[torch.Tensor]) -> Batch:
+    """What the loader gives, as the model takes it."""
+    visual, audio, labels, mask = parts
+    labelled, seen, heard = (labels[..., column] > 0 for column in (2, 3, 4))
+    return Batch({"visual": (visual, seen), "audio": (audio, heard)}, mask, labels[..., :2], labelled)

@@ -73,7 +73,8 @@ def with_victim(rendered: Path, video: Path) -> Catalog:
 
 def contents(root: Path) -> dict[str, str]:
     """What a reader of the store can see; names with a leading dot are temporary and never read."""
-    files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    hidden = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    files = (path for path in hidden if path.name != "timings.jsonl")  # every run takes its own time
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -99,6 +99,7 @@ def test_a_training_whose_end_a_dead_server_missed_is_sent_by_the_same_command(s
     assert "model.safetensors" in files(client, logged.info.run_id, "model")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_a_lost_or_older_database_lacks_is_logged_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

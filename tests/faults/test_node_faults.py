@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.features.store import FeatureStore
 from support.processes import family
 
 
+@pytest.mark.long
 def test_a_node_that_dies_while_encoding_costs_nothing_but_time(
     rendered: Path, short_tmp: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def assert_same_bits(folder: Path, out: str, unbroken) -> None:
         assert torch.equal(found[name], value), name
 
 
+@pytest.mark.long
 def test_kill_9_of_the_driver_then_the_same_command(unbroken, tmp_path):
     """Also the newest checkpoint is torn: the one before it serves. The log has every epoch once, in one run."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"

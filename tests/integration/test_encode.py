@@ -24,7 +24,7 @@ from affectgrid.encoders.audio import load_audio
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import MediaError
 from affectgrid.media.audio import read_audio
-from affectgrid.media.crops import list_crops, read_crop
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.video import probe_video
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -46,7 +46,8 @@ def encoded(ray_cluster: None, rendered: Path, tmp_path_factory: pytest.TempPath
 
 
 def contents(root: Path) -> dict[str, str]:
-    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    """Of every file but how long the run took."""
+    files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "timings.jsonl")
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -55,7 +56,7 @@ def test_every_track_has_one_file_per_stream_and_nothing_else_is_left(encoded: E
     for stream, fingerprint in encoded.report.fingerprints.items():
         assert list(encoded.store.tracks(stream, fingerprint)) == sorted(ids)
     names = {path.name for path in Path(encoded.store.root).rglob("*") if path.is_file()}
-    assert names == {f"{track}.parquet" for track in ids} | {"fingerprint.json", "sources.jsonl"}
+    assert names == {f"{track}.parquet" for track in ids} | {"fingerprint.json", "sources.jsonl", "timings.jsonl"}
     assert encoded.report.quarantined == ()
     assert encoded.report.encoded == 2 * len(ids)
     assert encoded.store.verify() == []

@@ -15,6 +15,7 @@ from affectgrid.data.features.report import Amount, EncodePlan
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.streams import AudioStream
 from affectgrid.data.features.table import FeatureTable
+from affectgrid.data.features.timings import read_timings
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.plan import cut_chunks
 from affectgrid.distributed.encode.run import encode, plan_encode
@@ -72,6 +73,13 @@ def test_a_plan_foretells_what_the_run_then_does(catalog: Catalog, tmp_path: Pat
     report = encode(some, root, CONFIG, show_plan=shown.append)
     assert [stream.todo for stream in shown[0].streams] == [stream.todo for stream in plan.streams]
     assert report.frames == sum(second)
+    kept = {timing.stream: timing for timing in read_timings(FeatureStore(root))}
+    assert {stream: timing.units for stream, timing in kept.items()} == {
+        "visual": max(first[0], second[0]),
+        "audio": max(first[1], second[1]),
+    }
+    assert all(cost.decode_s > 0 and cost.encode_s > 0 for cost in report.costs.values())
+    assert report.costs.keys() == {"visual", "audio"}
     for stream in plan.streams:
         path = FeatureStore(root).track_path(stream.stream, report.fingerprints[stream.stream], catalog.tracks[1].id)
         assert abs(Path(path).stat().st_size - stream.todo_bytes) < 0.2 * stream.todo_bytes + 4096
@@ -149,4 +157,6 @@ def test_the_job_says_its_plan_and_does_nothing(rendered: Path, short_tmp: Path,
     assert "Plan" in out
     assert "9 tracks" in out
     assert "expected time" in out
+    assert "limited by" in out
+    assert "jobs/plan.py --hours" in out
     assert not (tmp_path / "features").exists()

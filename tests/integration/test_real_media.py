@@ -15,30 +15,19 @@ from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.resident import load_split
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.encoders.towers.conversion import convert_weights
 from affectgrid.encoders.visual import load_visual
 from affectgrid.media.audio import read_audio
 from affectgrid.media.faces import DlibDetector, choose_face, crop_face
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.video import probe_video
+from support.real_weights import write_efficientnet
 
 pytestmark = pytest.mark.media
-
-EFFICIENTNET = {
-    "embed_dim": 1280,
-    "vision_cfg": {"timm_model_name": "efficientnet_lite0", "timm_proj": None, "image_size": 224},
-}
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 @pytest.fixture(scope="module")
 def efficientnet(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package's ImageNet weights as an open_clip directory."""
-    directory = tmp_path_factory.mktemp("efficientnet")
-    convert_weights(
-        media / "efficientnet-lite0-57934424.pth", directory, model_cfg=EFFICIENTNET, preprocess_cfg=IMAGENET
-    )
-    return directory
+    return write_efficientnet(media, tmp_path_factory.mktemp("efficientnet"))
 
 
 def test_the_speech_video_is_read_whole(media: Path) -> None:

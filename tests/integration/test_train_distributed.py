@@ -13,7 +13,7 @@ from affectgrid.tracking import connection, open_tracker
 from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import fit
-from support.planted import planted_data, small_config, tiny_prompts
+from support.planted import PLANTED_SPLITS, planted_data, small_config, tiny_prompts
 from support.processes import family
 
 # Dropout draws on each worker for itself, so only without it are two workers one. What learns beside the model, the
@@ -90,6 +90,8 @@ def test_the_log_has_parameters_origin_every_epoch_and_the_model(run):
         assert [(m.step, m.value) for m in logged] == [(m["epoch"], m[name]) for m in history]
     names = {file.path for file in client.list_artifacts(found.info.run_id, "model")}
     assert "model/model.safetensors" in names
+    assert (folder / "runs/run/splits.csv").read_text() == PLANTED_SPLITS
+    assert [file.path for file in client.list_artifacts(found.info.run_id, "config")] == ["config/splits.csv"]
 
 
 def test_a_name_that_other_settings_have_taken_is_refused_before_any_work(run):

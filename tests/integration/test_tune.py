@@ -32,7 +32,7 @@ from affectgrid.search.study.journal import open_journal
 from affectgrid.tracking import Tracker, open_tracker
 from affectgrid.training.inference.package import load_package
 from affectgrid.training.inference.predict import evaluate, predict_split
-from support.planted import planted_data
+from support.planted import PLANTED_SPLITS, planted_data
 from support.study_driver import SMALL, SPACE
 from support.waits import waits_s
 
@@ -192,6 +192,8 @@ def test_mlflow_lists_the_data_and_keeps_a_space_that_can_be_searched_again(
     kept = study.client.download_artifacts(root.info.run_id, "config/space.yaml", str(tmp_path))
     again = load_space(Path(kept))
     assert again.identity() == searched.space
+    splits = study.client.download_artifacts(root.info.run_id, "config/splits.csv", str(tmp_path))
+    assert Path(splits).read_text() == PLANTED_SPLITS
 
 
 def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: StudySummary):
@@ -199,8 +201,9 @@ def test_mlflow_has_the_figures_of_the_best_trial_twice(study: Study, searched: 
     figures = {f"{name}.png" for name in ("plane", "traces", "fusion", "learning-curves", "search")}
     if (searched.folder / "best" / "prompt-angles.png").exists():  # where the best trial has a prompt head
         figures.add("prompt-angles.png")
-    assert study.artifacts(root.info.run_id, "figures") == figures | {"slices.png"}  # too few trials for importance
-    assert study.artifacts(root.info.run_id, "report") == {"report.html", "summary.json"}
+    searched_for = {"slices.png", "parallel.png"}  # too few trials for importance
+    assert study.artifacts(root.info.run_id, "figures") == figures | searched_for
+    assert study.artifacts(root.info.run_id, "report") == {"report.html", "figures.html", "summary.json"}
     assert searched.best is not None
     (best,) = [run for run in study.runs(root.info.run_id) if run.data.tags["trial"] == str(searched.best.number)]
     assert study.artifacts(best.info.run_id, "figures") == figures

@@ -17,6 +17,9 @@ from affectgrid.training.config import TrainConfig
 from affectgrid.training.data import EncodedPrompts, PreparedData
 
 VISUAL_DIM, AUDIO_DIM, TEXT_DIM = 6, 4, 5
+PLANTED_SPLITS = "".join(
+    ["track,split\n", *(f"train-{n},train\n" for n in range(6)), *(f"validation-{n},validation\n" for n in range(3))]
+)
 DIMS = {"visual": VISUAL_DIM, "audio": AUDIO_DIM}
 
 
@@ -89,6 +92,7 @@ def planted_data(prompts: EncodedPrompts | None = None) -> PreparedData:
         validation=planted_split("validation", [35, 20, 44], seed=1),
         prompts={"3x3-plain": prompts or planted_prompts()},
         fingerprint="planted",
+        splits=PLANTED_SPLITS,
     )
 
 

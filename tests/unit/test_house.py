@@ -119,7 +119,7 @@ def wrong_options(command: str) -> list[tuple[str, str]]:
 def options_of(job: str) -> set[str]:
     """Every option of a job, as its own help says."""
     if job not in _OPTIONS:
-        command = [sys.executable, f"jobs/{job}.py", "--help"]
+        command = [sys.executable, f"jobs/{job}.py", "--help-all"]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=120)
         _OPTIONS[job] = set(re.findall(r"--[a-z][\w.-]*", done.stdout))
     return _OPTIONS[job]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Any
 
+from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.schema import PROMPT_FILE, SearchSpace
 from affectgrid.search.study.records import TrialRecord, text
 
 SIGMA = "prompt.sigma_ratio"
 MIN_POINTS = 5  # fewer show nothing but themselves
+_ABSENT = object()  # None may be a choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,56 @@ class SigmaByGrid:
     sigma: tuple[float, ...]
     grid: tuple[str, ...]
     scores: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One parameter of all complete trials.
+
+    Args:
+        name: dotted.
+        places: of each trial in [0, 1], from the lowest to the highest value of the space; None: not active.
+        ticks: some values with their places.
+    """
+
+    name: str
+    places: tuple[float | None, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """Every searched parameter of every complete trial, and its P."""
+
+    axes: tuple[Axis, ...]
+    scores: tuple[float, ...]
+
+
+def parallel(space: SearchSpace, trials: Sequence[TrialRecord]) -> Parallel:
+    """All that was searched, in the order of the space."""
+    counted = [trial for trial in trials if _counts(trial)]
+    axes = tuple(
+        _axis(name, dimension, [trial.params.get(name, _ABSENT) for trial in counted])
+        for name, dimension in space.space.items()
+    )
+    return Parallel(axes, tuple(float(trial.objective or 0.0) for trial in counted))
+
+
+def _axis(name: str, dimension: Dimension, values: Sequence[Any]) -> Axis:
+    if dimension.choice is not None:
+        texts = [text(choice) for choice in dimension.choice]
+        step = 1 / max(1, len(texts) - 1)
+        places = {one: number * step for number, one in enumerate(texts)}
+        found = tuple(None if value is _ABSENT else places[text(value)] for value in values)
+        return Axis(name, found, tuple((place, one) for one, place in places.items()))
+    low, high = dimension.bounds or (0.0, 0.0)
+    scale = math.log if dimension.log else float
+    span = scale(high) - scale(low) or 1.0
+    found = tuple(None if value is _ABSENT else (scale(float(value)) - scale(low)) / span for value in values)
+    middle = math.sqrt(low * high) if dimension.log else (low + high) / 2
+    shown = (low, middle, high) if dimension.int_ is None or middle == int(middle) else (low, high)
+    ticks = ((value, (scale(value) - scale(low)) / span) for value in dict.fromkeys(shown))
+    return Axis(name, found, tuple((place, f"{value:.2g}") for value, place in ticks))
 
 
 def effects(space: SearchSpace, trials: Sequence[TrialRecord]) -> list[Effect]:

@@ -46,6 +46,7 @@ class StudySummary(Settings):
         confirmation: of the winner with fresh seeds, where it was asked for.
         importance: of the searched parameters; None for arms.
         choice_optimism: of the best trial's P, for it was picked on the videos that score it; None where unknown.
+        versions: of Python and of the libraries that change numbers, in the session that ended last.
         differences: of each arm's P from the first arm's, where all its seeds are there.
     """
 
@@ -67,6 +68,7 @@ class StudySummary(Settings):
     confirmation: Confirmation | None = None
     importance: Importance | None = None
     choice_optimism: float | None = None
+    versions: dict[str, str] = Field({})
     differences: dict[str, Difference] = Field({})
 
     @property

@@ -8,8 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from affectgrid.data.catalog import Track
 from affectgrid.data.features.streams import AudioStream
+from affectgrid.data.leakage import Look, look_at
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.chunks import Crop, read_sound_chunk, read_visual_chunk
 from affectgrid.media.guard import GuardedProcess
@@ -69,6 +73,21 @@ class MediaReader:
         size = _DEEP_HOPS if self._deep else _PIECE_HOPS
         heard = pieces(num_hops, size, deep=self._deep)
         yield from self._first_fault((read_sound_chunk, (track.video, *piece), options) for piece in heard)
+
+    def look(self, track: Track, info: VideoInfo | None) -> Look | None:
+        """What the track's video looks like, or its crops without one; None where they cannot be decoded."""
+        source = (track.video, None) if info else (None, track.crops)
+        try:
+            look: Look | None = self._call(look_at, *source)
+        except MediaError:  # `decode` and `probe` have told it
+            return None
+        return look
+
+    def picture(self, track: Track, position: int) -> UInt8[np.ndarray, "height width 3"] | None:
+        """A frame of the track's video by its position from 0, or without a video its crop. Raises MediaError."""
+        mode: Crop = "frame" if track.video else "crops"
+        chunk = self._call(read_visual_chunk, track.video, track.crops, position, position + 1, crop=mode)
+        return chunk.images[0] if chunk.images else None
 
     def _first_fault(self, calls: Iterator[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> Iterator[Problem]:
         try:

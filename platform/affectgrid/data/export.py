@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ from affectgrid.storage import write_atomic
 
 HEADER = "image_location,valence,arousal"
 Fill = Literal["hold", "neutral", "model"]
+
+_FRAME = re.compile(r"[0-9]{1,9}")  # as many digits as a crop's name may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +40,11 @@ def write_track(
 ) -> None:
     """A CSV file with a row per frame: 1-based frame index, time in seconds, valence and arousal in [-1, 1].
 
-    A field is empty where its value is NaN. `more` are further columns by name, whole numbers where they all are.
+    A field is empty where its value is NaN. `more` are further columns by name; ``face_found`` is 0 or 1, and the
+    other columns of a face are in pixels, but for its score.
     """
     columns = {"valence": va[:, 0], "arousal": va[:, 1], **(more or {})}
-    formats = [".0f" if name.endswith("_found") else ".5f" for name in columns]
+    formats = [_format(name) for name in columns]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("frame", "time_s", *columns))
@@ -48,6 +52,12 @@ def write_track(
         shown = ("" if np.isnan(value) else format(value, how) for value, how in zip(values, formats, strict=True))
         writer.writerow((int(index), f"{time:.3f}", *shown))
     write_atomic(path, text.getvalue())
+
+
+def _format(name: str) -> str:
+    if name == "face_found":
+        return ".0f"
+    return ".1f" if name.startswith("face_") and name != "face_score" else ".5f"
 
 
 def without_faces(
@@ -72,27 +82,25 @@ def write_submission(
     last prediction (`hold`) or with 0, 0 (`neutral`), a track without any with 0, 0; what was filled is listed in
     ``filled.csv`` beside the file.
 
-    Raises CatalogError before anything is written: EXP-TEMPLATE for a line that is not ``<track>/<frame>.jpg``; without
-    `fill` EXP-TRACK for a track without predictions, EXP-FRAMES for one with too few.
+    Raises CatalogError before anything is written: EXP-TEMPLATE for a file that is no text, or a line that is not
+    ``<track>/<frame>.jpg``; without `fill` EXP-TRACK for a track without predictions, EXP-FRAMES for one with too few.
     """
     rows = list(_template_rows(template))
     wanted: dict[str, int] = {}
     for track, frame, _location in rows:
         wanted[track] = max(frame, wanted.get(track, 0))
-    none = np.zeros((0, 2), dtype=np.float32)
+    none, none_there = np.zeros((0, 2), dtype=np.float32), np.zeros(2, dtype=np.float32)
     known = {track: va.get(track, none) for track in wanted}
     filled = tuple(
         Filled(track, len(known[track]) + 1, last) for track, last in wanted.items() if len(known[track]) < last
     )
     if filled and fill not in ("hold", "neutral"):
         raise CatalogError(*(_missing(template, one) for one in filled))
-    for one in filled:
-        own = known[one.track]
-        value = own[-1] if fill == "hold" and len(own) else np.zeros(2, dtype=np.float32)
-        known[one.track] = np.concatenate([own, np.tile(value, (one.last - one.first + 1, 1))])
     lines = [HEADER]
     for track, frame, location in rows:
-        valence, arousal = known[track][frame - 1]
+        own = known[track]
+        beyond = own[-1] if fill == "hold" and len(own) else none_there
+        valence, arousal = own[frame - 1] if frame <= len(own) else beyond
         lines.append(f"{location},{valence:.5f},{arousal:.5f}")
     write_atomic(path, "\n".join([*lines, ""]))
     if filled:
@@ -112,13 +120,25 @@ def _missing(template: Path, missing: Filled) -> Problem:
 
 
 def _template_rows(template: Path) -> Iterator[tuple[str, int, str]]:
-    for number, line in enumerate(template.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = template.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise CatalogError(
+            Problem(
+                "EXP-TEMPLATE",
+                where=str(template),
+                found=str(error),
+                expected="a text file in UTF-8",
+                hint="use the challenge's template",
+            )
+        ) from error
+    for number, line in enumerate(lines, 1):
         location = line.split(",")[0].strip()
         if not location or (number == 1 and location == "image_location"):
             continue
         track, _, name = location.rpartition("/")
         stem = name.removesuffix(".jpg")
-        if not track or not stem.isdecimal() or int(stem) < 1:
+        if not track or not _FRAME.fullmatch(stem) or int(stem) < 1:
             where, expected = f"{template}:{number}", "<track>/<frame>.jpg"
             raise CatalogError(
                 Problem(

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from affectgrid.errors import ConfigError, Problem, nearest
 from affectgrid.regions import RegionGrid
-from affectgrid.settings import Settings
+from affectgrid.settings import Settings, parse_yaml
 
 _MAX_BYTES = 1 << 20
 _TOLERANCE = 5e-4  # files write 0.667 for two thirds
@@ -143,8 +143,8 @@ def _load_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         found = " ".join(str(getattr(error, "problem", None) or error).split())

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from affectgrid.data.annotations import Annotation, read_labels
-from affectgrid.data.catalog import Catalog, Track, raw_video
+from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.decoding import MediaReader
-from affectgrid.data.survey import TrackFacts
-from affectgrid.errors import AnnotationError, MediaError, Problem, Severity
+from affectgrid.data.leakage import Look, copies, leaks_by_content, leaks_by_name
+from affectgrid.data.survey import TrackFacts, looks_of
+from affectgrid.errors import AnnotationError, MediaError, Problem
 from affectgrid.media.chunks import Crop
-from affectgrid.media.crops import list_crops
+from affectgrid.media.faces.crops import list_crops
 from affectgrid.media.video import VideoInfo
 from affectgrid.storage import show_places, staged
 
@@ -50,10 +51,12 @@ def validate(
         survey: called with what is in every track.
 
     Errors come first. Codes beside those of the annotation reader and of what an encode run calls to decode: VAL-LEAK
-    (one video in two splits), VAL-COUNT, VAL-NO-VIDEO; and the warnings CAT-OVERLAP, VAL-NO-LABEL, VAL-NO-SOUND,
-    VAL-SOUND-SHORT, VAL-LATE, VAL-RATE, VAL-CONSTANT, VAL-MASKED, VAL-ODD-LABEL (masked), VAL-NO-CROPS.
+    (one video in two splits, by name or by what is seen in it), VAL-COUNT, VAL-NO-VIDEO; and the warnings CAT-OVERLAP,
+    VAL-NO-LABEL, VAL-NO-SOUND, VAL-SOUND-SHORT, VAL-LATE, VAL-RATE, VAL-CONSTANT, VAL-MASKED, VAL-ODD-LABEL (masked),
+    VAL-NO-CROPS.
     """
-    problems = [*catalog.notes, *_leaks(catalog), *_orphans(catalog)]
+    problems = [*catalog.notes, *leaks_by_name(catalog.tracks), *_orphans(catalog)]
+    seen: list[TrackFacts] = []
     masked: dict[str, list[tuple[int, int]]] = defaultdict(list)
     if crop is None:
         crop = "crops" if any(track.crops for track in catalog.tracks) else "frame"
@@ -70,8 +73,10 @@ def validate(
                 problems.extend(own)
                 if (labels := facts.labels) is not None:
                     masked[facts.track.split].append((int((~labels.valid).sum()), labels.num_frames))
+                seen.append(facts)
                 survey(facts)
                 progress(1)
+    problems.extend(leaks_by_content(catalog.tracks, copies(looks_of(seen))))
     problems.extend(_masked(masked))
     problems = [dataclasses.replace(problem, where=show_places(problem.where)) for problem in problems]
     return sorted(problems, key=lambda problem: problem.severity != "error")  # stable: tracks stay in order
@@ -108,15 +113,17 @@ class _Check:
         video, probe = tracks[0].video, reader.probe if reader else self._probe
         info = _video(video, probe, found) if video and probe else None
         findings: list[Finding] = []
+        look: Look | None = None
         for track in tracks:
-            labels = _labels(track, found)
+            labels = _labels(track, info, found)
             if labels is not None:
                 found.extend(_constant(track, labels))
             crops = _crops(track, found)
             found.extend(_counts(track, labels, info, crops, self._tolerance))
             if reader and (info or not video) and (crops or not track.crops) and (info or crops):
                 found.extend(reader.decode(track, info, crops))
-            findings.append((_facts(track, labels, info, crops), found))
+                look = look or reader.look(track, info)
+            findings.append((dataclasses.replace(_facts(track, labels, info, crops), look=look), found))
             found = []
         return findings
 
@@ -130,11 +137,11 @@ def _facts(
     return TrackFacts(track, labels, info.num_frames, info.average_rate_hz, duration_s, len(crops))
 
 
-def _labels(track: Track, problems: list[Problem]) -> Annotation | None:
+def _labels(track: Track, info: VideoInfo | None, problems: list[Problem]) -> Annotation | None:
     if track.labels is None:
         return None
     try:
-        labels = read_labels(track.labels)
+        labels = read_labels(track.labels, (lambda: info.frame_times_s) if info else None)
     except AnnotationError as error:
         problems.extend(error.problems)
         return None
@@ -234,24 +241,6 @@ def _masked(masked: dict[str, list[tuple[int, int]]]) -> Iterator[Problem]:
             tracks = sum(count > 0 for count, _ in counts)
             found = f"{without} of {total} frames ({without / total:.1%}) in {tracks} tracks have no label"
             yield _warning("VAL-MASKED", f"split {split}", found, "labels", "these frames are left out")
-
-
-def _leaks(catalog: Catalog) -> Iterator[Problem]:
-    """One raw video, or one track id, in two splits: validation would be measured on what was trained on."""
-    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for track in catalog.tracks:
-        # without the file, the name still says it: _left and _right come from one video
-        source = track.video.stem if track.video else raw_video(track.id)
-        users[source][track.split].append(track.id)
-    for source, splits in sorted(users.items()):
-        if len(splits) > 1:
-            found = "; ".join(f"{split}: {', '.join(ids)}" for split, ids in sorted(splits.items()))
-            # a person without labels in a training video is shared pixels, but no score is measured on it here
-            severity: Severity = "error" if {"train", "validation"} <= splits.keys() else "warning"
-            hint = "keep all tracks of a video in one split"
-            yield Problem(
-                "VAL-LEAK", where=f"video {source}", found=found, expected="one split", hint=hint, severity=severity
-            )
 
 
 def _orphans(catalog: Catalog) -> Iterator[Problem]:

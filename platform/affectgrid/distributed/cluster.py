@@ -104,11 +104,16 @@ def num_cpus() -> int:
 
 def num_cpus_now() -> int:
     """Cores of the cluster as it is now; at least one."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1
 
 
 def full_size() -> dict[str, float]:
-    """Resources that the autoscaler may grow the cluster to; without an autoscaler, those it has now."""
+    """Resources that the autoscaler may grow the cluster to; without an autoscaler, those it has now.
+
+    Without a connection: one core, this process's.
+    """
+    if not ray.is_initialized():
+        return {"CPU": 1.0}
     from ray._private.state import state  # as Ray Data does: there is no public call
 
     known = state.get_max_resources_from_cluster_config() or {}

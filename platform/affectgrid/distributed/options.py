@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tyro.conf import arg
 
 from affectgrid.data.annotations import OnBadLabel
+from affectgrid.data.catalog.formats.choice import AUTO, format_names
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.feed import FeedOptions
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -132,7 +133,16 @@ class TracksOption(Settings):
 class CatalogOptions(TracksOption):
     """Which data."""
 
-    data: str = Field(RENDERED, description="folder or URI in Aff-Wild2's layout, or 'rendered', the corpus drawn here")
+    data: str = Field(RENDERED, description="a data set's folder or URI, or 'rendered', the corpus drawn here")
+    format: str = Field(
+        AUTO, description=f"of the data set: {', '.join(format_names())}, or auto: recognised by its files"
+    )
+    label_range: tuple[float, float] | None = Field(
+        None, description="ends of the scale of a table's labels, e.g. 1 9; default: -1 1"
+    )
+    splits: Path | None = Field(
+        None, description="file of tracks and splits, in place of the data set's own; validate --write-splits makes one"
+    )
     on_bad_label: OnBadLabel = Field(
         "refuse", description="a line of labels that cannot be read: refuse its file, or mask its frame and say so"
     )

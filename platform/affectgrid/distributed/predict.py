@@ -19,10 +19,15 @@ from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.run import encode
 from affectgrid.distributed.options import Crop, encoding_for
 from affectgrid.errors import CatalogError, Problem
+from affectgrid.reporting.look.course import read_courses
+from affectgrid.reporting.look.overlay import write_overlay
 from affectgrid.reporting.scores import write_predictions
 from affectgrid.storage import Storage, results
 from affectgrid.training.inference.details import frame_details
 from affectgrid.training.inference.ensemble import Ensemble, combine
+
+_SHORT_BYTES = 8 << 20  # obama_speech.mp4 of the tests' media: 9 s of 1280 x 720 in 2.5 MB
+_BOX = ("face_left", "face_top", "face_right", "face_bottom", "face_score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +64,18 @@ def predict(
     template: Path | None = None,
     fill: Fill | None = None,
     store: str | None = None,
+    overlay: bool = False,
 ) -> PredictReport:
-    """Encode `videos` as the models' training data were, and predict every frame. Needs a Ray connection.
+    """Encode `videos` as the models' training data were, and predict every frame.
 
-    A CSV file and a picture for each track, and one Parquet file of all. Where no face was found there is no
-    prediction, unless `fill` says otherwise: the last one with a face, 0, 0, or what the model says without a face.
-    Faces come from crop files where there are any, else from the detector, unless `crop` says otherwise: features of
-    the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
+    Works on Ray where it is connected, else in this process. A CSV file and a picture for each track, and one Parquet
+    file of all; where faces were looked for with the face's box in pixels and the detector's score. Where no face was
+    found there is no prediction, unless `fill` says otherwise: the last one with a face, 0, 0, or what the model says
+    without a face. Faces come from crop files where there are any, else from the detector, unless `crop` says
+    otherwise: features of the whole frame fit only a model that was trained on whole frames. `template` and `fill`: see
     `data.export.write_submission`. `store` is where features are kept, by default
-    the workspace; `tracks` as ``Catalog.only`` takes them. Raises CatalogError when no track can be read.
+    the workspace; `tracks` as ``Catalog.only`` takes them; with `overlay` each video is written again with its
+    predictions drawn in. Raises CatalogError when no track can be read.
     """
     catalog = open_all(videos).only(tracks)
     features = FeatureStore(store or workspace.features)
@@ -95,10 +103,15 @@ def predict(
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
     place, split, va = workspace.predictions, splits[0], predictions.va.numpy()
     found = None if configs[0].visual.crop == "frame" else split.streams["visual"].present
-    details = frame_details(ensemble.members[0], split) if len(ensemble.members) == 1 else {}
+    details = _boxes(features, reports[0].fingerprints["visual"], split)
+    if len(ensemble.members) == 1:
+        details |= frame_details(ensemble.members[0], split)
     with results(place) as folder:
         write_predictions(folder, split, va, found, details, fill)
         submission, filled = _write_submission(folder, split, va, template, fill)
+        if overlay:
+            for course in read_courses(readable, Storage(folder / "predictions.parquet")):
+                write_overlay(course, folder / f"{course.track}.mp4")
     models = tuple(member.encoders[stream] for member in ensemble.members for stream in ("visual", "audio"))
     written = place.show(submission.name) if submission else ""
     return PredictReport(
@@ -115,9 +128,32 @@ def predict(
     )
 
 
+def is_short(videos: Sequence[Path | str]) -> bool:
+    """Whether one process has encoded `videos` before a cluster of its own would have started: files of 8 MiB in all.
+
+    Also where they cannot be looked at, for that error comes sooner without one.
+    """
+    paths = [Path(video) for video in videos]
+    return not any(path.is_dir() or "://" in str(video) for path, video in zip(paths, videos, strict=True)) and (
+        sum(path.stat().st_size for path in paths if path.exists()) <= _SHORT_BYTES
+    )
+
+
 def open_videos(videos: Path | str) -> Catalog:
     """A video, a folder of videos, or a folder in Aff-Wild2's layout; on this machine or in a bucket."""
     return read_aff_wild2(videos, labels="optional") if is_aff_wild2(videos) else read_folder(videos)
+
+
+def _boxes(features: FeatureStore, fingerprint: str, split: Split) -> dict[str, NDArray[np.float32]]:
+    """Of every row, by column: where its face is, and the detector's score; none where faces were not looked for."""
+    rows = np.full((split.num_frames, len(_BOX)), np.nan, np.float32)
+    for number, track in enumerate(split.track_ids):
+        table = features.read("visual", fingerprint, track)
+        if table.box is not None:
+            own = rows[split.track(number)]  # a view
+            here = table.frame_index <= len(own)
+            own[table.frame_index[here] - 1] = table.box[here]
+    return {} if np.isnan(rows).all() else dict(zip(_BOX, rows.T, strict=True))
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

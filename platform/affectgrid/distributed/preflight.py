@@ -68,7 +68,8 @@ def node_name() -> str:
     """This node's address and host name, as an engineer would look for it."""
     import platform
 
-    return f"{ray.util.get_node_ip_address()} ({platform.node()})"
+    address = ray.util.get_node_ip_address() if ray.is_initialized() else "this machine"
+    return f"{address} ({platform.node()})"
 
 
 def _answers(nodes: Sequence[dict[str, Any]], nonce: Path | None, reads: Sequence[Path]) -> list[tuple[str, list[str]]]:

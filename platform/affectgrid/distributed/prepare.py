@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from affectgrid.data.catalog import Catalog, Labels, Track, raw_video, read_aff_wild2
+from affectgrid.data.catalog import Catalog, Labels, Track, read_catalog
 from affectgrid.data.features.imported import ENCODED, ImportedStream, find_imported
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.splits.assignment import group_tracks, require_folds, splits_text, with_splits
 from affectgrid.data.splits.feed import feed
 from affectgrid.data.splits.folds import Folds, make_folds
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
@@ -39,12 +40,14 @@ SPLITS = (*LABELLED, "test")
 
 
 def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
-    """The tracks of ``options.data``, ``rendered`` or a place in Aff-Wild2's layout, that ``options.tracks`` names.
+    """The tracks of ``options.data``, ``rendered`` or a place, in any format, that ``options.tracks`` names.
 
-    `labels` as ``read_aff_wild2`` takes it, which also says what is raised, as does ``Catalog.only``.
+    They are in the splits that ``options.splits`` says. `labels` as ``read_aff_wild2`` takes it. Raises as
+    ``read_catalog``, ``with_splits`` and ``Catalog.only`` do.
     """
     data = render(workspace.corpus(RENDERED)) if options.data == RENDERED else options.data
-    return read_aff_wild2(data, labels=labels).only(options.tracks).on_bad_label(options.on_bad_label)
+    catalog = read_catalog(data, options.format, labels=labels, label_range=options.label_range)
+    return with_splits(catalog, options.splits).only(options.tracks).on_bad_label(options.on_bad_label)
 
 
 def tell_unlabelled(catalog: Catalog) -> None:
@@ -89,8 +92,9 @@ class Encoded:
                     "CAT-SPLIT",
                     where=str(self.catalog.root),
                     found=f"no track in split {name!r}",
-                    expected="labels in folders Train_Set and Validation_Set, and their videos",
-                    hint="look at the folders with jobs/validate.py",
+                    expected="labelled tracks in it, and their videos",
+                    hint="look at the folders with jobs/validate.py; where a data set has no splits of its own, "
+                    "--write-splits draws them and --splits takes them",
                 )
             )
         return plan_split(self.store, tracks, fingerprints=self.fingerprints, name=name)
@@ -161,8 +165,11 @@ def prepare(
     train, validation = (
         dataclasses.replace(split, encoders=encoded.encoders) for split in feed(plans, options.feed, workspace.mapped)
     )
-    fingerprint = _fingerprint(encoded, prompts, options)
-    return PreparedData(train, validation, prompts, fingerprint, features=encoded.fingerprints)
+    fingerprint, splits = _fingerprint(encoded, prompts, options), splits_text(encoded.catalog.tracks)
+    media = {track.id: track for track in encoded.tracks("validation")}
+    return PreparedData(
+        train, validation, prompts, fingerprint, splits=splits, features=encoded.fingerprints, media=media
+    )
 
 
 def prepare_folds(
@@ -177,7 +184,8 @@ def prepare_folds(
 ) -> FoldedData:
     """The tracks of the training and of the validation split, shared out to folds by raw video; as `prepare` else.
 
-    The regions that the folds have alike are those of the 3x3 grid. Raises ConfigError (CFG-FOLDS) for too few videos.
+    A file of splits may say the folds, too. The regions that the folds have alike are those of the 3x3 grid. Raises
+    ConfigError (CFG-FOLDS) for too few videos, and for another number of folds than the file has.
     """
     encoded, prompts = _encode_both(options, workspace, prompt_files, prompt_modes, streams)
     tracks, grid = encoded.tracks(*LABELLED), RegionGrid.rectangle(3, 3)
@@ -186,7 +194,7 @@ def prepare_folds(
         np.zeros(0, np.int64) if own is None else grid.nearest(torch.as_tensor(own.va[own.valid])).numpy()
         for own in labels
     ]
-    numbers = make_folds([raw_video(track.id) for track in tracks], regions, num_folds, seed)
+    numbers = require_folds(tracks, num_folds) or make_folds(group_tracks(tracks), regions, num_folds, seed)
     names = [track.id for track in tracks]
     folds = Folds(dict(zip(names, numbers, strict=True)), num_folds)
     plan = encoded.plan_of([tracks[place] for place in folds.order(names)], "folds")
@@ -194,7 +202,9 @@ def prepare_folds(
     facts = json.dumps([_fingerprint(encoded, prompts, options), num_folds, sorted(folds.fold_of.items())])
     fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
     whole = dataclasses.replace(whole, encoders=encoded.encoders)
-    return FoldedData.of(whole, folds, prompts, fingerprint, encoded.fingerprints)
+    splits = splits_text(encoded.catalog.tracks, folds.fold_of)
+    media = {track.id: track for track in tracks}
+    return FoldedData.of(whole, folds, prompts, fingerprint, splits=splits, features=encoded.fingerprints, media=media)
 
 
 def _fingerprint(encoded: Encoded, prompts: Mapping[str, EncodedPrompts], options: DataOptions) -> str:

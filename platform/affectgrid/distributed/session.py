@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,9 +40,16 @@ class Session:
 
 
 @contextlib.contextmanager
-def connected(out: str, address: str | None = None) -> Iterator[Workspace]:
-    """Open the workspace, then join or start the cluster. Raises ConfigError: CFG-STORAGE, CFG-SHARED, CFG-CUDA."""
+def connected(out: str, address: str | None = None, *, alone: bool = False) -> Iterator[Workspace]:
+    """Open the workspace, then join or start the cluster. Raises ConfigError: CFG-STORAGE, CFG-SHARED, CFG-CUDA.
+
+    With `alone` this process does its work itself, unless `address` or ``RAY_ADDRESS`` names a cluster: a private one
+    takes longer to start than a short video to encode.
+    """
     workspace = Workspace.open(out)
+    if alone and address is None and "RAY_ADDRESS" not in os.environ:
+        yield workspace
+        return
     with connect(address):
         check_nodes(workspace.root)
         yield workspace

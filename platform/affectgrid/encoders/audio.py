@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-from affectgrid.encoders.audio_window import shorten_ast, shorten_whisper
 from affectgrid.encoders.logmel import HOP_SAMPLES, LogMel, num_mel_frames
-from affectgrid.encoders.precision import Resolved, digest_in, recalled, settle, to_device
-from affectgrid.encoders.quiet import quiet
+from affectgrid.encoders.runtime.choice import open_runtime
+from affectgrid.encoders.runtime.interface import Runtime
+from affectgrid.encoders.runtime.precision import Resolved, digest_in
+from affectgrid.encoders.runtime.quantised import Quantised
+from affectgrid.encoders.runtime.torch_runtime import to_device
+from affectgrid.encoders.sound_features import SoundFeatures
 from affectgrid.encoders.tiny import TINY, tiny_audio_directory
+from affectgrid.encoders.towers.audio_window import shorten_ast, shorten_whisper
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.encoders.weights import digest_weights, find_safetensors, misfit
 from affectgrid.errors import ModelError, Problem
-from affectgrid.settings import AudioPooling, Precision
+from affectgrid.settings import AudioPooling, RuntimeName
 
 AST = "audio-spectrogram-transformer"
 WHISPER = "whisper"
@@ -33,8 +37,8 @@ class AudioEncoder:
 
     Its pooled output when it has one (AST: the mean of its two class tokens), else the mean over time of its last
     hidden states (wav2vec 2.0, HuBERT, WavLM, Whisper's encoder). An AST gets the spectrogram from `LogMel`, on its own
-    device; other models from their own extractor. ``precision`` is what was resolved. `layer` and `pooling` read
-    another hidden layer, or pool its states, over all tokens, to their mean, or to that and their standard deviation.
+    device; other models from their own extractor. `layer` and `pooling` read another hidden layer, or pool its states,
+    over all tokens, to their mean, or to that and their standard deviation.
     """
 
     def __init__(
@@ -47,44 +51,49 @@ class AudioEncoder:
         window_s: float | None,
         layer: int | None,
         pooling: AudioPooling,
-        precision: Precision,
-        half: Resolved | None,
-        calibration: Callable[[], Float[np.ndarray, "n sample"] | None],
-        stored: Callable[[str], bool],
+        runtime: RuntimeName,
+        precision: Resolved,
+        quantised: Quantised | None,
         trusted: bool,
     ) -> None:
         self.name, self.device = name, torch.device(device)
         self.sample_rate_hz = int(extractor.sampling_rate)
         self.window_s = window_s
         self._extractor = extractor
+        pooling = pooling if layer is None or pooling != "model" else "mean"
         settings: dict[str, Any] = {
             "model": _portable(model.config.to_diff_dict()),
             "extractor": _portable(extractor.to_dict()),
         }
-        self._layer, self._pooling = layer, pooling if layer is None or pooling != "model" else "mean"
-        if self._pooling != "model":
-            settings |= {"layer": layer, "pooling": self._pooling}
-        weights = "" if trusted else digest_weights(model, settings)
+        if pooling != "model":
+            settings |= {"layer": layer, "pooling": pooling}
+        self.weights = "" if trusted else digest_weights(model, settings)
         self._mel: LogMel | None = None
         self._num_frames: int | None = None
         if model.config.model_type == AST:
             self._prepare_spectrogram(model)
         elif model.config.model_type == WHISPER and window_s is not None:
             shorten_whisper(model, num_frames=self.window_samples // extractor.hop_length)
-        self._model = model.eval().requires_grad_(False).to(self.device)
-        self.dim = int(model.config.hidden_size) * (2 if self._pooling == "mean+sd" else 1)
+        model = model.eval().requires_grad_(False).to(self.device)
+        self.dim = int(model.config.hidden_size) * (2 if pooling == "mean+sd" else 1)
+        example = self._inputs(self.drawn())
+        network = SoundFeatures(model, tuple(example), layer=layer, pooling=pooling)
+        self.runtime: Runtime = open_runtime(runtime, precision, network, lambda: tuple(example.values()), quantised)
+        self.network: nn.Module = nn.Identity() if trusted else network
 
-        @functools.cache
-        def sample() -> Tensor:
-            real = calibration()
-            return self._drawn_sound() if real is None else torch.from_numpy(real)
+    @property
+    def precision(self) -> Resolved:
+        """What it computes in."""
+        return self.runtime.precision
 
-        before = recalled(precision, weights, stored)
-        self.precision = settle(
-            before or precision, model, lambda: self._encode(self._inputs(sample())), name=name, device=self.device,
-            half=half, check=not trusted and before is None,
-        )  # fmt: skip
-        self.digest = digest_in(weights, self.precision)
+    @property
+    def digest(self) -> str:
+        """Names the weights and everything that changes the features."""
+        return digest_in(self.weights, self.runtime.label)
+
+    def inputs(self, sample: Float[Tensor | np.ndarray, "n sample"]) -> tuple[Tensor, ...]:
+        """Windows of sound as the network takes them."""
+        return tuple(self._inputs(torch.as_tensor(sample, dtype=torch.float32)).values())
 
     def encode_windows(self, windows: Float[Tensor | np.ndarray, "n sample"]) -> Float[Tensor, "n dim"]:
         """Features of n windows of mono sound in [-1, 1] at ``sample_rate_hz``; float32 on the CPU.
@@ -128,26 +137,10 @@ class AudioEncoder:
         return torch.cat(features)
 
     def _encode(self, inputs: dict[str, Tensor]) -> Tensor:
-        dtype = next(self._model.parameters()).dtype
-        with torch.inference_mode():
-            given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
-            output = self._model(**given, output_hidden_states=self._layer is not None)
-            features = self._pool(output)
-        return features.float().cpu().clone()
+        return self.runtime(*inputs.values()).float().cpu().clone()
 
-    def _pool(self, output: Any) -> Tensor:
-        states: Tensor = output.last_hidden_state
-        if self._pooling == "model":
-            pooled: Tensor | None = getattr(output, "pooler_output", None)
-            return states.mean(dim=1) if pooled is None else pooled
-        if self._layer is not None:
-            states = output.hidden_states[self._layer]
-        states = states.float()
-        mean = states.mean(dim=1)
-        return mean if self._pooling == "mean" else torch.cat([mean, states.std(dim=1, correction=0)], -1)
-
-    def _drawn_sound(self) -> Tensor:
-        """Where no real sound is at hand: chords in noise, at eight loudnesses."""
+    def drawn(self) -> Float[Tensor, "8 sample"]:
+        """Windows for where no real sound is at hand: chords in noise, at eight loudnesses."""
         generator = torch.Generator().manual_seed(0)
         seconds = torch.arange(self.window_samples if self.window_s else self.sample_rate_hz) / self.sample_rate_hz
         pitches = 80 * 2 ** (5 * torch.rand(8, 5, generator=generator))
@@ -192,10 +185,9 @@ def load_audio(
     layer: int | None = None,
     pooling: AudioPooling = "model",
     device: str = "cpu",
-    precision: Precision = "fp32",
-    half: Resolved | None = None,
-    calibration: Callable[[], Float[np.ndarray, "n sample"] | None] = lambda: None,
-    stored: Callable[[str], bool] = lambda _: False,
+    runtime: RuntimeName = "torch",
+    precision: Resolved = "fp32",
+    quantised: Quantised | None = None,
     trusted: bool = False,
 ) -> AudioEncoder:
     """Load a frozen audio encoder by name.
@@ -208,11 +200,10 @@ def load_audio(
         layer: the hidden layer to read; None: the model's own output.
         pooling: of the states of a window; of another layer than the model's own, ``model`` means ``mean``.
         device: where it runs.
-        precision, half, stored, trusted: as in ``load_visual``.
-        calibration: gives real windows to measure the precision's cosine on; None: drawn ones.
+        runtime, precision, quantised, trusted: as in ``load_visual``.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
-    MOD-FIT, MOD-WINDOW, MOD-LAYER, MOD-PRECISION.
+    MOD-FIT, MOD-WINDOW, MOD-LAYER, MOD-RUNTIME, MOD-CONVERT.
     """
     source = str(tiny_audio_directory()) if name == TINY else name
     local = Path(source).is_dir()
@@ -232,7 +223,7 @@ def load_audio(
     _require_layer(model, layer, name)
     return AudioEncoder(
         model, extractor, name=name, device=device, window_s=window_s, layer=layer, pooling=pooling,
-        precision=precision, half=half, calibration=calibration, stored=stored, trusted=trusted,
+        runtime=runtime, precision=precision, quantised=quantised, trusted=trusted,
     )  # fmt: skip
 
 

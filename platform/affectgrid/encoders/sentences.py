@@ -18,8 +18,8 @@ from affectgrid.errors import ModelError, Problem
 class TextEncoder(Protocol):
     """What encodes prompts: a CLIP model's text tower, or a sentence encoder."""
 
-    digest: str
-
+    @property
+    def digest(self) -> str: ...
     @property
     def dim(self) -> int: ...
     @property

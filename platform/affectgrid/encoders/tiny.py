@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from affectgrid.encoders.quiet import quiet
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.errors import ModelError, Problem
 
 TINY = "tiny"

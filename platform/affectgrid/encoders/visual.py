@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,12 @@ from jaxtyping import Float, UInt8
 from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 
-from affectgrid.encoders.precision import Resolved, digest_in, recalled, settle, to_device
-from affectgrid.encoders.preprocess import ImagePreprocess, normalise
+from affectgrid.encoders.preprocess import normalise
+from affectgrid.encoders.runtime.choice import open_runtime
+from affectgrid.encoders.runtime.interface import Runtime
+from affectgrid.encoders.runtime.precision import Resolved, digest_in
+from affectgrid.encoders.runtime.quantised import Quantised
+from affectgrid.encoders.runtime.torch_runtime import to_device
 from affectgrid.encoders.tiny import TINY, tiny_visual_directory
 from affectgrid.encoders.towers import timm, transformers
 from affectgrid.encoders.towers.clip import load_clip_directory, load_clip_named
@@ -24,17 +27,15 @@ from affectgrid.encoders.towers.loaded import LoadedImageModel
 from affectgrid.encoders.towers.text import EmbeddedTexts, embed_texts
 from affectgrid.encoders.weights import digest_weights
 from affectgrid.errors import ModelError, Problem
-from affectgrid.settings import Precision
+from affectgrid.settings import RuntimeName
 
 _PLAIN = (CLIP, CustomTextCLIP)  # their image features are those of `visual`
-Calibration = Callable[[ImagePreprocess], UInt8[np.ndarray, "n 3 height width"] | None]
 
 
 class VisualEncoder:
     """A frozen image tower and, where the model has one, the text tower that belongs to it.
 
-    ``digest`` names the weights and everything that changes the features: architecture, precision, normalisation.
-    ``precision`` is what was resolved. Texts are few, and are encoded in the precision of the pictures.
+    Texts are few, and are always encoded in float32 by torch.
     """
 
     def __init__(
@@ -43,37 +44,34 @@ class VisualEncoder:
         *,
         name: str,
         device: str,
-        precision: Precision,
-        half: Resolved | None,
-        calibration: Calibration,
-        stored: Callable[[str], bool],
+        runtime: RuntimeName,
+        precision: Resolved,
+        quantised: Quantised | None,
         trusted: bool,
     ) -> None:
         self.name, self.device = name, torch.device(device)
         self.preprocess = loaded.preprocess
         self.image_size = loaded.preprocess.image_size
         model = loaded.model.eval().requires_grad_(False)
-        self._tokenizer = loaded.tokenizer
-        self._tower: nn.Module | None = model.visual if type(model) in _PLAIN else None  # type: ignore[assignment]
-        if trusted and self._tower is not None:
-            model, self._tokenizer = self._tower, None  # the text tower is half the memory
-        self._model = model.to(self.device)
+        self.weights = "" if trusted else digest_weights(model, loaded.settings)
+        self._tokenizer = None if trusted else loaded.tokenizer
+        self._texts = None if trusted else model.to(self.device)  # a text tower is half the memory
         self._mean = torch.tensor(loaded.mean, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(loaded.std, device=self.device).view(3, 1, 1)
-        weights = "" if trusted else digest_weights(model, loaded.settings)
+        network = _image_network(model).to(self.device)
+        self.runtime: Runtime = open_runtime(runtime, precision, network, lambda: self.inputs(self.drawn()), quantised)
+        self.network: nn.Module = nn.Identity() if trusted else network
+        self.dim = int(self._encode(self.drawn()[:1]).shape[1])
 
-        @functools.cache
-        def sample() -> Tensor:
-            real = calibration(self.preprocess)
-            return self._drawn_images() if real is None else torch.from_numpy(real)
+    @property
+    def precision(self) -> Resolved:
+        """What it computes in."""
+        return self.runtime.precision
 
-        before = recalled(precision, weights, stored)
-        self.precision = settle(
-            before or precision, model, lambda: self._encode(sample()), name=name, device=self.device, half=half,
-            check=not trusted and before is None,
-        )  # fmt: skip
-        self.digest = digest_in(weights, self.precision)
-        self.dim = int(self._encode(self._drawn_images()[:1]).shape[1])
+    @property
+    def digest(self) -> str:
+        """Names the weights and everything that changes the features: architecture, normalisation, arithmetic."""
+        return digest_in(self.weights, self.runtime.label)
 
     @property
     def has_text(self) -> bool:
@@ -99,18 +97,17 @@ class VisualEncoder:
         if len(images) == 0:
             return torch.zeros(0, self.dim)
         batches = torch.split(torch.as_tensor(images), batch_size)
-        with torch.inference_mode():
-            return torch.cat([self._forward(to_device(batch, self.device)) for batch in batches]).float().cpu().clone()
+        return torch.cat([self.runtime(*self.inputs(batch)) for batch in batches]).float().cpu().clone()
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n text_dim"]:
         """Text features, float32 on the CPU, not L2-normalised.
 
         Raises ModelError (MOD-TEXT) when the model is an image tower only.
         """
-        tokenizer = self._require_text()
+        model, tokenizer = self._require_text()
         with torch.inference_mode():
             tokens = tokenizer(list(texts)).to(self.device)
-            features: Tensor = self._model.encode_text(tokens)  # type: ignore[operator]
+            features: Tensor = model.encode_text(tokens)  # type: ignore[operator]
         return features.float().cpu().clone()
 
     def embed_texts(self, texts: Sequence[str]) -> EmbeddedTexts:
@@ -119,10 +116,10 @@ class VisualEncoder:
         The tower is a copy, in float32 on the CPU. Raises ModelError: MOD-TEXT as above, MOD-CONTEXT where it
         cannot be entered there.
         """
-        return embed_texts(self._model, self._require_text(), texts, name=self.name)
+        return embed_texts(*self._require_text(), texts, name=self.name)
 
-    def _require_text(self) -> Any:
-        if self._tokenizer is None:
+    def _require_text(self) -> tuple[nn.Module, Any]:
+        if self._tokenizer is None or self._texts is None:
             raise ModelError(
                 Problem(
                     "MOD-TEXT",
@@ -132,23 +129,18 @@ class VisualEncoder:
                     hint="take prompt mode 'learned' or 'none', or a CLIP model",
                 )
             )
-        return self._tokenizer
+        return self._texts, self._tokenizer
+
+    def inputs(self, sample: UInt8[Tensor | np.ndarray, "n 3 height width"]) -> tuple[Tensor, ...]:
+        """Pictures as the network takes them."""
+        images = to_device(torch.as_tensor(sample), self.device)
+        return (normalise(self.preprocess.resize(images), self._mean, self._std),)
 
     def _encode(self, images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return self._forward(to_device(images, self.device)).float().cpu().clone()
+        return self.runtime(*self.inputs(images)).float().cpu().clone()
 
-    def _forward(self, images: Tensor) -> Tensor:
-        pixels = normalise(self.preprocess.resize(images), self._mean, self._std)
-        pixels = pixels.to(next(self._model.parameters()).dtype)
-        # Neither CoCa nor its kin give image features by calling `visual`.
-        whole: Callable[[Tensor], Tensor] = getattr(self._model, "encode_image", self._model)
-        tower = whole if self._tower is None else self._tower
-        features = tower(pixels)
-        return features
-
-    def _drawn_images(self) -> Tensor:
-        """Where no real picture is at hand: coloured noise, as rough as pictures are."""
+    def drawn(self) -> UInt8[Tensor, "8 3 size size"]:
+        """Pictures for where no real one is at hand: coloured noise, as rough as pictures are."""
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(8, 3, 9, 9, generator=generator)
         side = self.image_size
@@ -157,14 +149,33 @@ class VisualEncoder:
         return ((smooth + noise).clamp(0, 1) * 255).to(torch.uint8)
 
 
+def _image_network(model: nn.Module) -> nn.Module:
+    """What gives image features when it is called with normalised pictures."""
+    if type(model) in _PLAIN:
+        visual: nn.Module = model.visual  # type: ignore[assignment]
+        return visual
+    return _ImageFeatures(model) if hasattr(model, "encode_image") else model
+
+
+class _ImageFeatures(nn.Module):
+    """Neither CoCa nor its kin give image features by calling `visual`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_image(pixels)  # type: ignore[operator]
+        return features
+
+
 def load_visual(
     name: str,
     *,
     device: str = "cpu",
-    precision: Precision = "fp32",
-    half: Resolved | None = None,
-    calibration: Calibration = lambda _: None,
-    stored: Callable[[str], bool] = lambda _: False,
+    runtime: RuntimeName = "torch",
+    precision: Resolved = "fp32",
+    quantised: Quantised | None = None,
     trusted: bool = False,
 ) -> VisualEncoder:
     """Load a frozen encoder by name.
@@ -175,26 +186,18 @@ def load_visual(
             ``.safetensors`` file and ``open_clip_config.json``, or timm's or transformers' ``config.json``. Models of
             the last two, and open_clip's without ``text_cfg``, are image towers alone.
         device: where it runs.
-        precision: of the weights; ``auto`` rounds large models where the hardware is faster in half and the features
-            keep a cosine of .999. The digest depends on what it comes to.
-        half: what ``auto`` takes; by default the half type of `device`.
-        calibration: gives real pictures, prepared, to measure that cosine on; None: drawn ones.
-        stored: whether features of an encoder of this digest are stored already: ``auto`` comes to the same again.
-        trusted: these weights and this precision were checked before: no digest, no cosine, no text tower.
+        runtime, precision: what computes it, taken at their word: `runtime.choice.choose` finds out what is harmless.
+            The digest depends on both.
+        quantised: the same network in int8, which that precision needs.
+        trusted: these weights were looked at before: no digest, no text tower.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
-    MOD-FIT, MOD-PRECISION.
+    MOD-FIT, MOD-RUNTIME, MOD-CONVERT.
     """
     return VisualEncoder(
-        _load(name),
-        name=name,
-        device=device,
-        precision=precision,
-        half=half,
-        calibration=calibration,
-        stored=stored,
+        _load(name), name=name, device=device, runtime=runtime, precision=precision, quantised=quantised,
         trusted=trusted,
-    )
+    )  # fmt: skip
 
 
 def _load(name: str) -> LoadedImageModel:

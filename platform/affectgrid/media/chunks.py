@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from affectgrid.errors import MediaError, Problem
 from affectgrid.media.audio import filter_reach_s, read_audio
-from affectgrid.media.crops import list_crops, read_crop
-from affectgrid.media.faces import FaceTracker, Person, align_face, crop_face, default_detector, landmark_predictor
+from affectgrid.media.faces import DetectorName, FaceBox, FaceTracker, Person, cut_face, load_detector
+from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.frames import FrameReader
 from affectgrid.media.sampling import Source, nearest_frames
 from affectgrid.media.video import VideoInfo, probe_video
@@ -25,12 +25,17 @@ Crop = Literal["crops", "detect", "frame"]
 
 @dataclasses.dataclass(frozen=True)
 class FrameChunk:
-    """Frames of a chunk. `images` holds those that are present, in order; their sizes may differ."""
+    """Frames of a chunk. `images` holds those that are present, in order; their sizes may differ.
+
+    `box` has the face in each frame, NaN where none was found: left, top, right, bottom in pixels, and the detector's
+    score. It has no row where faces were not looked for.
+    """
 
     frame_index: Int32[np.ndarray, "frame"]
     time_s: Float[np.ndarray, "frame"]
     present: Bool[np.ndarray, "frame"]
     images: list[UInt8[np.ndarray, "height width 3"]]
+    box: Float32[np.ndarray, "looked_at 5"] = dataclasses.field(default_factory=lambda: np.zeros((0, 5), np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +89,8 @@ def read_visual_chunk(
     frame_rate_hz: float | None = None,
     detect_every: int = 1,
     landmarks: str | None = None,
+    detector: DetectorName = "dlib",
+    upright: bool = False,
     labelled: Bool[np.ndarray, "label"] | None = None,
     causal: bool = False,
 ) -> FrameChunk:
@@ -91,10 +98,10 @@ def read_visual_chunk(
 
     ``crops`` takes the data set's own crop files (a frame without one is not present) and needs no decoding; ``detect``
     takes the largest face, or that of the `person` further left or right, with `margin` of its size around it, turned
-    upright with `landmarks`; ``frame`` takes the whole picture. With `frame_rate_hz` only the frames nearest to that
-    rate are looked at (if `causal` those shown at its times), with `labelled` (by position, from the first frame on)
-    only those that a labelled frame needs; the others are not present. In whatever pieces a video is read, the frames
-    are the same.
+    upright with `landmarks` or by the `detector`'s own points; ``frame`` takes the whole picture. With `frame_rate_hz`
+    only the frames nearest to that rate are looked at (if `causal` those shown at its times), with `labelled` (by
+    position, from the first frame on) only those that a labelled frame needs; the others are not present. In whatever
+    pieces a video is read, the frames are the same.
     """
     positions = np.arange(start, stop, dtype=np.int32)
     looked_at = _looked_at(video, frame_rate_hz, causal)
@@ -117,12 +124,18 @@ def read_visual_chunk(
     num_frames = _info(video).num_frames
     frames = np.arange(num_frames) if looked_at is None else looked_at[looked_at < num_frames]
     first, last = (int(number) for number in np.searchsorted(frames, (start, stop)))
+    times_s = _times(video, start, stop)
     if crop == "frame":
-        found = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
-    else:
-        found = list(_faces(video, frames, first, last, margin, person, detect_every, landmarks))
-    present = np.isin(positions, [position for position, _ in found])
-    return FrameChunk(positions + 1, _times(video, start, stop), present, [image for _, image in found])
+        shown = [(index - 1, rgb) for index, _, rgb in _reader(video).read(frames[first:last].tolist())]
+        present = np.isin(positions, [position for position, _ in shown])
+        return FrameChunk(positions + 1, times_s, present, [image for _, image in shown])
+    tracker = _tracker(video, person, detect_every, detector)
+    cut = functools.partial(cut_face, margin=margin, upright=upright, landmarks=landmarks)
+    found = list(_faces(video, frames, first, last, tracker, cut))
+    box = np.full((len(positions), 5), np.nan, np.float32)
+    for position, _, face in found:
+        box[position - start] = face.left, face.top, face.right, face.bottom, face.score
+    return FrameChunk(positions + 1, times_s, ~np.isnan(box[:, 0]), [image for _, image, _ in found], box)
 
 
 def _faces(
@@ -130,20 +143,15 @@ def _faces(
     frames: np.ndarray,
     first: int,
     last: int,
-    margin: float,
-    person: Person,
-    detect_every: int,
-    landmarks: str | None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Positions and faces of ``frames[first:last]``."""
-    tracker = _tracker(video, person, detect_every)
+    tracker: FaceTracker,
+    cut: Callable[[np.ndarray, FaceBox], np.ndarray],
+) -> Iterator[tuple[int, np.ndarray, FaceBox]]:
+    """Positions and faces of ``frames[first:last]``, and where in the picture each is."""
     begin = tracker.begin(first)
     for number, (index, _, rgb) in enumerate(_reader(video).read(frames[begin:last].tolist()), begin):
         box = tracker.find(number, rgb)
         if box is not None and number >= first:
-            predictor = landmark_predictor(landmarks) if landmarks else None
-            face = align_face(rgb, box, predictor, margin=margin) if predictor else crop_face(rgb, box, margin=margin)
-            yield index - 1, face
+            yield index - 1, cut(rgb, box), box
 
 
 def read_sound_chunk(
@@ -216,6 +224,11 @@ def _times(video: str | None, start: int, stop: int) -> np.ndarray:
     return np.concatenate([known, beyond])[start:stop]
 
 
+def frame_times(video: str) -> Float[np.ndarray, "frame"]:
+    """When each frame is shown, in seconds. Raises MediaError."""
+    return _info(video).frame_times_s
+
+
 @functools.lru_cache(maxsize=4)
 def _info(video: str) -> VideoInfo:
     return probe_video(Path(video))
@@ -233,6 +246,6 @@ def _reader(video: str) -> FrameReader:
 
 
 @functools.lru_cache(maxsize=1)
-def _tracker(video: str, person: Person, every: int) -> FaceTracker:
+def _tracker(video: str, person: Person, every: int, detector: DetectorName) -> FaceTracker:
     """The face that this process follows, from one piece to the next."""
-    return FaceTracker(default_detector(), every=every, person=person)
+    return FaceTracker(load_detector(detector), every=every, person=person)

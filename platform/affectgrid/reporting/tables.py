@@ -22,18 +22,21 @@ class Table:
         headings: of the columns.
         rows: a text for each heading.
         note: below it; what a reader needs to understand it.
+        sortable: whether a page lets its reader sort the rows.
     """
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    sortable: bool = False
 
     @classmethod
-    def of(cls, title: str, rows: Sequence[Mapping[str, str]], *, note: str = "") -> Table:
+    def of(cls, title: str, rows: Sequence[Mapping[str, str]], *, note: str = "", sortable: bool = False) -> Table:
         """From mappings of heading to text; a heading that a row lacks leaves its cell empty."""
         headings = tuple(dict.fromkeys(heading for row in rows for heading in row))
-        return cls(title, headings, tuple(tuple(row.get(heading, "") for heading in headings) for row in rows), note)
+        cells = tuple(tuple(row.get(heading, "") for heading in headings) for row in rows)
+        return cls(title, headings, cells, note, sortable)
 
     def is_numeric(self, column: int) -> bool:
         """Whether the column is aligned right: every cell begins like a number, or is a dash."""
@@ -83,18 +86,26 @@ class Table:
 
     def html(self) -> str:
         """An accessible HTML table: a caption, and scoped headings."""
+        kinds = [self._kind(column) for column in range(len(self.headings))]
 
         def cell(column: int, content: str, tag: str, scope: str = "") -> str:
-            kind = ' class="n"' if self.is_numeric(column) else ""
-            return f"<{tag}{scope}{kind}>{html.escape(content)}</{tag}>"
+            return f"<{tag}{scope}{kinds[column]}>{html.escape(content)}</{tag}>"
 
         head = "".join(cell(n, heading, "th", ' scope="col"') for n, heading in enumerate(self.headings))
         body = "".join("<tr>" + "".join(cell(n, c, "td") for n, c in enumerate(row)) + "</tr>\n" for row in self.rows)
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         caption = f"<caption>{html.escape(self.title)}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{note}"
+        kind = ' class="sortable"' if self.sortable else ""
+        return f"<table{kind}>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>{note}"
+
+    def _kind(self, column: int) -> str:
+        """The class of a column's cells: numbers, or sentences, which a small screen must not squeeze."""
+        if self.is_numeric(column):
+            return ' class="n"'
+        return ' class="long"' if any(len(row[column]) > _LONG for row in self.rows) else ""
 
 
+_LONG = 40  # characters
 _SPECIAL = {
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -35,9 +35,10 @@ def print_training(
     note: str,
     curve: SmoothingCurve | None = None,
     *,
+    report: str = "",
     console: Console | None = None,
 ) -> None:
-    """Print the kept epoch's scores, where the model is, and what to do with it."""
+    """Print the kept epoch's scores, where the model and its report are, and what to do with it."""
     console = console or Console()
     print_lines(smoothing_lines(curve), console)
     row = {
@@ -49,6 +50,7 @@ def print_training(
     console.print(Table.of("Kept epoch on the validation split", [row], note=note).rich())
     lines = (
         f"model     {package}",
+        *([f"report    {report}"] if report else []),
         f"score it  python jobs/evaluate.py --model {package}",
         f"MLflow    {open_command}",
     )

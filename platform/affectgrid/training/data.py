@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from affectgrid.data.catalog import Track
 from affectgrid.data.splits.folds import Folds
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import ConfigError, Problem, nearest
@@ -46,14 +46,18 @@ class PreparedData:
         validation: what every score of a search is measured on.
         prompts: by the name that ``prompt.file`` uses.
         fingerprint: changes with the data, the encoders and the media settings.
+        splits: which track is in which split and fold, as the CSV file that ``--splits`` takes.
         features: by stream, the fingerprint of its features in the store; empty where nothing was stored.
+        media: tracks of the validation split with their files, by id; empty where there are none.
     """
 
     train: Split
     validation: Split
     prompts: dict[str, EncodedPrompts]
     fingerprint: str
+    splits: str = dataclasses.field(default="", kw_only=True)
     features: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
+    media: Mapping[str, Track] = dataclasses.field(default_factory=dict, kw_only=True)
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
@@ -90,17 +94,19 @@ class FoldedData(PreparedData):
         folds: Folds,
         prompts: dict[str, EncodedPrompts],
         fingerprint: str,
+        *,
+        splits: str = "",
         features: Mapping[str, str] | None = None,
+        media: Mapping[str, Track] | None = None,
     ) -> FoldedData:
         """No feature is copied. The fingerprint must change with the folds too."""
         train, validation = folds.parts(whole, 0)
-        return cls(train, validation, prompts, fingerprint, whole, folds, features=features or {})
+        found = cls(train, validation, prompts, fingerprint, whole, folds, splits=splits, features=features or {})
+        return dataclasses.replace(found, media=media or {})
 
     @property
     def parts(self) -> tuple[PreparedData, ...]:
         """What each fold's model learns from, and the tracks that it is scored on."""
         both = (self.folds.parts(self.whole, number) for number in range(self.folds.num_folds))
-        alike = functools.partial(
-            PreparedData, prompts=self.prompts, fingerprint=self.fingerprint, features=self.features
-        )
-        return tuple(alike(*splits) for splits in both)
+        facts = self.prompts, self.fingerprint
+        return tuple(PreparedData(*splits, *facts, splits=self.splits, features=self.features) for splits in both)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from affectgrid.encoders.precision import native_half
+from affectgrid.encoders.runtime.precision import native_half
 from affectgrid.model.fusion import FusionModel
 from affectgrid.training.config import OptimConfig, Schedule, TrainPrecision
 

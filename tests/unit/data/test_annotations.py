@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from affectgrid.data.annotations import Annotation, LabelFile, read_annotation, write_annotation
+from affectgrid.data.annotations import (
+    Annotation,
+    LabelFile,
+    parse_lines,
+    parse_sound,
+    read_annotation,
+    write_annotation,
+)
 from affectgrid.errors import AnnotationError
 
 
@@ -187,3 +194,30 @@ def test_what_is_written_is_read_back_exactly(path, va, data):
     back = read_annotation(path)
     np.testing.assert_array_equal(back.va, va)
     np.testing.assert_array_equal(back.valid, valid)
+
+
+_cell = st.one_of(
+    st.sampled_from(["-5", "-5.0", "+.5", "1.", "-0", "1e-3", "5e-324", " 0.5", "0.5\t", '"0"', "'0'", "0x0", "00"]),
+    st.sampled_from(["", "nan", "-5e0", "1_0", "0.1e", "1e400", "#0", "0;0", "\\0", "1e-400", "0.5\r", "-1e0"]),
+    st.floats(-1, 1).map(repr),
+    st.text("0159.eE+- \t", max_size=5),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.lists(_cell, min_size=2, max_size=2).map(",".join), min_size=1, max_size=4), st.booleans())
+def test_what_the_compiled_parser_takes_is_read_line_by_line_as_the_same(path, lines, ends):
+    data = "\n".join(["valence,arousal", *lines, *([""] if ends else [])]).encode()
+    compiled = parse_sound(data)
+    if compiled is not None:
+        odd = []
+        by_line = parse_lines(LabelFile(path), data.decode().split("\n"), odd)
+        assert odd == []
+        np.testing.assert_array_equal(compiled, by_line)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_sound_file_is_parsed_by_the_compiled_parser(end):
+    data = f"\ufeffValence, Arousal{end}0.5,-.25{end}-5,-5{end}-5.2e-05, 1".encode()
+    np.testing.assert_array_equal(parse_sound(data), np.array([[0.5, -0.25], [-5, -5], [-5.2e-05, 1]], np.float32))
+    assert parse_sound(data + b"x") is None

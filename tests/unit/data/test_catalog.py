@@ -9,7 +9,7 @@ import pytest
 from affectgrid.data.catalog import raw_video, read_aff_wild2, read_folder
 from affectgrid.data.features.sources import content_digest, signature, with_labels
 from affectgrid.errors import CatalogError
-from affectgrid.media.crops import list_crops
+from affectgrid.media.faces.crops import list_crops
 from affectgrid.media.sampling import Source
 from support.folders import codes, touch
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from affectgrid.data.features import streams
-from affectgrid.data.features.streams import AudioStream, VisualStream, describe, fingerprint
+from affectgrid.data.features.streams import BY_DIGEST, AudioStream, VisualStream, describe, fingerprint
+from affectgrid.errors import ConfigError
 
 VISUAL, AUDIO = VisualStream(), AudioStream()
 
@@ -28,6 +29,7 @@ def test_a_fingerprint_is_sixteen_stable_digits():
         (VisualStream(margin=0.3), "d"),
         (VisualStream(frame_rate_hz=5), "d"),
         (VisualStream(detect_every=5), "d"),
+        (VisualStream(skip_unchanged=8), "d"),
         (VisualStream(causal=True), "d"),
         (AUDIO, "d"),
         (AudioStream(hop_s=0.1), "d"),
@@ -46,6 +48,7 @@ def test_everything_that_changes_the_numbers_changes_it(other):
 
 def test_precision_counts_by_what_it_comes_to_and_landmarks_by_their_content(tmp_path):
     assert fingerprint(VisualStream(precision="bf16"), "d") == fingerprint(VISUAL, "d")  # the digest tells
+    assert fingerprint(VisualStream(runtime="openvino"), "d") != fingerprint(VISUAL, "d")  # its library counts, too
     one, copy, other = (tmp_path / name for name in ("one.dat", "copy.dat", "other.dat"))
     for path, content in ((one, b"a"), (copy, b"a"), (other, b"b")):
         path.write_bytes(content)
@@ -71,9 +74,16 @@ def test_the_schema_version_counts(monkeypatch):
 
 
 def test_what_is_hashed_can_be_read():
-    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump(exclude={"precision", "causal", "layer", "pooling"})
+    assert describe(AUDIO, "d")["stream"] == AUDIO.model_dump(exclude={*BY_DIGEST, "causal", "layer", "pooling"})
     assert describe(AudioStream(causal=True), "d")["stream"]["causal"] is True
     assert describe(AUDIO, "d")["encoder"] == "d"
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("openvino", "fp16"), ("torch", "int8")])
+def test_a_precision_that_a_runtime_lacks_is_refused(runtime, precision):
+    for stream in (VisualStream, AudioStream):
+        with pytest.raises(ConfigError, match=rf"CFG-RUNTIME .*precision {precision} with runtime {runtime}"):
+            stream(runtime=runtime, precision=precision)
 
 
 @pytest.mark.parametrize("wrong", [{"hop_s": 0}, {"window_s": -1}, {"hops": 1}])

@@ -34,6 +34,7 @@ def chunk(track: str, brightness: list[float]) -> dict[str, Any]:
         "track": track, "stream": "visual", "number": 0, "error": "", "images": images,
         "sound": np.zeros(0, np.float32), "frame_index": np.arange(1, count + 2),
         "time_s": np.arange(count + 1) / 10, "present": present,
+        "box": np.zeros((0, 5), np.float32), "taken": np.arange(count), "decode_s": 0.0,
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from affectgrid.data.annotations import LabelFile
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.report import Amount, EncodePlan, StreamPlan
+from affectgrid.data.features.report import Amount, Cost, EncodePlan, StreamPlan, row_bytes
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.plan import (
     CALIBRATE_FROM,
-    Cost,
     Placement,
     Plan,
     cut_chunks,
-    expected_seconds,
+    expected_time,
     num_units,
     plan_track,
-    row_bytes,
     worth_calibrating,
 )
 from affectgrid.media.sampling import Source
@@ -67,9 +67,8 @@ def test_crops_are_cut_evenly_and_a_video_at_its_keyframes():
     ]  # fmt: skip
     whole = CONFIG.model_copy(update={"visual": VisualStream(crop="frame", frames="labelled")})
     frames = plan_track(TRACK, "visual", SOURCE, {}, whole)
-    assert [(chunk.start, chunk.crops, chunk.annotation) for chunk in frames.chunks] == [
-        (0, None, "b.txt"), (18, None, "b.txt"), (40, None, "b.txt"),
-    ]  # fmt: skip
+    assert [(chunk.start, chunk.crops) for chunk in frames.chunks] == [(0, None), (18, None), (40, None)]
+    assert {pickle.loads(chunk.annotation) for chunk in frames.chunks} == {LabelFile(Path("b.txt"))}
     sound = plan_track(TRACK, "audio", SOURCE, {}, CONFIG)
     assert [chunk.size for chunk in sound.chunks] == [3, 3]
     assert (sound.chunks[0].video, sound.source_sha256) == ("b.mp4", "digest")
@@ -100,6 +99,7 @@ def test_chunks_of_a_killed_run_count_as_done():
     assert visual.held == 1
     assert row_bytes(512) == 1036.125
     assert visual.todo_bytes == 20723  # 20 rows: 20,722.5
+    assert visual.chunks == 1
 
 
 @pytest.mark.parametrize(
@@ -123,26 +123,35 @@ def test_few_decoded_chunks_wait():
     assert Placement(False, encoders=2, cpus=8, gpus=2).max_waiting_chunks == 14  # 8 in the making, 3 for each encoder
 
 
+COSTS = {"visual": Cost(0.1, 0.4), "audio": Cost(0.2, 0.5)}
+STREAMS = [  # one chunk of a unit each: no last chunk is long
+    StreamPlan("visual", Amount(1, 1000), Amount(), Amount(1, 1000), 0, 0.0, 1000),
+    StreamPlan("audio", Amount(1, 2000), Amount(), Amount(1, 2000), 0, 0.0, 2000),
+]
+
+
 @pytest.mark.parametrize(
-    ("resources", "expected_s"),
+    ("resources", "decides", "expected_s"),
     [
-        ({"cpus": 1, "encoders": 1}, 19.0),  # one core does it all: 10 x (0.1 + 0.4) + 20 x (0.2 + 0.5)
-        ({"cpus": 2, "encoders": 2}, 9.5),
-        ({"cpus": 4, "encoders": 1}, 14.0),  # the one encoder is the limit: 10 x 0.4 + 20 x 0.5
-        ({"cpus": 4, "encoders": 3}, 4.75),  # all cores are
-        ({"cpus": 2, "encoders": 8, "gpus": 2}, 7.0),  # an encoder for each GPU
-        ({"cpus": 1, "encoders": 8, "gpus": 7}, 5.0),  # decoding is the limit: 10 x 0.1 + 20 x 0.2
+        ({"cpus": 1, "encoders": 1}, "cores", 1900),  # one core does it all: 1000 x (0.1 + 0.4) + 2000 x (0.2 + 0.5)
+        ({"cpus": 2, "encoders": 2}, "cores", 950),
+        ({"cpus": 4, "encoders": 3}, "cores", 1900 / 3),
+        ({"fused": False, "cpus": 4, "encoders": 2}, "encoders", 700),  # 1000 x 0.4 + 2000 x 0.5 on two
+        ({"fused": False, "cpus": 8, "encoders": 2, "gpus": 2}, "GPUs", 700),
+        ({"fused": False, "cpus": 8, "encoders": 7, "gpus": 7}, "cores", 500),  # a core that decodes: 100 + 400
     ],
 )
-def test_the_slowest_resource_decides_the_time(resources, expected_s):
-    costs = {"visual": Cost(0.1, 0.4), "audio": Cost(0.2, 0.5)}
-    assert expected_seconds(
-        {"visual": 10, "audio": 20}, costs, Placement(True, **{"gpus": 0} | resources)
-    ) == pytest.approx(expected_s)
+def test_the_slowest_resource_decides_the_time(resources, decides, expected_s):
+    placement = Placement(**{"fused": True, "gpus": 0} | resources)
+    stage = expected_time(STREAMS, COSTS, placement, start_s=9, request_s=0)
+    assert stage.bottleneck == decides
+    assert stage.resources[decides] == pytest.approx(expected_s)
+    assert stage.wall_s == pytest.approx(expected_s + 9, abs=1)
 
 
 def test_a_stream_that_could_not_be_measured_counts_nothing():
-    assert expected_seconds({"visual": 10, "audio": 20}, {"visual": Cost(1, 0)}, Placement(True, 1, 1, 0)) == 10
+    stage = expected_time(STREAMS, {"visual": Cost(1, 0)}, Placement(True, 1, 1, 0), start_s=0, request_s=0)
+    assert stage.wall_s == pytest.approx(1000)
 
 
 def test_short_runs_are_not_measured():
@@ -152,7 +161,7 @@ def test_short_runs_are_not_measured():
 
 def shown(plan):
     text = io.StringIO()
-    print_plan(plan, console=Console(file=text, width=80))
+    print_plan(plan, hop_s=36.0, console=Console(file=text, width=80))
     return text.getvalue()
 
 
@@ -161,12 +170,22 @@ def test_a_plan_reads_as_a_table_and_a_time():
         StreamPlan("visual", Amount(3, 2200), Amount(1, 1200), Amount(1, 1000), 1, row_bytes(512)),
         StreamPlan("audio", Amount(3, 110), Amount(2, 110), Amount(), 1, row_bytes(768)),
     )
-    text = shown(EncodePlan(streams, 1, 5400.0, 8, 1.0))
+    times = {
+        "costs": {"visual": Cost(0.001, 0.002)},
+        "resources": {"cores": 5390.0, "driver": 3.0},
+        "waits": {"start": 10.0},
+    }
+    text = shown(EncodePlan(streams, 1, 5400.0, 8, 1.0, **times))
+    assert "a frame: 1.00 ms to decode, 2.00 ms to encode" in text
+    assert "each alone: cores 89.8 min, driver 3 s" in text
+    assert "on top: start 10 s" in text
+    assert "limited by: cores. What would move it: more cores" in text
     assert "3 tracks, 2,200 frames" in text
     assert "1 tracks, 1,000 frames" in text
     assert "2 tracks, 110 hops" in text
     assert "1.0 MiB" in text  # 1,000 x 1,036.125 bytes
     assert "expected time: 90.0 min on 8 cores and 1 GPUs" in text
+    assert "jobs/plan.py --hours 1.1 --track-minutes 22" in text  # 110 hops of 36 s, three tracks
     assert "1 streams of tracks whose files have changed" in text
 
 

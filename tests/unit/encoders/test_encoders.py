@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -33,11 +32,10 @@ from transformers import (
     WhisperModel,
 )
 
-from affectgrid.encoders import precision as precision_module
 from affectgrid.encoders.audio import AudioEncoder, load_audio
-from affectgrid.encoders.audio_window import fit_positions
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.tiny import tiny_audio_directory, tiny_visual_directory
+from affectgrid.encoders.towers.audio_window import fit_positions
 from affectgrid.encoders.towers.conversion import convert_weights
 from affectgrid.encoders.towers.image import build_image_tower
 from affectgrid.encoders.visual import VisualEncoder, load_visual
@@ -447,40 +445,7 @@ def test_whisper_hears_thirty_seconds_at_most(whisper_directory: Path):
         load_audio(str(whisper_directory), window_s=31.0)
 
 
-# Precision
-
-
-def test_auto_leaves_small_models_alone_and_takes_the_half_type_for_large_ones(monkeypatch, visual: VisualEncoder):
-    assert load_visual("tiny", precision="auto", half="bf16").precision == "fp32"
-    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
-    rounded = load_visual("tiny", precision="auto", half="bf16")
-    assert rounded.precision == "bf16"
-    assert rounded.digest == load_visual("tiny", precision="bf16").digest != visual.digest
-
-
-@pytest.mark.parametrize("load", [load_visual, load_audio])
-def test_a_model_that_rounding_harms_stays_in_fp32_or_is_refused(load, monkeypatch, caplog):
-    before = load("tiny")
-    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
-    monkeypatch.setattr(precision_module, "MIN_COSINE", 0.99999999)
-    with caplog.at_level("WARNING"):
-        kept = load("tiny", precision="auto", half="bf16")
-    assert "stays in fp32" in caplog.text
-    assert (kept.precision, kept.digest) == ("fp32", before.digest)
-    inputs = pictures(2, 56, 56).transpose(0, 3, 1, 2) if load is load_visual else np.random.randn(2, 16_000) * 0.1
-    encode = "encode_images" if load is load_visual else "encode_windows"
-    torch.testing.assert_close(getattr(kept, encode)(inputs), getattr(before, encode)(inputs), rtol=0, atol=0)
-    with pytest.raises(ModelError, match="MOD-PRECISION"):
-        load("tiny", precision="bf16")
-
-
-def test_the_cosine_is_measured_on_the_pictures_that_are_given(caplog):
-    real = pictures(3, 56, 56).transpose(0, 3, 1, 2)
-    seen = []
-    with caplog.at_level("INFO"):
-        load_visual("tiny", precision="bf16", calibration=lambda preprocess: seen.append(preprocess.image_size) or real)
-    assert seen == [56]
-    assert "on 3 samples" in caplog.text
+# Loading
 
 
 def test_a_trusted_load_computes_the_same_without_checks(visual: VisualEncoder, audio: AudioEncoder):
@@ -513,43 +478,3 @@ def test_loading_is_silent_and_leaves_logging_alone(capfd: pytest.CaptureFixture
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert (logging.getLogger().handlers, logging.getLogger().filters) == before
-
-
-class Paced(torch.nn.Linear):
-    """A model whose pace depends on its type: `waits` seconds a call, by type."""
-
-    def __init__(self, waits: dict[torch.dtype, float]) -> None:
-        super().__init__(4, 4)
-        self.waits = waits
-
-    def encode(self) -> torch.Tensor:
-        with torch.inference_mode():
-            time.sleep(self.waits[self.weight.dtype])
-            return self(torch.eye(4, dtype=self.weight.dtype)).float()
-
-
-@pytest.mark.parametrize(
-    ("full_s", "half_s", "half", "expected"),
-    [(0.05, 0.0, None, "bf16"), (0.0, 0.05, None, "fp32"), (0.0, 0.05, "bf16", "bf16")],
-)
-def test_auto_takes_half_only_where_it_is_faster(full_s, half_s, half, expected, monkeypatch):
-    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
-    monkeypatch.setattr(precision_module, "native_half", lambda device: "bf16")
-    model = Paced({torch.float32: full_s, torch.bfloat16: half_s})
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    settled = precision_module.settle("auto", model, model.encode, name="m", device=torch.device("cpu"), half=half)
-    assert settled == expected
-    if expected == "fp32":
-        for name, value in model.state_dict().items():
-            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-
-
-def test_what_is_stored_stays_as_it_was_settled(monkeypatch):
-    monkeypatch.setattr(precision_module, "MIN_PARAMETERS_TO_ROUND", 1)
-    rounded = load_visual("tiny", precision="bf16")
-    again = load_visual("tiny", precision="auto", half="fp32", stored=lambda digest: digest == rounded.digest)
-    assert (again.precision, again.digest) == ("bf16", rounded.digest)
-    fresh = load_visual("tiny", precision="auto", half="fp32")
-    assert fresh.precision == "fp32"
-    heard = load_audio("tiny", precision="bf16")
-    assert load_audio("tiny", precision="auto", stored=lambda digest: digest == heard.digest).digest == heard.digest

@@ -13,7 +13,7 @@ from PIL import Image
 
 from affectgrid.media import chunks as module
 from affectgrid.media.chunks import FrameChunk, read_visual_chunk
-from affectgrid.media.faces import FaceBox
+from affectgrid.media.faces import CorrelationFollower, FaceBox
 
 NUM_FRAMES, RATE_HZ = 90, 30
 
@@ -49,10 +49,13 @@ class BrightSquare:
             return []
         return [FaceBox(float(bright[0]), 30, float(bright[0] + 32), 62)]
 
+    def follow(self, rgb: np.ndarray, box: FaceBox) -> CorrelationFollower:
+        return CorrelationFollower(rgb, box)
+
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "default_detector", BrightSquare)
+    monkeypatch.setattr(module, "load_detector", lambda name: BrightSquare())
     yield
     forget()
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from affectgrid.errors import MediaError
-from affectgrid.media.crops import list_crops, read_crop
+from affectgrid.media.faces.crops import list_crops, read_crop
 
 
 def save(path, value=100):

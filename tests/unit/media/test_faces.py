@@ -10,6 +10,7 @@ import pytest
 
 from affectgrid.errors import MediaError
 from affectgrid.media.faces import (
+    CorrelationFollower,
     DlibDetector,
     FaceBox,
     FaceTracker,
@@ -79,6 +80,9 @@ class ScriptedDetector:
         number = int(rgb[0, 0, 0])
         self.calls.append(number)
         return [square(number)] if self.visible(number) else []
+
+    def follow(self, rgb: np.ndarray, box: FaceBox) -> CorrelationFollower:
+        return CorrelationFollower(rgb, box)
 
 
 def square(number: int) -> FaceBox:

@@ -219,4 +219,4 @@ def test_the_tower_is_frozen_and_a_copy(encoder: VisualEncoder):
     assert isinstance(tower, TextTower)
     assert not tower.training
     own = {p.data_ptr() for p in tower.parameters()}
-    assert not own & {p.data_ptr() for p in encoder._model.parameters()}
+    assert not own & {p.data_ptr() for p in encoder.network.parameters()}

@@ -15,6 +15,7 @@ from affectgrid.reporting import html
 from affectgrid.reporting.figures import save
 from affectgrid.reporting.study.figures import search_course
 from affectgrid.reporting.study.pictures import add_front, draw_best
+from affectgrid.reporting.study.recipe import Recipe
 from affectgrid.reporting.study.report import print_study, write_report
 from affectgrid.reporting.tables import Table
 from affectgrid.search.study.records import ParetoPoint, SeedRecord, TrialRecord
@@ -70,6 +71,21 @@ def test_a_page_is_whole_and_loads_nothing(picture: html.Picture):
     assert all(part in page.text for part in ("a < b", "<1>", "a & b", "below <it>", "mind", "abc"))
     assert not re.search(r"(?:src|href)=\"(?!data:)|<script|url\(", text)
     assert 'lang="en"' in text
+    assert (page.images[0]["width"], page.images[0]["height"]) == ("340", "240")  # as drawn: 3.4 by 2.4 inches
+
+
+def test_only_a_table_that_can_be_sorted_brings_a_script():
+    plain, sortable = (Table.of("numbers", [{"a": "1"}], sortable=answer) for answer in (False, True))
+    with_script = html.render("t", [html.Section("s", tables=[plain, sortable])])
+    Page(with_script)
+    assert (with_script.count("<script>"), with_script.count('<table class="sortable">')) == (1, 1)
+    assert "<script" not in html.render("t", [html.Section("s", tables=[plain])])
+
+
+def test_code_is_kept_as_it_is_typed():
+    text = "python a.py \\\n    --b 'c & d'"
+    page = Page(html.render("t", [html.Section("s", code=[("do:", text)])]))
+    assert text in page.text
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, picture: html.Picture):
@@ -110,6 +126,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> StudySummary:
         folder=folder,
         commit="abc123",
         command="tune.py",
+        versions={"python": "3.11.9", "torch": "2.9.0"},
     )
 
 
@@ -118,11 +135,15 @@ def test_the_report_of_a_study_shows_its_best_model(summary: StudySummary):
     histories = {"seed 0": summary.trials[0].seeds[0].history}
     best = draw_best(package, data.validation, summary.folder / "best", histories=histories, course={0: 0.5})
     assert best.scores.p == pytest.approx(summary.trials[0].objective, abs=1e-6)  # the saved model is the scored one
-    page = Page(write_report(summary, best).read_text())
+    recipe = Recipe("arms:\n- name: best\n", "here/best.yaml", (("Train it again:", "python jobs/train.py"),))
+    page = Page(write_report(summary, best, None, recipe).read_text())
     assert len(page.images) == 6
     assert all(image["alt"] for image in page.images)
-    for part in ("it broke", "abc123", "tune.py", "untrained `tiny` encoders", "bootstrap", *package.grid.names):
+    for part in ("it broke", "abc123", "tune.py", "torch 2.9.0", "bootstrap", *package.grid.names):
         assert part in page.text
+    for part in (recipe.space, recipe.place, "python jobs/train.py"):
+        assert part in page.text
+    assert page.text.count("untrained `tiny` encoders") == 1
     assert (summary.folder / "report.html").stat().st_size < 2_000_000
 
 

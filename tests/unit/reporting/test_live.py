@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from affectgrid.reporting.live import Ended, SearchDisplay
+from affectgrid.reporting.study.live import Ended, SearchDisplay
 
 
 def ended(number: int, score: float | None, **others: object) -> Ended:
@@ -50,8 +50,8 @@ def test_the_cost_is_said_in_worker_hours_of_all_sessions():
         display.finished(ended(1, 0.5, duration_s=1800.0))
         display.finished(ended(2, None, reason="it broke", duration_s=900.0))
     lines = file.getvalue().splitlines()
-    assert ", 3.00 worker-hours (l1)" in lines[1]  # 2 x (1 h + 0.5 h)
-    assert ", 3.50 worker-hours (l2)" in lines[2]
+    assert ", 3.0 worker-hours in all (l1)" in lines[1]  # 2 x (1 h + 0.5 h)
+    assert ", 3.5 worker-hours in all (l2)" in lines[2]
     assert display.worker_hours == 3.5
 
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from affectgrid.reporting import progress
-from affectgrid.reporting.live import Ended, SearchDisplay
 from affectgrid.reporting.progress import bar
+from affectgrid.reporting.study.live import Ended, SearchDisplay
 
 
 def test_a_long_step_says_count_rate_and_remaining_time(
@@ -35,7 +35,7 @@ def test_a_short_step_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_search_of_long_trials_says_what_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affectgrid.reporting.live.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("affectgrid.reporting.study.live.LINE_EVERY_S", 0.0)
     with SearchDisplay("study", 4) as display:
         display.started(0, "lr 0.1", 20)
         display.progressed(0, 7, 0.5)

@@ -11,6 +11,7 @@ from affectgrid.reporting.caveat import caveat, look_ahead_caveat
 from affectgrid.reporting.scores import prediction_lines
 from affectgrid.reporting.study.tables import (
     arm_rows,
+    every_trial,
     failure_rows,
     headline,
     leaderboard,
@@ -52,6 +53,22 @@ def test_the_leaderboard_shows_scores_and_what_differs(tmp_path: Path):
         {"trial": "1", "CCC-V": "0.300", "CCC-A": "0.500", "P": "0.400", "s": "2.0", "settings": "lr 0.001"},
     ]
     assert len(leaderboard(summary, top=1)) == 1
+
+
+def test_every_trial_has_a_column_for_every_parameter(tmp_path: Path):
+    sampled = trial(1, 0.6, params={"optim.lr": 0.001, "prompt.mode": "none"}, duration_s=2.0)
+    others = [
+        trial(0, 0.4, params={"optim.lr": 0.002, "prompt.mode": "fixed", "prompt.sigma_ratio": 0.5}, duration_s=1.0),
+        trial(2, None, "failed", params={"optim.lr": 1.0, "prompt.mode": "fixed", "prompt.sigma_ratio": 0.2}),
+    ]
+    table = every_trial(study(tmp_path, others[0], sampled, others[1]))
+    assert table.sortable
+    assert table.headings == ("trial", "state", "CCC-V", "CCC-A", "P", "s", "lr", "mode", "sigma_ratio")
+    assert table.rows == (
+        ("1", "complete", "0.500", "0.700", "0.600", "2.0", "0.001", "none", ""),
+        ("0", "complete", "0.300", "0.500", "0.400", "1.0", "0.002", "fixed", "0.5"),
+        ("2", "failed", "", "", "", "0.0", "1", "fixed", "0.2"),
+    )
 
 
 def test_arms_have_mean_and_standard_deviation_of_a_sample(tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-from affectgrid.reporting.live import opening_notes
+from affectgrid.reporting.study.live import opening_notes
 from affectgrid.search.space.compatibility import not_modelled
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import SearchSpace

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from affectgrid.errors import ConfigError
-from affectgrid.reporting.live import opening_notes
+from affectgrid.reporting.study.live import opening_notes
 from affectgrid.search.space.reading import parse_space
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.journal import open_journal

@@ -187,7 +187,14 @@ def _rank(name: str) -> int | None:
 
 
 def _sizes(folder: Folder) -> dict[str, int]:
-    return {item.id: file_size(item.path) for item in folder.with_suffix({".txt"})}
+    """By track id; -1 for a link that leads nowhere, which is told when it is read."""
+    sizes = {}
+    for item in folder.with_suffix({".txt"}):
+        try:
+            sizes[item.id] = file_size(item.path)
+        except OSError:
+            sizes[item.id] = -1
+    return sizes
 
 
 def _counts(folder: Folder) -> str:

@@ -1,63 +1,64 @@
-"""Read a data set's folders into a catalog, with every problem at once."""
+"""What every format shares: videos and crops by track, and the checks of a catalog, with every problem at once."""
 
 from __future__ import annotations
 
+import dataclasses
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from affectgrid.data.catalog.layout import VIDEO_SUFFIXES, Labels, Layout, find_layout
+from affectgrid.data.annotations import LabelFile
+from affectgrid.data.catalog.layout import VIDEO_SUFFIXES, Layout, SplitName
 from affectgrid.data.catalog.tracks import Catalog, Track, raw_video
 from affectgrid.data.catalog.tree import Item, Tree, same_content
 from affectgrid.errors import CatalogError, MediaError, Problem
 from affectgrid.storage import Storage
 
 
-def read_aff_wild2(place: Path | str | Storage, *, labels: Labels = "expected") -> Catalog:
-    """Find the tracks of a folder, or of a folder in a bucket, in any of Aff-Wild2's layouts: see ``find_layout``.
+@dataclasses.dataclass(frozen=True)
+class Media:
+    """Videos and crops of a data set: paths by id, which is a file's name."""
 
-    Crops are a folder ``<track>/`` or an archive ``<track>.tar`` or ``.zip``; those of all folders of crops are merged.
-    Crops or videos without labels are the test split. A file in a bucket or in an archive has a path that
-    `storage.staged` makes readable; only labels are fetched here. Where no folder of labels is found, ``required``
-    refuses, ``expected`` does where text files are named as tracks, ``optional`` never. Raises CatalogError with all
-    problems at once: CAT-ROOT, CAT-EMPTY, CAT-LABELS, CAT-NAME, CAT-LINK, CAT-FOLD, CAT-DUPLICATE (two files of one
-    track that differ; equal ones are read, byte by byte, and become a note); and StoreError.
-    """
-    problems: list[Problem] = []
-    tree = Tree(_require_folder(place))
-    layout = find_layout(tree)
-    videos = _by_id(tree, [item for folder in layout.videos for item in folder.with_suffix(VIDEO_SUFFIXES)], problems)
-    cut = [item for name in layout.crops for item in tree.crops(name) if item.name not in layout.crops]
-    crops = _by_id(tree, cut, problems)
-    tracks = []
-    for folder, split in layout.labels:
-        files = _by_id(tree, folder.with_suffix({".txt"}), problems)
-        tracks += [Track(i, split, _video_of(i, videos), crops.get(i), path) for i, path in files.items()]
-    paths = [track.labels.path for track in tracks if track.labels]
-    labelled = {track.id for track in tracks}
-    used = {track.video for track in tracks}
-    tracks += [Track(i, "test", _video_of(i, videos), crops[i], None) for i in crops if i not in labelled]
-    used |= {track.video for track in tracks}
-    tracks += [Track(i, "test", path, None, None) for i, path in videos.items() if path not in used]
-    problems += layout.label_faults(tree.root, {*videos, *crops}, labels)
-    catalog = _catalog(tree.root, tracks, problems, layout)
-    tree.fetch(paths)
-    return catalog
+    videos: Mapping[str, Path]
+    crops: Mapping[str, Path]
 
+    @classmethod
+    def find(cls, tree: Tree, layout: Layout, problems: list[Problem]) -> Media:
+        """Those in the folders that a layout has found; what is wrong with them is added to the problems."""
+        files = [item for folder in layout.videos for item in folder.with_suffix(VIDEO_SUFFIXES)]
+        videos = by_id(tree, files, problems)
+        cut = [item for name in layout.crops for item in tree.crops(name) if item.name not in layout.crops]
+        return cls(videos, by_id(tree, cut, problems))
 
-def is_aff_wild2(place: Path | str | Storage) -> bool:
-    """Whether a place holds more than videos in one folder: crops, labels, or folders of videos."""
-    storage = Storage(place)
-    if storage.path is not None and not storage.path.is_dir():
-        return False
-    return find_layout(Tree(storage)).is_aff_wild2
+    def track(
+        self,
+        name: str,
+        split: SplitName,
+        annotation: Path | LabelFile | None,
+        *,
+        source: str = "",
+        subject: str = "",
+    ) -> Track:
+        """A track with its video and its crops. A video of that very name wins over one that two people share."""
+        video = self.videos.get(name) or self.videos.get(raw_video(name))
+        return Track(name, split, video, self.crops.get(name), annotation, source, subject)
+
+    def without_labels(self, labelled: Collection[Track]) -> list[Track]:
+        """The test split: crops of which no track is labelled, and videos that no track uses."""
+        known = {track.id for track in labelled}
+        cut = [self.track(name, "test", None) for name in self.crops if name not in known]
+        used = {track.video for track in (*labelled, *cut)}
+        return [
+            *cut,
+            *(Track(name, "test", path, None, None) for name, path in self.videos.items() if path not in used),
+        ]
 
 
 def read_folder(place: Path | str | Storage) -> Catalog:
     """Videos without labels, for prediction: the videos of a folder, or one video. All are in the test split.
 
-    Raises CatalogError as ``read_aff_wild2`` does.
+    Raises CatalogError as ``formats.aff_wild2.read_aff_wild2`` does.
     """
     problems: list[Problem] = []
     storage = Storage(place)
@@ -66,15 +67,16 @@ def read_folder(place: Path | str | Storage) -> Catalog:
         tree = Tree(above)
         videos = {item.id: item.path for item in tree.files("") if item.name == name}
     else:
-        tree = Tree(_require_folder(storage))
+        tree = Tree(require_folder(storage))
         items = [item for item in tree.files("") if PurePosixPath(item.name).suffix.lower() in VIDEO_SUFFIXES]
-        videos = _by_id(tree, items, problems)
-    return _catalog(tree.root, [Track(i, "test", path, None, None) for i, path in videos.items()], problems)
+        videos = by_id(tree, items, problems)
+    return make_catalog(tree.root, [Track(i, "test", path, None, None) for i, path in videos.items()], problems)
 
 
-def _catalog(
+def make_catalog(
     root: Path | str, tracks: Iterable[Track], problems: list[Problem], layout: Layout | None = None
 ) -> Catalog:
+    """The catalog, unless there are errors among the problems, its own included: CAT-NAME, CAT-FOLD, CAT-EMPTY."""
     ordered = tuple(sorted(tracks, key=lambda track: (track.id, track.split)))
     folded: dict[str, set[str]] = defaultdict(set)
     for track in ordered:
@@ -117,6 +119,17 @@ def _catalog(
     return Catalog(root, ordered, tuple(problems))
 
 
+def pair_dimensions(
+    root: Path | str, valence: Mapping[str, Path], arousal: Mapping[str, Path], problems: list[Problem]
+) -> dict[str, tuple[Path, Path]]:
+    """Files of valence and of arousal, by track; a track with only one of them is a problem (CAT-PAIR)."""
+    for name in sorted(valence.keys() ^ arousal.keys()):
+        there, lacking = ("valence", "arousal") if name in valence else ("arousal", "valence")
+        found, hint = f"{name!r} has {there}, but no {lacking}", "restore the file, or remove the other"
+        problems.append(Problem("CAT-PAIR", where=str(root), found=found, expected="a file of each", hint=hint))
+    return {name: (valence[name], arousal[name]) for name in sorted(valence.keys() & arousal.keys())}
+
+
 def _name_fault(name: str) -> str | None:
     if name in {"", ".", ".."} or name.startswith("."):
         return "empty, or begins with a dot"
@@ -125,7 +138,8 @@ def _name_fault(name: str) -> str | None:
     return "longer than 200 bytes" if len(name.encode()) > 200 else None
 
 
-def _require_folder(place: Path | str | Storage) -> Storage:
+def require_folder(place: Path | str | Storage) -> Storage:
+    """A place that is there. Raises CatalogError (CAT-ROOT)."""
     storage = Storage(place)
     there = storage.exists() if storage.path is None else "\0" not in storage.uri and storage.path.is_dir()
     if not there:
@@ -141,16 +155,16 @@ def _require_folder(place: Path | str | Storage) -> Storage:
     return storage if storage.path is None else Storage(storage.path.resolve())
 
 
-def _by_id(tree: Tree, items: Iterable[Item], problems: list[Problem]) -> dict[str, Path]:
-    """Paths by track id; links that leave the root, and two files of one id, become problems."""
+def by_id(tree: Tree, items: Iterable[Item], problems: list[Problem]) -> dict[str, Path]:
+    """Paths by track id; links that leave the root or lead nowhere, and two files of one id, become problems."""
     found: dict[str, Item] = {}
     for item in items:
-        if outside := tree.outside(item):
+        if target := tree.bad_link(item):
             problems.append(
                 Problem(
                     "CAT-LINK",
                     where=tree.storage.show(item.name),
-                    found=f"a link to {outside}",
+                    found=f"a link to {target}",
                     expected=f"files under {tree.root}",
                     hint="copy the file there",
                 )
@@ -176,8 +190,3 @@ def _twice(tree: Tree, first: Item, other: Item) -> Problem:
         hint="remove one",
         severity="warning" if same else "error",
     )
-
-
-def _video_of(name: str, videos: dict[str, Path]) -> Path | None:
-    """A video of that very name wins over the one that two people share."""
-    return videos.get(name) or videos.get(raw_video(name))

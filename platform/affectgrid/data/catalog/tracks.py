@@ -13,7 +13,6 @@ from affectgrid.data.catalog.layout import SplitName
 from affectgrid.data.catalog.tree import file_size
 from affectgrid.errors import CatalogError, Problem, nearest
 from affectgrid.media.faces import Person
-from affectgrid.storage import staged
 
 _MAX_NAMED = 10
 _SECOND_PERSON = re.compile(r"(.+)_(?:left|right)")
@@ -35,6 +34,9 @@ class Track:
         video: the raw video, shared by ``<id>_left`` and ``<id>_right``.
         crops: folder of face crops by frame index.
         annotation: labels; None in the test split and for prediction.
+        source: what it was cut from, where the data set says so; several tracks may share it.
+        subject: who is seen, where the data set says so.
+        fold: of a cross-validation, from 0, where a file of splits says so.
     """
 
     id: str
@@ -42,6 +44,9 @@ class Track:
     video: Path | None
     crops: Path | None
     annotation: Path | LabelFile | None
+    source: str = ""
+    subject: str = ""
+    fold: int | None = None
 
     @property
     def labels(self) -> LabelFile | None:
@@ -49,9 +54,15 @@ class Track:
         return None if self.annotation is None else LabelFile.of(self.annotation)
 
     @property
+    def recording(self) -> str:
+        """The raw video: what is said to be, else the file, else what the id says: _left and _right share one."""
+        return self.source or (self.video.stem if self.video else raw_video(self.id))
+
+    @property
     def person(self) -> Person:
         """Which face of the raw video is meant, where the id says so."""
-        if self.video is None or self.video.stem == self.id:
+        shared = self.video is not None and self.video.stem != self.id and self.video.stem == raw_video(self.id)
+        if not shared:
             return "largest"
         return "left" if self.id.endswith("_left") else "right"
 
@@ -124,8 +135,7 @@ class Catalog:
             size = file_size(track.video) if track.video else -1
             labels = "-"
             if source := track.labels:
-                with staged(source.path) as path:
-                    labels = hashlib.sha256(path.read_bytes() + source.choice).hexdigest()
+                labels = hashlib.sha256(source.state()).hexdigest()
             digest.update(f"{track.id}\0{track.split}\0{size}\0{labels}\n".encode())
         return digest.hexdigest()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
+import functools
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+from affectgrid.errors import CatalogError, Problem
 from affectgrid.storage import Entry, Staged, Storage, staged
 from affectgrid.storage.staging import Kind
 
@@ -19,6 +21,8 @@ _LITTER = re.compile(
     r"|\.fseventsd|\.appledouble|@eadir|\$recycle\.bin|system volume information|lost\+found|\.git|~\$.*|.*~",
     re.IGNORECASE,
 )
+_UPPER_LEVELS = 3  # folders below the root in which a format is looked for
+_MANY = 64  # a folder with more of them holds a folder per track
 _ARCHIVES: dict[str, Kind] = {".tar": "tar", ".zip": "zip"}
 
 
@@ -68,9 +72,24 @@ class Tree:
         here = self.storage.path / folder
         return sorted(p.name for p in here.iterdir() if p.is_dir() and not is_litter(p.name)) if here.is_dir() else []
 
+    @functools.cached_property
+    def upper_folders(self) -> tuple[str, ...]:
+        """The root, as an empty name, and the folders at most three below it; not those in a folder of many."""
+        found, level = [""], [""]
+        for _ in range(_UPPER_LEVELS):
+            below = [[f"{name}/{one}".lstrip("/") for one in self.folders(name)] for name in level]
+            level = [name for names in below if len(names) <= _MANY for name in names if not name.startswith(".")]
+            found += level
+        return tuple(found)
+
+    def find(self, *names: str) -> str | None:
+        """The first of the upper folders whose last names are these, in any case: ``("label_segments", "arousal")``."""
+        ending = [name.lower() for name in names]
+        return next((name for name in self.upper_folders if name.lower().split("/")[-len(ending) :] == ending), None)
+
     def crops(self, folder: str) -> list[Item]:
         """The tracks of a folder of crops: folders, and archives, which are always staged."""
-        plain = [f"{folder}/{name}" for name in self.folders(folder)]
+        plain = [f"{folder}/{name}".lstrip("/") for name in self.folders(folder)]
         if self.storage.path is None:
             with ThreadPoolExecutor(_NUM_REQUESTS) as pool:  # its version depends on all its files
                 listings = pool.map(self.storage.list_files, plain)
@@ -87,12 +106,15 @@ class Tree:
         ]
         return sorted([*found, *archives], key=lambda item: item.name)
 
-    def outside(self, item: Item) -> Path | None:
-        """The target of a link that leaves the root; None for everything else."""
+    def bad_link(self, item: Item) -> str | None:
+        """Where a link leads that leaves the root, or that there is nothing; None for everything else."""
         if self.storage.path is None:
             return None
-        target = (self.storage.path / item.name).resolve()
-        return None if target.is_relative_to(self.storage.path) else target
+        try:
+            target = (self.storage.path / item.name).resolve(strict=True)
+        except (OSError, RuntimeError):  # of a circle of links, before Python 3.13
+            return "nothing"
+        return None if target.is_relative_to(self.storage.path) else str(target)
 
     def fetch(self, paths: Iterable[Path]) -> None:
         """Stage small files, several at a time. Raises StoreError."""
@@ -101,7 +123,18 @@ class Tree:
                 list(pool.map(_stage, paths))
 
     def _entries(self, folder: str) -> list[Entry]:
-        return [entry for entry in self.storage.list_files(folder) if not is_litter(entry.name)]
+        try:
+            return [entry for entry in self.storage.list_files(folder) if not is_litter(entry.name)]
+        except UnicodeError as error:  # Linux takes any bytes, and pyarrow only text
+            raise CatalogError(
+                Problem(
+                    "CAT-NAME",
+                    where=repr(folder),
+                    found=f"a name that is no text: {error}",
+                    expected="names in UTF-8",
+                    hint="rename the folder, or the files in it",
+                )
+            ) from error
 
     def _staged(self, folder: str, entry: Entry, kind: Kind) -> Item:
         name = f"{folder}/{entry.name}".lstrip("/")

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.features.streams import AudioStream, VisualStream
+from affectgrid.data.features.streams import BY_DIGEST, AudioStream, VisualStream
 from affectgrid.settings import Settings
 from affectgrid.storage import Storage
 
@@ -112,5 +112,5 @@ def _stream_settings(content: Any) -> Iterator[str]:
 def _normal(stream: str, settings: Any) -> str:
     """Settings as text, without those that the store records elsewhere; missing ones have their defaults."""
     with contextlib.suppress(KeyError, ValidationError):
-        settings = _STREAMS[stream].model_validate(settings).model_dump(mode="json", exclude={"precision", "landmarks"})
+        settings = _STREAMS[stream].model_validate(settings).model_dump(mode="json", exclude={*BY_DIGEST, "landmarks"})
     return json.dumps(settings, sort_keys=True)

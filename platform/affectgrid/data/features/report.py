@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +19,19 @@ class Amount:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cost:
+    """Seconds that one frame or hop takes on one thread, or one accelerator, for decoding and for encoding."""
+
+    decode_s: float
+    encode_s: float
+
+
+def row_bytes(dim: int) -> float:
+    """Bytes of one row: a float16 feature, an index, a time and a bit."""
+    return 2 * dim + 4 + 8 + 1 / 8
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamPlan:
     """What an encode run finds and has to do for one stream.
 
@@ -27,6 +41,7 @@ class StreamPlan:
         done: stored already.
         held: in quarantine; the number of their frames is unknown.
         row_bytes: bytes that one unit takes on disk, before compression, which gains little on features.
+        chunks: units of work that are to do.
     """
 
     stream: str
@@ -35,6 +50,7 @@ class StreamPlan:
     todo: Amount
     held: int
     row_bytes: float
+    chunks: int = 0
 
     @property
     def todo_bytes(self) -> int:
@@ -51,6 +67,9 @@ class EncodePlan:
         changed: pairs of track and stream that are stored, but were made from other files than those present now.
         seconds: expected time; None when it was not measured.
         cpus, gpus: of the cluster.
+        costs: of each stream, where it was measured.
+        resources: seconds that each resource alone would need; the longest decides.
+        waits: seconds that come on top.
     """
 
     streams: tuple[StreamPlan, ...]
@@ -58,6 +77,9 @@ class EncodePlan:
     seconds: float | None
     cpus: int
     gpus: float
+    costs: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    waits: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +104,7 @@ class EncodeReport:
         frames: frames and hops that this run encoded.
         seconds: wall time.
         quarantined: what failed, in this run or in an earlier one whose files have not changed since.
+        costs: of each stream that was encoded, what a unit took.
     """
 
     fingerprints: dict[str, str]
@@ -92,3 +115,4 @@ class EncodeReport:
     frames: int
     seconds: float
     quarantined: tuple[Quarantined, ...]
+    costs: dict[str, Cost] = dataclasses.field(default_factory=dict)

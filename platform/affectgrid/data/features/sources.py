@@ -39,7 +39,8 @@ def signature(track: Track, *, labels: bool = False) -> str:
     if not labels:
         return files
     own = track.labels
-    return f"{files} labels {_look(own.path if own else None)}{own.choice.decode() if own else ''}"
+    looks = " ".join(_look(path) for path in own.paths) if own else _look(None)
+    return f"{files} labels {looks}{own.choice.decode() if own else ''}"
 
 
 def with_labels(source: Source, track: Track) -> Source:
@@ -47,10 +48,10 @@ def with_labels(source: Source, track: Track) -> Source:
     own = track.labels
     if own is None:
         return source
-    with staged(own.path) as labels:
-        if not labels.is_file():
-            return source
-        digest = hashlib.sha256(source.digest.encode() + labels.read_bytes() + own.choice).hexdigest()
+    try:
+        digest = hashlib.sha256(source.digest.encode() + own.state()).hexdigest()
+    except OSError:
+        return source
     return dataclasses.replace(source, digest=digest)
 
 
@@ -58,17 +59,16 @@ def content_digest(track: Track) -> str:
     """sha256 over the video's bytes, the crops' names and sizes, and the annotation, for files that no probe reads."""
     digest, own = hashlib.sha256(), track.labels
     with contextlib.ExitStack() as stack:
-        video, crops, labels = (
-            path and stack.enter_context(staged(path)) for path in (track.video, track.crops, own and own.path)
-        )
+        video, crops = (path and stack.enter_context(staged(path)) for path in (track.video, track.crops))
         for path in sorted(crops.iterdir()) if crops and crops.is_dir() else []:
             digest.update(f"{path.name}:{path.stat().st_size};".encode())
         if video and video.is_file():
             with video.open("rb") as file:
                 while block := file.read(1 << 22):
                     digest.update(block)
-        if own and labels and labels.is_file():
-            digest.update(labels.read_bytes() + own.choice)
+    if own:
+        with contextlib.suppress(OSError):
+            digest.update(own.state())
     return digest.hexdigest()
 
 

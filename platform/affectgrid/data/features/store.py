@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import posixpath
 import re
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from affectgrid.data.features.table import FeatureTable, from_bytes, to_bytes
 from affectgrid.errors import Problem, StoreError
@@ -21,7 +21,7 @@ from affectgrid.storage import Storage
 
 _PARTS = "_parts"
 _PART_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
-_UNSAFE = re.compile(r"[/\\\x00-\x1f]")
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\ud800-\udfff]")  # the last: bytes of a file's name that are no text
 
 
 class FeatureStore:
@@ -96,10 +96,7 @@ class FeatureStore:
             )
         names = [f"{folder}/{number:06d}-{start}-{stop}.parquet" for number, (start, stop) in parts.items()]
         tables = [self._read(name)[0] for name in names[:num_chunks]]
-        joined = FeatureTable(
-            *(np.concatenate([getattr(table, f.name) for table in tables]) for f in dataclasses.fields(FeatureTable))
-        )
-        self.write_track(stream, fingerprint, track, joined, metadata or {})
+        self.write_track(stream, fingerprint, track, FeatureTable.join(tables), metadata or {})
         self.storage.delete(folder)
 
     def write_track(
@@ -132,6 +129,23 @@ class FeatureStore:
             index = stored.read(columns=["frame_index"], use_threads=False).column(0)
             return int(index[-1].as_py()) if len(index) else 0, int(dim)
 
+    def frame_times(self, stream: str, fingerprint: str, track: str) -> NDArray[np.float64]:
+        """Times of frames 1, 2, ... of a finished track in seconds, NaN where it has none; reads no feature.
+
+        Raises StoreError as ``extent`` does.
+        """
+        name = _track_name(stream, fingerprint, track)
+        with (
+            _read_errors(self.storage.show(name)),
+            self.storage.open(name) as file,
+            pq.ParquetFile(file) as stored,
+        ):
+            rows = stored.read(columns=["frame_index", "time_s"], use_threads=False)
+            index, time_s = (column.to_numpy() for column in rows.columns)
+            times = np.full(int(index[-1]) if len(index) else 0, np.nan)
+            times[index - 1] = time_s
+            return times
+
     def write_spec(self, stream: str, fingerprint: str, spec: Mapping[str, object]) -> None:
         """Write what the fingerprint hashes as fingerprint.json."""
         text = json.dumps(spec, indent=2, sort_keys=True) + "\n"
@@ -141,7 +155,7 @@ class FeatureStore:
         """What ``write_spec`` wrote; empty when it is missing or cannot be read."""
         try:
             spec = self.storage.read_json(f"{stream}/{fingerprint}/fingerprint.json")
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return spec if isinstance(spec, dict) else {}
 
@@ -154,7 +168,7 @@ class FeatureStore:
                 raise ValueError("a line is not an object")
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(
                 Problem(
                     "STO-DAMAGED",
@@ -175,8 +189,8 @@ class FeatureStore:
         self.storage.require_writable()
 
     def streams(self) -> tuple[str, ...]:
-        """Every stream, sorted."""
-        return tuple(self.storage.list_folders())
+        """Every stream, sorted. Folders whose names begin with an underscore hold something else."""
+        return tuple(name for name in self.storage.list_folders() if not name.startswith("_"))
 
     def fingerprints(self, stream: str) -> tuple[str, ...]:
         """Every fingerprint of a stream, sorted."""
@@ -248,7 +262,7 @@ def _read_errors(where: str) -> Iterator[None]:
             Problem("STO-READ", where=where, found=str(error), expected="a readable file", hint="allow reading it")
         ) from error
     # damage can show up anywhere in the parser
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(
             Problem("STO-DAMAGED", where=where, found=found, expected="the file as it was written", hint=hint)

@@ -7,27 +7,39 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tyro.conf import Suppress
 
-from affectgrid.settings import AudioPooling, Precision, Settings
+from affectgrid.errors import ConfigError, Problem
+from affectgrid.settings import COMPUTES, AudioPooling, Precision, RuntimeName, Settings
 
 SCHEMA_VERSION = 1  # raise it when the meaning of a stored number changes
 
-_PRECISION = "of the weights; auto: half where it is faster and the features keep a cosine of .999 with fp32's"
+_RUNTIME = "what computes the encoder; openvino: on processors, with `pip install 'affectgrid[openvino]'`"
+_PRECISION = "of the arithmetic; auto: half where it is faster and the features keep a cosine of .999 with fp32's"
+BY_DIGEST = frozenset({"runtime", "precision"})  # settings that count through the encoder's digest
 
 _Causal = Annotated[bool, Suppress]  # not on the command line: EncodeConfig.causal sets it in both streams
 
 # Settings that came later: at these values stores from before there was a choice keep their names.
-_LATER = {"causal": False, "layer": None, "pooling": "model"}
+_LATER = {
+    "causal": False,
+    "layer": None,
+    "pooling": "model",
+    "skip_unchanged": None,
+    "skip_at_most": 5,
+    "detector": "dlib",
+    "upright": False,
+}
 
 # The libraries whose major version may change a feature: decoding, and the encoders of each stream.
 _LIBRARIES = {
     "visual": ("av", "numpy", "pillow", "torch", "torchvision", "open_clip_torch"),
     "audio": ("av", "numpy", "torch", "transformers"),
 }
+_RUNTIME_LIBRARIES: dict[RuntimeName, tuple[str, ...]] = {"torch": (), "openvino": ("openvino",)}
 
 
 class VisualStream(Settings):
@@ -37,6 +49,7 @@ class VisualStream(Settings):
     model: str = Field(
         "tiny", description="open_clip model/weights, timm/ or transformers/ and a hub name, a local directory, or tiny"
     )
+    runtime: RuntimeName = Field("torch", description=_RUNTIME)
     precision: Precision = Field("auto", description=_PRECISION)
     crop: Literal["crops", "detect", "frame"] = Field(
         "crops", description="the data set's own face crops, a detector on each frame, or the whole frame"
@@ -48,14 +61,45 @@ class VisualStream(Settings):
         description="encode only the frames nearest to this rate, in Hz; others are interpolated when loaded",
     )
     detect_every: int = Field(1, ge=1, description="detect a face in every k-th encoded frame and track it between")
+    skip_unchanged: float | None = Field(
+        None,
+        gt=0,
+        lt=255,
+        description="a frame in which no part of the face has changed by so many grey levels takes the features of the "
+        "last one that was encoded; default: every frame is encoded",
+    )
+    skip_at_most: int = Field(5, ge=2, description="with skip_unchanged, every k-th frame is encoded in any case")
     frames: Literal["all", "labelled"] = Field(
         "all", description="which frames are encoded; labelled: without those whose label is -5 or missing"
     )
+    detector: Literal["dlib", "mtcnn"] = Field(
+        "dlib", description="what finds faces; mtcnn: also those turned aside, hidden in part, or small"
+    )
+    upright: bool = Field(False, description="turn detected faces upright by the five points that mtcnn finds")
     landmarks: Path | None = Field(
         None,
         description="dlib shape predictor (5 or 68 points) to turn detected faces upright; default: none",
     )
     causal: _Causal = Field(False, description="between the frames of a rate the last one is held")
+
+    @model_validator(mode="after")
+    def _is_computed(self) -> Self:
+        _require_computed(self)
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_skip(self) -> Self:
+        if self.skip_unchanged is not None and self.frame_rate_hz is not None:
+            raise ValueError("skip_unchanged compares neighbouring frames, and frame_rate_hz leaves most out; give one")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_upright(self) -> Self:
+        if self.upright and self.detector != "mtcnn":
+            raise ValueError("upright needs the points that detector mtcnn finds; with dlib give a file of landmarks")
+        if self.landmarks is not None and self.detector != "dlib":
+            raise ValueError("landmarks fit the boxes of detector dlib; with mtcnn give upright")
+        return self
 
     @property
     def look_ahead_s(self) -> float:
@@ -68,6 +112,7 @@ class AudioStream(Settings):
 
     kind: Literal["audio"] = "audio"
     model: str = Field("tiny", description="transformers audio model, a local directory, or tiny")
+    runtime: RuntimeName = Field("torch", description=_RUNTIME)
     precision: Precision = Field("auto", description=_PRECISION)
     sample_rate_hz: int = Field(16_000, gt=0)
     window_s: float = Field(1.0, gt=0, description="length of sound behind one feature, in seconds")
@@ -80,6 +125,11 @@ class AudioStream(Settings):
         "model", description="over a window: as the model does it, the mean of its states, or that and their deviation"
     )
 
+    @model_validator(mode="after")
+    def _is_computed(self) -> Self:
+        _require_computed(self)
+        return self
+
     @property
     def look_ahead_s(self) -> float:
         """How much later than a frame a sound may be that enters its features, in seconds."""
@@ -87,6 +137,20 @@ class AudioStream(Settings):
 
 
 Stream = VisualStream | AudioStream
+
+
+def _require_computed(stream: Stream) -> None:
+    if stream.precision not in COMPUTES[stream.runtime]:
+        others = [name for name, precisions in COMPUTES.items() if stream.precision in precisions]
+        raise ConfigError(
+            Problem(
+                "CFG-RUNTIME",
+                where=f"encode.{stream.kind}",
+                found=f"precision {stream.precision} with runtime {stream.runtime}",
+                expected=f"one of {', '.join(COMPUTES[stream.runtime])}",
+                hint=f"take one of these, or runtime {others[0]}",
+            )
+        )
 
 
 def look_ahead_s(encoders: Mapping[str, str]) -> float | None:
@@ -114,9 +178,10 @@ def fingerprint(stream: Stream, encoder_digest: str) -> str:
 def describe(stream: Stream, encoder_digest: str) -> dict[str, object]:
     """The text that ``fingerprint`` hashes, kept beside the features as fingerprint.json.
 
-    Precision counts through the digest, where ``auto`` has been resolved; a landmark file counts by its content.
+    Runtime and precision count through the digest, where ``auto`` has been resolved; a landmark file counts by its
+    content.
     """
-    settings = stream.model_dump(mode="json", exclude={"precision"})
+    settings = stream.model_dump(mode="json", exclude=set(BY_DIGEST))
     for name, default in _LATER.items():
         if settings.get(name) == default:
             settings.pop(name, None)
@@ -126,7 +191,7 @@ def describe(stream: Stream, encoder_digest: str) -> dict[str, object]:
         "schema": SCHEMA_VERSION,
         "stream": settings,
         "encoder": encoder_digest,
-        "libraries": {name: _major(name) for name in _LIBRARIES[stream.kind]},
+        "libraries": {name: _major(name) for name in (*_LIBRARIES[stream.kind], *_RUNTIME_LIBRARIES[stream.runtime])},
     }
 
 

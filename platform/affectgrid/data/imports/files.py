@@ -9,7 +9,6 @@ import dataclasses
 import fnmatch
 import hashlib
 import math
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ _FRAME_NAMES, _TIME_NAMES = ("frame", "frame_index", "frame_id"), ("time_s", "ti
 _PRESENT_NAMES = ("present", "success", "face_found")
 _NO_FEATURES = {*_FRAME_NAMES, *_TIME_NAMES, *_PRESENT_NAMES, "face_id", "confidence", "valence", "arousal"}
 _LARGEST = float(np.finfo(np.float16).max)
+_LAST_FRAME = 10**9
 _GAP_STEPS = 3.0  # rows further apart than so many median steps have nothing between them; this project's choice
 
 
@@ -73,10 +73,14 @@ def read_feature_file(path: Path, wanted: ImportFormat) -> FeatureFile:
     try:
         content = _READERS[path.suffix](path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
-        found, hint = str(error).splitlines()[0], "write it again; arrays of objects (pickles) are never read"
+    except Exception as error:  # damage can show up anywhere in a parser
+        found = (str(error) or type(error).__name__).splitlines()[0]
+        hint = "write it again; arrays of objects (pickles) are never read"
         raise _error("IMP-READ", path, found, f"a {path.suffix} file of numbers", hint) from error
     names = _feature_names(content, wanted.columns, path)
+    lengths = {len(content[name]) for name in names}
+    if len(lengths) > 1:
+        raise _error("IMP-READ", path, f"columns of {sorted(lengths)} rows", "columns of one length", "write it again")
     feature = np.stack([content[name] for name in names], 1)
     present = _flags(content, path) & np.isfinite(feature).all(1)
     feature = np.where(present[:, None], feature, 0)
@@ -92,18 +96,27 @@ def read_feature_file(path: Path, wanted: ImportFormat) -> FeatureFile:
 
 def _array(path: Path) -> dict[str, NDArray[Any]]:
     array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("a .npz archive")
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
         raise ValueError(f"an array of {array.dtype} {array.shape}")
     return _as_columns(array)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        raise ValueError("a .npy array")
+    with content as file:
         arrays = {name: file[name] for name in file.files}
     wide = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiub"]
     if len(wide) != 1:
         raise ValueError(f"{len(wide)} arrays [row, feature]: {', '.join(wide) or 'none'}")
-    rest = {name: array for name, array in arrays.items() if name in _NO_FEATURES and array.ndim == 1}
+    rest = {
+        name: array
+        for name, array in arrays.items()
+        if name in _NO_FEATURES and array.ndim == 1 and array.dtype.kind in "fiub"
+    }
     return _as_columns(arrays[wide[0]]) | rest
 
 
@@ -185,11 +198,15 @@ def _clock(
     if first < 0 or np.any(numbers != np.floor(numbers)):
         found, hint = f"frame {numbers[0]:g} in the first row", "--first-frame 0 if the video's first frame is 0"
         raise _error("IMP-CLOCK", path, found, f"whole numbers from {wanted.first_frame}", hint)
+    if rows and numbers[-1] > _LAST_FRAME:
+        found, hint = f"frame {numbers[-1]:g} in the last row", "write frames, not times, into this column"
+        raise _error("IMP-CLOCK", path, found, f"frames up to {_LAST_FRAME:,}", hint)
     return numbers.astype(np.int64) + 1 - wanted.first_frame, None
 
 
 def _first(content: Mapping[str, NDArray[Any]], names: Sequence[str]) -> NDArray[Any] | None:
-    return next((content[name] for name in names if name in content), None)
+    """In double precision: a column of flags or of unsigned numbers has no differences."""
+    return next((content[name].astype(np.float64) for name in names if name in content), None)
 
 
 def _require_range(feature: NDArray[np.float64], names: Sequence[str], path: Path) -> None:

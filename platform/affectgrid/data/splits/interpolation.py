@@ -24,9 +24,7 @@ def fill_between(visual: FeatureTable, rate_hz: float, *, causal: bool = False) 
     if not timed.any():
         return visual  # without a clock there is no grid, and every frame was encoded
     chosen = np.flatnonzero(timed)[nearest_frames(visual.time_s[timed], rate_hz, causal=causal)]
-    columns = (field.name for field in dataclasses.fields(FeatureTable))
-    grid = FeatureTable(*(getattr(visual, name)[chosen] for name in columns))
-    feature, present = interpolate(grid, visual.time_s, hold=causal)
+    feature, present = interpolate(visual.rows(chosen), visual.time_s, hold=causal)
     return dataclasses.replace(visual, feature=feature, present=present)
 
 
@@ -75,3 +73,14 @@ def interpolate_into(
         mixed += near[right - first] * weight
         mixed[~both] = 0
         feature[block] = mixed
+
+
+def hold_hops(
+    hop_s: NDArray[np.float64], present: NDArray[np.bool_], feature: NDArray[np.float16], time_s: NDArray[np.float64]
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """The last hop at or before each time, as ``interpolate`` with `hold` gives it; not present before the first."""
+    last = np.searchsorted(hop_s, time_s + _CLOCK_S, side="right") - 1
+    heard = (last >= 0) & np.concatenate([present, [False]])[last]
+    held = np.zeros((len(time_s), feature.shape[1]), np.float16)
+    held[heard] = feature[last[heard]]
+    return held, heard

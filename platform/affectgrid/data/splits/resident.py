@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import math
@@ -233,8 +234,13 @@ def plan_split(
     """Read the labels, but only the sizes of the features. Raises as ``load_split`` does."""
     if not tracks:
         raise ValueError(f"split {name!r} has no track")
-    labels = tuple(read_annotation(track.annotation) if track.annotation else None for track in tracks)
     visual = fingerprints["visual"]
+    labels = tuple(
+        read_annotation(track.annotation, functools.partial(store.frame_times, "visual", visual, track.id))
+        if track.annotation
+        else None
+        for track in tracks
+    )
     lengths = [
         store.extent("visual", visual, track.id)[0] if own is None else own.num_frames
         for track, own in zip(tracks, labels, strict=True)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import ray
 
+from affectgrid.data.features.report import Cost
 from affectgrid.distributed.encode.decoding import StreamJob, decode
-from affectgrid.distributed.encode.plan import Chunk, Cost
+from affectgrid.distributed.encode.plan import Chunk
 from affectgrid.distributed.encode.sandbox import Limits
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,10 @@ class EncodeChunks:
     def encode(self, row: Row) -> None:
         """Write the features of a decoded chunk; those that cannot be stored are the row's error."""
         kind = str(row["stream"])
+        _ = self._visual if kind == "visual" else self._audio  # loaded before the clock runs
+        began = time.perf_counter()
         present = np.asarray(row["present"], dtype=bool)
-        encoded = self._images(row["images"]) if kind == "visual" else self._windows(row, present)
+        encoded = self._images(row) if kind == "visual" else self._windows(row, present)
         unusable = _unusable(encoded, row)
         if unusable is not None:
             row["error"] = str(MediaError(unusable))
@@ -60,11 +63,14 @@ class EncodeChunks:
             time_s=np.asarray(row["time_s"], dtype=np.float64),
             present=present,
             feature=features,
+            box=np.asarray(row["box"], dtype=np.float32) if row["box"].size else None,
         )
         self._store.write_part(kind, self._jobs[kind].fingerprint, str(row["track"]), int(row["number"]), table)
+        row["encode_s"] = time.perf_counter() - began
 
-    def _images(self, images: np.ndarray) -> Float[Tensor, "n dim"]:
-        return self._visual.encode_in_batches(np.asarray(images), self._batch_size)
+    def _images(self, row: Row) -> Float[Tensor, "n dim"]:
+        features = self._visual.encode_in_batches(np.asarray(row["images"]), self._batch_size)
+        return features[torch.from_numpy(np.array(row["taken"]))]
 
     def _windows(self, row: Row, present: np.ndarray) -> Float[Tensor, "n dim"]:
         encoder = self._audio
@@ -77,8 +83,7 @@ class EncodeChunks:
 
     @functools.cached_property
     def _visual(self) -> VisualEncoder:
-        stream = self._jobs["visual"].stream
-        return load_visual(stream.model, device=self._device, precision=stream.precision, trusted=True)
+        return load_visual(self._jobs["visual"].stream.model, **self._computed_by("visual"))
 
     @functools.cached_property
     def _audio(self) -> AudioEncoder:
@@ -86,13 +91,16 @@ class EncodeChunks:
         assert isinstance(stream, AudioStream)
         return load_audio(
             stream.model,
-            device=self._device,
             window_s=stream.window_s,
             layer=stream.layer,
             pooling=stream.pooling,
-            precision=stream.precision,
-            trusted=True,
+            **self._computed_by("audio"),
         )
+
+    def _computed_by(self, kind: str) -> dict[str, Any]:
+        job = self._jobs[kind]
+        chosen = {"runtime": job.stream.runtime, "precision": job.precision, "quantised": job.quantised}
+        return {"device": self._device, "trusted": True, **chosen}
 
 
 class WholeChunks(EncodeChunks):
@@ -149,4 +157,6 @@ def _state(row: Row) -> Row:
         "size": len(row["frame_index"]),
         "error": str(row["error"]),
         "node": node_name(),
+        "decode_s": float(row["decode_s"]),
+        "encode_s": float(row.get("encode_s", 0.0)),
     }

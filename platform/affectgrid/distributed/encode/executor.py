@@ -1,6 +1,7 @@
 """Run a plan's chunks through Ray Data, survive lost encoders, and write a track's file after its last chunk.
 
-It decides neither what is encoded (`plan`) nor what becomes of a failure (`failures`).
+It decides neither what is encoded (`plan`) nor what becomes of a failure (`failures`). Ray Data is imported where it is
+used: that takes a second or two, and a short video is encoded without it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources, TaskPoolStrategy
 
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.timings import Device, Timing
 from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.decoding import StreamJob, decode
@@ -29,13 +30,16 @@ from affectgrid.distributed.preflight import not_shared
 from affectgrid.errors import AffectGridError, ConfigError, ModelError, Problem
 from affectgrid.reporting.progress import bar
 
+if TYPE_CHECKING:
+    import ray.data
+
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
 
 class Executor:
-    """Encodes the chunks of a plan into a store. Needs a Ray connection."""
+    """Encodes the chunks of a plan into a store; one after another in this process where Ray is not connected."""
 
     def __init__(
         self,
@@ -50,6 +54,8 @@ class Executor:
         self._config, self._limits, self._failed = config, limits, failed
         self._missing = {key: set(track.missing) for key, track in plan.tracks.items()}
         self._seen_from: set[str] = set()  # nodes whose parts the driver can read
+        self._start_s: float | None = None
+        self._spent: dict[str, list[float]] = {}  # by stream: units, seconds of decoding, of encoding
 
     def run(self) -> tuple[int, int]:
         """Encode; returns the numbers of finished pairs of track and stream, and of frames and hops.
@@ -61,12 +67,39 @@ class Executor:
         for key in complete:
             self._finalize(key)
         finished, frames, todo = len(complete), 0, self._plan.todo
+        rows = self._surviving if ray.is_initialized() else self._here
         with bar("encode", sum(chunk.size for chunk in todo), "frames") as advance:
-            for row in self._surviving(todo):
+            began = time.monotonic()
+            for row in rows(todo):
+                self._time(row, time.monotonic() - began)
                 advance(row["size"])
                 frames += row["size"]
                 finished += self._account(row)
         return finished, frames
+
+    @property
+    def timings(self) -> list[Timing]:
+        """What `run` spent on each stream; chunks that failed do not count."""
+        device: Device = "cuda" if cluster.num_gpus() else "cpu"
+        return [
+            Timing(kind, self._jobs[kind].stream.model, device, int(units), decode_s, encode_s, self._start_s)
+            for kind, (units, decode_s, encode_s) in self._spent.items()
+        ]
+
+    def _time(self, row: Row, since_s: float) -> None:
+        """Add up what a chunk took; the first one of all tells how long its process took to start."""
+        if row["error"]:
+            return
+        if self._start_s is None and ray.is_initialized():
+            self._start_s = max(0.0, since_s - row["decode_s"] - row["encode_s"])
+        spent = self._spent.setdefault(row["stream"], [0, 0.0, 0.0])
+        for place, value in enumerate((row["size"], row["decode_s"], row["encode_s"])):
+            spent[place] += value
+
+    def _here(self, todo: Sequence[Chunk]) -> Iterator[Row]:
+        encoder = WholeChunks(str(self._store.root), self._jobs, self._limits, batch_size=self._config.batch_size)
+        for chunk in todo:
+            yield encoder(dataclasses.asdict(chunk))
 
     def _surviving(self, todo: Sequence[Chunk]) -> Iterator[Row]:
         """Yield every chunk's row once. When an encoder dies, the chunks that it held are given to others.
@@ -94,6 +127,8 @@ class Executor:
 
     def _stream(self, chunks: Sequence[Chunk]) -> Iterator[Row]:
         """Chunks through Ray Data; one small row per chunk comes back."""
+        import ray.data
+
         placement = Placement.of(self._config, len(chunks), cpus=cluster.num_cpus(), gpus=cluster.num_gpus())
         rows = [dataclasses.asdict(chunk) for chunk in chunks]
         with _data_context(placement.max_waiting_chunks * self._chunk_bytes):
@@ -101,6 +136,8 @@ class Executor:
             yield from (self._fused if placement.fused else self._split)(items, placement).iter_rows()
 
     def _fused(self, items: ray.data.Dataset, placement: Placement) -> ray.data.Dataset:
+        from ray.data import ActorPoolStrategy
+
         return items.map(
             WholeChunks,
             fn_constructor_args=(str(self._store.root), self._jobs, self._limits),
@@ -111,6 +148,8 @@ class Executor:
         )
 
     def _split(self, items: ray.data.Dataset, placement: Placement) -> ray.data.Dataset:
+        from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
         decoded = items.map(
             functools.partial(decode, jobs=self._jobs, limits=self._limits),
             compute=TaskPoolStrategy(size=placement.cpus),
@@ -179,6 +218,8 @@ def _lost(losses: int, left: Sequence[Chunk], error: Exception) -> ModelError:
 @contextlib.contextmanager
 def _data_context(most_waiting_bytes: int) -> Iterator[None]:
     """Back-pressure set; Ray Data's own bars and logs off: the driver shows one bar over all chunks."""
+    from ray.data import DataContext, ExecutionOptions, ExecutionResources
+
     context = DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start, context.execution_options
     context.enable_progress_bars = context.print_on_execution_start = False

@@ -16,7 +16,7 @@ from affectgrid.distributed.encode.encoding import EncodeChunks
 from affectgrid.distributed.encode.loading import stream_jobs
 from affectgrid.distributed.encode.plan import TrackPlan, plan_track
 from affectgrid.distributed.encode.sandbox import Limits, probe_track
-from affectgrid.encoders.precision import Resolved
+from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.errors import MediaError
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import ray
 
@@ -63,7 +64,7 @@ def survey(
     retry: bool = False,
     failed: Failed,
 ) -> Survey:
-    """Look at every track whose files are not known to be unchanged. Needs Ray if there are any.
+    """Look at every track whose files are not known to be unchanged; in this process where Ray is not connected.
 
     Sizes and dates are compared first; where they differ the file is read, and its sha256 decides. For the streams in
     `by_labels` the annotation is one of a track's files. `failed` is told of tracks whose files cannot be looked at;
@@ -109,17 +110,14 @@ def survey(
 
 
 def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) -> dict[Track, Source]:
-    """Look at tracks' files, in parallel, in guarded processes."""
+    """Look at tracks' files in guarded processes, with Ray in parallel."""
     if not tracks:
         return {}
-    remote = ray.remote(num_cpus=1, max_retries=limits.tries)(probe_track)
-    ordered = sorted(tracks, key=lambda track: track.id)
-    pending = {remote.remote(limits, t.video and str(t.video), t.crops and str(t.crops)): t for t in ordered}
     sources: dict[Track, Source] = {}
-    with bar("probe", len(pending), "tracks") as advance:
-        for track, ready in completed(pending):
+    with bar("probe", len(tracks), "tracks") as advance:
+        for track, look in _probed(sorted(tracks, key=lambda track: track.id), limits):
             try:
-                sources[track] = ray.get(ready)
+                sources[track] = look()
             except (MediaError, ray.exceptions.RayError) as error:
                 cause = getattr(error, "cause", None)
                 if isinstance(cause, StoreError):
@@ -127,6 +125,20 @@ def probe_all(tracks: Mapping[Track, object], limits: Limits, failed: Failed) ->
                 failed(track.id, WHOLE, last_line(error))
             advance(1)
     return dict(sorted(sources.items(), key=lambda item: item[0].id))
+
+
+def _probed(tracks: Sequence[Track], limits: Limits) -> Iterator[tuple[Track, Callable[[], Source]]]:
+    """Each track as its turn comes, and what returns its source or raises what went wrong."""
+    files = {
+        track: (str(track.video) if track.video else None, str(track.crops) if track.crops else None)
+        for track in tracks
+    }
+    if not ray.is_initialized():
+        yield from ((track, functools.partial(probe_track, limits, *own)) for track, own in files.items())
+        return
+    remote = ray.remote(num_cpus=1, max_retries=limits.tries)(probe_track)
+    for track, ready in completed({remote.remote(limits, *own): track for track, own in files.items()}):
+        yield track, functools.partial(ray.get, ready)
 
 
 def last_line(error: Exception) -> str:

@@ -9,12 +9,17 @@ import bisect
 import dataclasses
 import itertools
 import math
+import pickle
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from affectgrid.data.annotations import OnBadLabel
+from affectgrid.analysis.capacity.conditions import Conditions
+from affectgrid.analysis.capacity.encoding import Layout, estimate_encoding
+from affectgrid.analysis.capacity.machines import Fleet, Machine
+from affectgrid.analysis.capacity.stage import Stage
+from affectgrid.analysis.capacity.workload import StreamWork, Workload
 from affectgrid.data.catalog import Track
-from affectgrid.data.features.report import Amount, StreamPlan
+from affectgrid.data.features.report import Amount, Cost, StreamPlan, row_bytes
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.media.faces import Person
 from affectgrid.media.sampling import Source
@@ -35,8 +40,8 @@ class Chunk:
         start, stop: 0-based positions, half-open.
         video, crops: what it is read from; crops only for the visual stream.
         person: whose face a detector looks for.
-        annotation: where only labelled frames are encoded, the file that says which.
-        on_bad_label: what becomes of its odd lines.
+        annotation: where only labelled frames are encoded, the `LabelFile` that says which, pickled: Ray's rows carry
+            no objects.
     """
 
     stream: str
@@ -47,8 +52,7 @@ class Chunk:
     video: str | None
     crops: str | None = None
     person: Person = "largest"
-    annotation: str | None = None
-    on_bad_label: OnBadLabel = "refuse"
+    annotation: bytes | None = None
 
     @property
     def size(self) -> int:
@@ -115,8 +119,7 @@ def plan_track(
         labels = track.labels if config.visual.frames == "labelled" else None
         chunks = cut_chunks(
             kind, track.id, total, config.chunk_frames, keyframes=() if crops else source.keyframes,
-            video=video, crops=crops, person=track.person, annotation=_text(labels),
-            on_bad_label=labels.on_bad if labels else "refuse",
+            video=video, crops=crops, person=track.person, annotation=labels and pickle.dumps(labels),
         )  # fmt: skip
     else:
         chunks = cut_chunks(kind, track.id, total, config.chunk_hops, video=video)
@@ -163,12 +166,8 @@ class Plan:
         todo = Amount(len(mine), self.units[stream])
         finished = Amount(len(done), sum(done.values()) + total - todo.units)
         there = finished + todo + Amount(len(held))
-        return StreamPlan(stream, there, finished, todo, len(held), row_bytes(dim))
-
-
-def row_bytes(dim: int) -> float:
-    """Bytes of one row: a float16 feature, an index, a time and a bit."""
-    return 2 * dim + 4 + 8 + 1 / 8
+        chunks = sum(len(track.missing) for track in mine)
+        return StreamPlan(stream, there, finished, todo, len(held), row_bytes(dim), chunks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,26 +201,34 @@ class Placement:
         return self.cpus + (IN_FLIGHT + 1) * self.encoders
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Seconds that one frame or hop takes on one thread, or one accelerator, for decoding and for encoding."""
+def expected_time(
+    streams: Collection[StreamPlan],
+    costs: Mapping[str, Cost],
+    placement: Placement,
+    *,
+    start_s: float,
+    request_s: float,
+) -> Stage:
+    """How long the streams' chunks take on the cluster as it is, and what decides it.
 
-    decode_s: float
-    encode_s: float
-
-
-def expected_seconds(units: Mapping[str, int], costs: Mapping[str, Cost], placement: Placement) -> float:
-    """How long the units of each stream take when decoding and encoding overlap: the slowest resource decides.
-
-    With GPUs the encoders have one each and the cores decode. Without, encoders share the cores with decoding, and no
-    more than `placement.encoders` of them encode at a time. A stream without a cost counts nothing.
+    Args:
+        streams: what is to do. A stream without a cost counts nothing.
+        costs: what a unit of a stream takes.
+        placement: how the run is spread.
+        start_s: until a worker works.
+        request_s: one request of the driver to the store.
     """
-    cpus, encoders, gpus = placement.cpus, placement.encoders, placement.gpus
-    decode_s = sum(count * costs[stream].decode_s for stream, count in units.items() if stream in costs)
-    encode_s = sum(count * costs[stream].encode_s for stream, count in units.items() if stream in costs)
-    if gpus:
-        return max(decode_s / cpus, encode_s / max(1, min(encoders, gpus)))
-    return max((decode_s + encode_s) / cpus, encode_s / min(encoders, cpus))
+    work = Workload(
+        tuple(
+            StreamWork(one.stream, one.todo.units, one.chunks, one.todo.tracks, costs[one.stream], one.row_bytes)
+            for one in streams
+            if one.stream in costs and one.chunks
+        ),
+        tracks=max((one.todo.tracks for one in streams), default=0),
+    )
+    here = Fleet(((Machine("this cluster", placement.cpus, int(placement.gpus)), 1),))
+    conditions = Conditions(boot_s=0, loss_per_hour=0, prepare_s=0, worker_start_s=start_s, store_request_s=request_s)
+    return estimate_encoding(work, here, conditions, Layout(placement.fused, placement.encoders))
 
 
 def worth_calibrating(units: Mapping[str, int]) -> bool:

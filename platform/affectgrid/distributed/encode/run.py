@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from affectgrid.analysis.capacity.conditions import Conditions
 from affectgrid.data.catalog import Catalog
 from affectgrid.data.features.quarantine import WHOLE, Quarantine
 from affectgrid.data.features.report import EncodePlan, EncodeReport, Quarantined, StreamPlan
 from affectgrid.data.features.store import FeatureStore
+from affectgrid.data.features.timings import keep_timings, read_timings
 from affectgrid.distributed import cluster
 from affectgrid.distributed.encode.calibration import calibrate
 from affectgrid.distributed.encode.config import EncodeConfig
@@ -25,13 +27,13 @@ from affectgrid.distributed.encode.loading import stream_jobs
 from affectgrid.distributed.encode.plan import (
     Placement,
     Plan,
-    expected_seconds,
+    expected_time,
     num_units,
     plan_track,
     worth_calibrating,
 )
 from affectgrid.distributed.encode.sandbox import Limits
-from affectgrid.encoders.precision import Resolved
+from affectgrid.encoders.runtime.precision import Resolved
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def encode(
     *,
     show_plan: Callable[[EncodePlan], None] | None = None,
 ) -> EncodeReport:
-    """Encode what the store lacks. Needs a Ray connection (`cluster.connect`).
+    """Encode what the store lacks, on Ray (`cluster.connect`) or, not connected, in this process: for a few videos.
 
     A finished track has one file per stream; a killed run leaves finished chunks as parts, and the next run resumes
     from them. A track whose files have changed is encoded again; one in quarantine is not, until they do. `show_plan`
@@ -59,7 +61,9 @@ def encode(
     work.survey.settle(store, work.fingerprints)
     for kind, job in work.jobs.items():
         store.write_spec(kind, job.fingerprint, job.spec)
-    encoded, frames = Executor(work.plan, work.jobs, store, config, work.limits, work.failures.add).run()
+    executor = Executor(work.plan, work.jobs, store, config, work.limits, work.failures.add)
+    encoded, frames = executor.run()
+    keep_timings(store, executor.timings)
     for kind, fingerprint in work.fingerprints.items():
         store.sweep(kind, fingerprint)
     work.failures.release(work.survey.sources)
@@ -72,6 +76,7 @@ def encode(
         frames=frames,
         seconds=time.monotonic() - started,
         quarantined=tuple(work.failures.found.values()),
+        costs={timing.stream: timing.cost for timing in executor.timings if timing.units},
     )
 
 
@@ -90,6 +95,7 @@ def plan_encode(
 class _Work:
     """What a run knows before it begins."""
 
+    store: FeatureStore
     jobs: dict[str, StreamJob]
     limits: Limits
     failures: Failures
@@ -100,6 +106,9 @@ class _Work:
     def fingerprints(self) -> dict[str, str]:
         return {kind: job.fingerprint for kind, job in self.jobs.items()}
 
+    def model_of(self, stream: str) -> str | None:
+        return self.jobs[stream].stream.model if stream in self.jobs else None
+
 
 def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry: bool) -> _Work:
     """Choose the encoders' precision, compare the files with the store, and cut what is missing into chunks."""
@@ -107,7 +116,7 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
         log.warning("%s", note)
     limits, quarantine = config.limits, Quarantine(store)
     half: Resolved | None = "bf16" if cluster.num_gpus() else None
-    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, half=half)
+    jobs = stream_jobs(config.visual, config.audio, catalog.tracks, limits, store, half=half, dry=dry)
     fingerprints = {kind: job.fingerprint for kind, job in jobs.items()}
     failures = Failures(catalog, config, quarantine, fingerprints, dry=dry)
     found = survey(
@@ -126,20 +135,27 @@ def _prepare(catalog: Catalog, store: FeatureStore, config: EncodeConfig, *, dry
         key: plan_track(track, key[1], found.sources[key], found.parts.get(key, {}), config)
         for key, track in keys.items()
     }
-    return _Work(jobs, limits, failures, found, Plan(tracks))
+    return _Work(store, jobs, limits, failures, found, Plan(tracks))
 
 
 def _summary(work: _Work, config: EncodeConfig, *, calibrated: bool) -> EncodePlan:
     """What there is to do, and with `calibrated` how long it takes."""
-    cpus, gpus, todo, seconds = cluster.num_cpus(), cluster.num_gpus(), work.plan.todo, None
-    if calibrated and todo:
-        encoder = functools.partial(EncodeChunks, jobs=work.jobs, batch_size=config.batch_size)
-        costs = calibrate(todo, work.jobs, work.limits, encoder, num_gpus=gpus)
-        if costs:
-            placement = Placement.of(config, len(todo), cpus=cpus, gpus=gpus)
-            seconds = expected_seconds(work.plan.units, costs, placement)
+    cpus, gpus, todo = cluster.num_cpus(), cluster.num_gpus(), work.plan.todo
     streams = tuple(_tally(work, kind, config) for kind in work.jobs)
-    return EncodePlan(streams, len(work.survey.stale), seconds, cpus, gpus)
+    plan = EncodePlan(streams, len(work.survey.stale), None, cpus, gpus)
+    if not (calibrated and todo):
+        return plan
+    encoder = functools.partial(EncodeChunks, jobs=work.jobs, batch_size=config.batch_size)
+    costs = calibrate(todo, work.jobs, work.limits, encoder, num_gpus=gpus)
+    if not costs:
+        return plan
+    placement = Placement.of(config, len(todo), cpus=cpus, gpus=gpus)
+    usual = Conditions()
+    before = [timing for timing in read_timings(work.store) if timing.model == work.model_of(timing.stream)]
+    start_s = max((timing.start_s for timing in before if timing.start_s is not None), default=usual.worker_start_s)
+    request_s = 0.0 if work.store.storage.is_local else usual.store_request_s
+    stage = expected_time(streams, costs, placement, start_s=start_s, request_s=request_s)
+    return dataclasses.replace(plan, seconds=stage.wall_s, costs=costs, resources=stage.resources, waits=stage.waits)
 
 
 def _tally(work: _Work, kind: str, config: EncodeConfig) -> StreamPlan:

@@ -32,6 +32,7 @@ from affectgrid.training.inference.package import save_package
 from affectgrid.training.manifest import Manifest, collect, run_identity
 
 _LOGGED = "logged"  # the name of a file that says that MLflow has the whole run
+_SPLITS = "splits.csv"
 _log = logging.getLogger(__name__)
 
 
@@ -104,6 +105,8 @@ def train(
                 max_failures=max_failures,
                 callbacks=[EpochLog(run, told)],
             )
+        if data.splits:
+            files.put(write_atomic(files.folder / _SPLITS, data.splits))
         result = _finish(files, config, data, state, manifest)
     except BaseException as error:
         if run:
@@ -133,6 +136,8 @@ def _log_result(run: RunLog, result: TrainResult, files: WorkingCopy) -> None:
     best = {f"best/{metric}": value for metric, value in result.best.items()}
     run.points([Point(int(result.best["epoch"]), best)], once=True)
     run.artifact(result.package, "model")
+    with contextlib.suppress(FileNotFoundError):  # a run of an earlier version
+        run.artifact(files.fetch(files.folder / _SPLITS), "config")
     run.finish()
     mark = run.mark()
     if run.deliver():

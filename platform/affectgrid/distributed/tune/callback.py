@@ -15,7 +15,7 @@ from affectgrid.distributed.tune.mlflow_logger import StudyLog
 from affectgrid.distributed.tune.trial import OBJECTIVE
 from affectgrid.errors import ConfigError, Problem
 from affectgrid.metrics import Metrics
-from affectgrid.reporting.live import Ended, SearchDisplay
+from affectgrid.reporting.study.live import Ended, SearchDisplay
 from affectgrid.search.study.assignment import Assignment, assignment
 from affectgrid.search.study.ledger import Ledger
 from affectgrid.search.study.records import SeedRecord, State, TrialRecord

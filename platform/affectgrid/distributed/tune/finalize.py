@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -15,16 +16,19 @@ from affectgrid.analysis.importance import Importance
 from affectgrid.analysis.moments import read_moments
 from affectgrid.analysis.optimism import choice_optimism
 from affectgrid.analysis.ped_anova import importance
-from affectgrid.analysis.slices import effects, sigma_by_grid
+from affectgrid.analysis.slices import effects, parallel, sigma_by_grid
 from affectgrid.analysis.summary import StudySummary
 from affectgrid.distributed.options import LogModelsOption
 from affectgrid.distributed.tune.mlflow_logger import StudyLog
+from affectgrid.distributed.tune.recipe import write_recipe
 from affectgrid.distributed.tune.trial import package_folder
 from affectgrid.errors import ConfigError, ModelError
 from affectgrid.reporting.study.card import model_card
 from affectgrid.reporting.study.confirmation import confirmation_tables
+from affectgrid.reporting.study.interactive import INTERACTIVE, WORDS, write_figures
 from affectgrid.reporting.study.notes import study_note, trial_note
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures, add_front, draw_best, draw_search
+from affectgrid.reporting.study.recipe import Recipe
 from affectgrid.reporting.study.report import write_report
 from affectgrid.reporting.study.tables import study_caveat
 from affectgrid.reporting.tables import Table
@@ -60,6 +64,7 @@ def summarise(ledger: Ledger, data: PreparedData, facts: manifest.Manifest, wall
         folder=ledger.folder,
         commit=facts.commit,
         command=facts.command,
+        versions=facts.versions,
         importance=None if ledger.space.arms else _importance(ledger),
     )
     ledger.files.put(summary.write())
@@ -86,22 +91,28 @@ def report(summary: StudySummary, ledger: Ledger, data: PreparedData, log: Study
     """Figures and report, beside the study and in MLflow, which gets the best model too, or every trial's."""
     ledger.files.remove(ledger.folder / REPORT_LOGGED)
     drawn: BestModel | None = None
+    recipe: Recipe | None = None
     if summary.best is not None:
         try:
             drawn = _draw(summary, summary.best, ledger, data, log)
+            package = load_package(ledger.folder / "best" / "model")
+            recipe = write_recipe(summary, summary.best, package, data.validation.track_ids, ledger.files)
             card = _write_card(summary, drawn.scores, ledger, data, models.register_as)
             log.note(f"{trial_note(summary, summary.best)}\n\n{card}", trial=summary.best.number)
             _log_models(summary, summary.best, ledger, log, models)
         except (ModelError, FileNotFoundError) as error:
             # made by another version of the code, before a kill: the scores still hold
             _log.warning("the figures of the best model cannot be drawn: %s", error)
-    searched = _draw_search(summary, ledger, log)
-    report = write_report(summary, drawn, searched)
-    for path in (report, ledger.folder / "best", ledger.folder / "search"):
+    searched, interactive = _draw_search(summary, ledger, log), _draw_interactive(summary, ledger)
+    if searched and interactive:
+        searched = dataclasses.replace(searched, words=(*searched.words, WORDS))
+    report = write_report(summary, drawn, searched, recipe)
+    for path in (report, *interactive, ledger.folder / "best", ledger.folder / "search"):
         if path.exists():
             ledger.files.put(path)
-    log.artifacts([report, ledger.folder / "summary.json"], "report")
-    log.artifacts([_write_space(ledger)], "config")
+    log.artifacts([report, *interactive, ledger.folder / "summary.json"], "report")
+    splits = [write_atomic(ledger.folder / "splits.csv", data.splits)] if data.splits else []
+    log.artifacts([_write_space(ledger), *splits], "config")
     log.note(study_note(summary, ledger.files.place.show("report.html")))
     log.later(lambda: log.mark(ledger.folder / REPORT_LOGGED, log.run) if log.complete else None)
 
@@ -185,9 +196,18 @@ def _draw_search(summary: StudySummary, ledger: Ledger, log: StudyLog) -> Search
         summary.importance.parameters,
         effects(ledger.space, summary.trials),
         sigma_by_grid(ledger.space, summary.trials),
+        parallel(ledger.space, summary.trials),
     )
     log.artifacts([picture.path for picture in drawn.pictures], "figures")
     return drawn
+
+
+def _draw_interactive(summary: StudySummary, ledger: Ledger) -> list[Path]:
+    """The page of figures for the mouse, where there is something to draw."""
+    found = () if summary.importance is None else summary.importance.parameters
+    path = ledger.folder / INTERACTIVE
+    written = write_figures(path, f"Search of study {summary.name}", ledger.space, summary.trials, found)
+    return [] if written is None else [written]
 
 
 def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: PreparedData, log: StudyLog) -> BestModel:
@@ -204,6 +224,7 @@ def _draw(summary: StudySummary, best: TrialRecord, ledger: Ledger, data: Prepar
         ledger.folder / "best",
         histories={f"seed {record.seed}": record.history for record in best.seeds},
         course={trial.number: trial.objective for trial in summary.trials if trial.objective is not None},
+        media=data.media,
     )
     if summary.pareto:
         numbers = [point.trial for point in summary.pareto]

@@ -33,8 +33,8 @@ from affectgrid.distributed.tune.searcher import GuardedOptunaSearch
 from affectgrid.distributed.tune.trial import OBJECTIVE, run_trial
 from affectgrid.distributed.tune.tune_actor_reuse_patch import reuse_free_actors_only
 from affectgrid.errors import ConfigError, Problem, TrackingError
-from affectgrid.reporting.live import SearchDisplay, opening_notes
 from affectgrid.reporting.study.confirmation import confirmation_tables
+from affectgrid.reporting.study.live import SearchDisplay, opening_notes
 from affectgrid.search.space.schema import SearchSpace
 from affectgrid.search.study.ledger import Ledger, open_ledger
 from affectgrid.search.study.warm_start import read_prior_trials

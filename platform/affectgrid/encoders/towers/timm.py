@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from affectgrid.encoders.preprocess import ImagePreprocess
-from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.towers.image import bad_config
 from affectgrid.encoders.towers.loaded import LoadedImageModel
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.encoders.weights import find_safetensors, load_strictly
 from affectgrid.errors import ModelError, Problem
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from affectgrid.encoders.preprocess import ImagePreprocess, ResizeMode
-from affectgrid.encoders.quiet import quiet
 from affectgrid.encoders.towers.image import bad_config
 from affectgrid.encoders.towers.loaded import LoadedImageModel
+from affectgrid.encoders.towers.quiet import quiet
 from affectgrid.encoders.weights import find_safetensors, misfit
 from affectgrid.errors import ModelError, Problem
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from affectgrid.data.survey import TrackFacts
-from affectgrid.media.crops import list_crops
+from affectgrid.media.faces.crops import list_crops
 from affectgrid.reporting import figures, html
 from affectgrid.storage import staged
 

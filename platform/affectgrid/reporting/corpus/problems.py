@@ -16,19 +16,15 @@ from affectgrid.data.survey import TrackFacts, data_card
 from affectgrid.errors import Problem
 from affectgrid.reporting import html
 from affectgrid.reporting.corpus.pictures import draw_corpus
+from affectgrid.reporting.corpus.thumbnails import draw_thumbnails, problems_html
 from affectgrid.reporting.tables import Table
 
 
-def problem_table(problems: Sequence[Problem]) -> Table:
-    """A row per problem."""
-    rows = [{"": p.severity, **{k: v for k, v in dataclasses.asdict(p).items() if k != "severity"}} for p in problems]
-    return Table.of("Problems", rows)
-
-
 def _from(problem: Problem, root: str) -> Problem:
-    """The same, with its place relative to the data set."""
-    where = problem.where.removeprefix(root).lstrip("/") if problem.where.startswith(root) else problem.where
-    return dataclasses.replace(problem, where=where or ".")
+    """The same, with paths relative to the data set."""
+    where = "." if problem.where == root else problem.where.replace(f"{root}/", "")
+    found, hint = (text.replace(f"{root}/", "") for text in (problem.found, problem.hint))
+    return dataclasses.replace(problem, where=where, found=found, hint=hint)
 
 
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -83,9 +79,8 @@ def write_problems(problems: Sequence[Problem], catalog: Catalog, facts: Sequenc
     storage.write_json(folder / "problems.json", content)
     storage.write_json(folder / "data_card.json", card)
     inside = [_from(problem, str(catalog.root)) for problem in problems]
-    section = html.Section(
-        verdict(problems, len(catalog.tracks)), (), [problem_table(inside)] if problems else [], facts=_facts(card)
-    )
+    told = [problems_html(inside, draw_thumbnails(problems, catalog.tracks))] if problems else []
+    section = html.Section(verdict(problems, len(catalog.tracks)), facts=_facts(card), embedded=told)
     with tempfile.TemporaryDirectory() as drawn:
         pictures = draw_corpus(facts, Path(drawn))
         sections = [section, html.Section("What is there", (), [card_table(card)]), *pictures]

@@ -8,15 +8,19 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 from affectgrid.analysis.importance import ParameterImportance
-from affectgrid.analysis.slices import Effect, SigmaByGrid
+from affectgrid.analysis.slices import Axis, Effect, Parallel, SigmaByGrid
 from affectgrid.reporting.figures import ACCENT, BLUE, GREY, SHADES, STYLE, Array, blank
 
 _COLUMNS = 4
 _MIN_NEAR = 2.0  # effective number of trials that a shaded place needs
 _MAX_SHOWN = 12  # parameters
+_FINE_DECADES, _COARSE_DECADES = 0.4, 1.3  # below, round numbers; between, 1, 2 and 5; above, powers of ten
+_MAX_LABEL = 20  # characters that fit between two axes
+_INACTIVE = -0.14  # below the axis, whose values lie in [0, 1]
+_BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
 
 
 def prompt_angles(cosines: Array, names: Sequence[str]) -> Figure:
@@ -63,7 +67,7 @@ def pareto(
         for number in front:
             axes.annotate(str(number), points[number], xytext=(3, -8), textcoords="offset points", fontsize=6)
         if log:
-            axes.set_xscale("log")
+            _set_log(axes, [cost for cost, _ in points.values()])
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.legend(loc="lower right")
     return figure
@@ -102,6 +106,32 @@ def slices(parameters: Sequence[Effect]) -> Figure:
     return figure
 
 
+def parallel(points: Parallel) -> Figure:
+    """A line for each trial over an axis for each parameter, the best ones dark and on top; below: not active."""
+    with mpl.rc_context(STYLE):
+        figure = blank(max(3.4, 1.05 * (len(points.axes) + 1)), 3.0)
+        axes = figure.subplots()
+        scores = np.array(points.scores)
+        norm = mpl.colors.Normalize(scores.min(), scores.max())
+        columns = [[_INACTIVE if place is None else place for place in axis.places] for axis in points.axes]
+        columns.append(list(np.atleast_1d(norm(scores))))
+        for number in np.argsort(scores):
+            axes.plot([column[number] for column in columns], color=SHADES(norm(scores[number])), alpha=0.7, lw=0.9)
+        ends = (*points.axes, Axis("P", (), ((0.0, f"{scores.min():.3f}"), (1.0, f"{scores.max():.3f}"))))
+        for number, axis in enumerate(ends):
+            axes.axvline(number, color=GREY, linewidth=0.6)
+            inactive = [(_INACTIVE, "–")] if None in axis.places else []
+            for place, label in (*axis.ticks, *inactive):
+                shown = label if len(label) <= _MAX_LABEL else f"{label[: _MAX_LABEL - 1]}…"
+                axes.text(number - 0.04, place, shown, ha="right", va="center", fontsize=6, bbox=_BEHIND)
+        names = [axis.name.replace(".", ".\n", 1) for axis in ends]
+        axes.set(xticks=range(len(names)), xticklabels=names, yticks=[], xlim=(-0.8, len(names) - 0.9))
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(length=0)
+    return figure
+
+
 def sigma_by_grid(points: SigmaByGrid) -> Figure:
     """P over sigma, a band for each grid: trials as dots, between them a local mean, blank where few are near."""
     names = sorted(set(points.grid))
@@ -117,10 +147,24 @@ def sigma_by_grid(points: SigmaByGrid) -> Figure:
         span = np.exp(np.linspace(logs.min(), logs.max(), len(ticks) + 1))
         axes.pcolormesh(span, edges, means, cmap=SHADES, norm=norm, alpha=0.75, rasterized=True)
         dots = axes.scatter(points.sigma, rows, c=p, cmap=SHADES, norm=norm, s=14, edgecolors="white", linewidths=0.4)
-        axes.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel="kernel sigma over spacing")
+        _set_log(axes, points.sigma)
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel="kernel sigma over spacing")
         axes.set_ylim(len(names) - 0.5, -0.5)
         figure.colorbar(dots, ax=axes, label="validation P")
     return figure
+
+
+def _set_log(axes: Any, values: Sequence[float] | Array) -> None:
+    """A log scale along x with few labels: matplotlib's own overlap where the values span about one decade."""
+    decades = float(np.log10(max(values) / min(values)))
+    axes.set_xscale("log")
+    if decades > _FINE_DECADES:
+        locator: Locator = LogLocator(subs=(1.0, 2.0, 5.0) if decades < _COARSE_DECADES else (1.0,), numticks=5)
+    else:
+        locator = MaxNLocator(3)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _local_mean(ticks: Array, logs: Array, scores: Array) -> Array:
@@ -147,6 +191,6 @@ def _draw_slice(axes: Any, one: Effect) -> None:
     else:
         places = np.array(one.values, dtype=float)
         if one.log:
-            axes.set_xscale("log")
+            _set_log(axes, places)
     axes.scatter(places, one.scores, s=8, color=BLUE, alpha=0.7, linewidths=0)
     axes.set_title(one.name)

@@ -10,12 +10,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch.nn.functional import normalize
 
+from affectgrid.analysis.evaluation import worst_frames
 from affectgrid.analysis.importance import MIN_TRIALS, ParameterImportance
-from affectgrid.analysis.slices import Effect, SigmaByGrid
+from affectgrid.analysis.slices import Effect, Parallel, SigmaByGrid
+from affectgrid.data.catalog import Track
 from affectgrid.data.splits.resident import Split
 from affectgrid.reporting.figures import fusion, learning_curves, picture
 from affectgrid.reporting.html import Picture
-from affectgrid.reporting.scores import draw_predictions
+from affectgrid.reporting.look.course import write_rows
+from affectgrid.reporting.scores import draw_predictions, draw_worst
 from affectgrid.reporting.study import figures
 from affectgrid.search.space.objective import HEADINGS
 from affectgrid.training.inference.explain import look_inside
@@ -27,6 +30,7 @@ _WORDS = {
     "prompt-angles": "Cosine between the text features of every two regions: all that the logits know of the texts",
     "learning-curves": "Training loss and validation CCC by epoch; the dot is the epoch that was kept",
     "search": "Validation P of each trial, and the best so far",
+    "parallel": "Every complete trial over every searched parameter, dark where P is high; –: not active",
     "importance": "Share of each parameter in the importance (PED-ANOVA); grey: not above what shuffled scores show",
     "slices": "Validation P of every complete trial against each parameter that was active in it",
     "sigma-by-grid": "Validation P over kernel sigma for each grid: trials as dots, a local mean where trials are near",
@@ -56,8 +60,11 @@ def draw_best(
     *,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     course: Mapping[int, float],
+    media: Mapping[str, Track] | None = None,
 ) -> BestModel:
     """Predict the validation split with the best model, and draw its predictions and the course of the search.
+
+    The predictions are kept too, for jobs/look.py, as predictions.parquet.
 
     Args:
         package: the best trial's model.
@@ -65,6 +72,7 @@ def draw_best(
         folder: where the PNG files go.
         histories: the metrics of every epoch of the best trial, by the name of the run.
         course: the objective of every trial that has one, by its number.
+        media: tracks of the split with their files, by id, for pictures of the worst frames.
     """
     predictions = predict_split(package.model, validation, package.config.window)
     scores = evaluate(predictions, validation, package.grid)
@@ -74,8 +82,10 @@ def draw_best(
         "learning-curves": learning_curves(histories),
         "search": figures.search_course(list(course), list(course.values())),
     }
+    write_rows(folder / "predictions.parquet", validation, predictions.va.numpy())
     predicted = draw_predictions(folder, scores, predictions, validation, package.grid)
-    return BestModel(scores, (*predicted, *_save(folder, drawn)))
+    worst = draw_worst(folder, worst_frames(predictions, validation, media or {}))
+    return BestModel(scores, (*predicted, *worst, *_save(folder, drawn)))
 
 
 def _prompt_figure(package: ModelPackage) -> dict[str, Figure]:
@@ -123,17 +133,21 @@ def draw_search(
     importances: Sequence[ParameterImportance],
     effects: Sequence[Effect],
     sigma_by_grid: SigmaByGrid | None,
+    parallel: Parallel | None = None,
 ) -> SearchFigures:
-    """Importance, slices, and sigma by grid.
+    """Parallel coordinates, importance, slices, and sigma by grid.
 
     Args:
         folder: where the PNG files go.
         importances: of the parameters, the most important first; empty: no picture.
         effects: P against each parameter; empty: no picture.
         sigma_by_grid: P over both; None where they are not searched together.
+        parallel: every parameter of every trial; None, or fewer than two trials: no picture.
     """
     drawn: dict[str, Figure] = {}
     words: list[str] = []
+    if parallel is not None and len(parallel.scores) > 1:
+        drawn["parallel"] = figures.parallel(parallel)
     if importances:
         drawn["importance"] = figures.importances(importances)
     if effects:

@@ -12,7 +12,15 @@ from affectgrid.reporting.caveat import look_ahead
 from affectgrid.reporting.scores import region_table, score_table
 from affectgrid.reporting.study.confirmation import confirmation_sentences, confirmation_tables
 from affectgrid.reporting.study.pictures import BestModel, SearchFigures
-from affectgrid.reporting.study.tables import headline, importance_note, importance_rows, study_caveat, study_tables
+from affectgrid.reporting.study.recipe import Recipe, recipe_section
+from affectgrid.reporting.study.tables import (
+    every_trial,
+    headline,
+    importance_note,
+    importance_rows,
+    study_caveat,
+    study_tables,
+)
 from affectgrid.reporting.tables import Table
 from affectgrid.storage import Storage
 
@@ -37,9 +45,14 @@ def print_study(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def write_report(study: StudySummary, best: BestModel | None, search: SearchFigures | None = None) -> Path:
+def write_report(
+    study: StudySummary, best: BestModel | None, search: SearchFigures | None = None, recipe: Recipe | None = None
+) -> Path:
     """``report.html`` in the study's folder."""
-    sections = [html.Section("Results", [headline(study), study.description], study_tables(study))]
+    tables = study_tables(study, caveat=False)
+    sections = [html.Section("Results", list(filter(None, [headline(study), study.description])), tables)]
+    if recipe is not None:
+        sections.append(recipe_section(recipe))
     if study.confirmation is not None:
         sentences, tables = (
             confirmation_sentences(study.confirmation, study.choice_optimism),
@@ -51,9 +64,11 @@ def write_report(study: StudySummary, best: BestModel | None, search: SearchFigu
         sections.append(html.Section("The best model on the validation split", (), tables, best.pictures))
     if search is not None:
         sections += _search_section(study, search)
+    sections.append(html.Section("All trials", tables=[every_trial(study)]))
     facts = [("command", study.command), ("commit", study.commit), ("data", study.data)]
     facts.append(("features", look_ahead(study.encoders) or "unknown"))
-    sections.append(html.Section("How to reproduce it", facts=facts))
+    facts += [("versions", ", ".join(f"{name} {version}" for name, version in study.versions.items()))]
+    sections.append(html.Section("How to reproduce it", facts=[fact for fact in facts if fact[1]]))
     return html.write(study.folder / "report.html", f"Study {study.name}", sections, caveat=study_caveat(study))
 
 

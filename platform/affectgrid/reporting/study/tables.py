@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from affectgrid.model.config import FusionConfig
 from affectgrid.reporting.caveat import caveat, look_ahead_caveat
 from affectgrid.reporting.tables import Table
 from affectgrid.search.space.objective import HEADINGS
-from affectgrid.search.study.records import TrialRecord, settings, text
+from affectgrid.search.study.records import TrialRecord, settings, short_name, text
 
 Row = dict[str, str]
 _SCORES = {"CCC-V": "val/ccc_valence", "CCC-A": "val/ccc_arousal", "P": "val/p"}
@@ -43,8 +44,11 @@ def _some_causal(study: StudySummary) -> bool:
     return any(FusionConfig.model_validate({"temporal": name}).causal for name in set(names) if name is not None)
 
 
-def study_tables(study: StudySummary) -> list[Table]:
-    """The Pareto front or the arms where there are some, else the best trials; then the failures."""
+def study_tables(study: StudySummary, *, caveat: bool = True) -> list[Table]:
+    """The Pareto front or the arms where there are some, else the best trials; then the failures.
+
+    `caveat` stands below the first, unless the page has it already.
+    """
     note = ""
     if study.pareto:
         title, rows = "Pareto front", pareto_rows(study)
@@ -56,7 +60,7 @@ def study_tables(study: StudySummary) -> list[Table]:
             note += "; P - ...: 95 % interval over videos and seeds; *: also corrected for all arms, from five seeds on"
     else:
         title, rows = "Best trials", leaderboard(study)
-    main = Table.of(title, rows, note="; ".join(filter(None, (note, study_caveat(study)))))
+    main = Table.of(title, rows, note="; ".join(filter(None, (note, study_caveat(study) if caveat else ""))))
     failed = failure_rows(study)
     return [main, *([Table.of("Failed trials", failed)] if failed else [])]
 
@@ -72,13 +76,32 @@ def leaderboard(study: StudySummary, top: int = 10) -> list[Row]:
     ]
 
 
+def every_trial(study: StudySummary) -> Table:
+    """Each trial that ended, with a column for every parameter that any of them had; the best ones first."""
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.params))
+    costs = dict.fromkeys(metric for trial in study.trials for metric in trial.costs if study.pareto)
+    rest = [trial for trial in study.trials if trial.state != "complete"]
+    rows = [
+        {"trial": str(trial.number), "state": trial.state}
+        | ({} if trial.arm is None else {"arm": trial.arm, "seed": "+".join(str(one.seed) for one in trial.seeds)})
+        | {heading: _score(trial.score(metric)) for heading, metric in _SCORES.items()}
+        | {HEADINGS[metric]: _cost(trial.costs.get(metric)) for metric in costs}
+        | {"s": f"{trial.duration_s:.1f}"}
+        | {short_name(name, names): text(trial.params[name]) if name in trial.params else "" for name in names}
+        for trial in [*study.complete, *rest]
+    ]
+    return Table.of(
+        "Every trial", rows, note="empty: the parameter was not active in this trial, or it has no score", sortable=True
+    )
+
+
 def pareto_rows(study: StudySummary) -> list[Row]:
     """Every objective of each trial of the front, and its settings."""
     records = {trial.number: trial for trial in study.trials}
     names = _varied([records[point.trial] for point in study.pareto])
     return [
         {"trial": str(point.trial)}
-        | {HEADINGS[metric]: f"{value:.3f}".removesuffix(".000") for metric, value in point.values.items()}
+        | {HEADINGS[metric]: _cost(value) for metric, value in point.values.items()}
         | {"settings": settings(records[point.trial].params, names)}
         for point in study.pareto
     ]
@@ -139,6 +162,14 @@ def spread(values: Sequence[float]) -> str:
         return "–"
     mean = statistics.fmean(values)
     return f"{mean:.3f} ± {statistics.stdev(values):.3f}" if len(values) > 1 else f"{mean:.3f}"
+
+
+def _score(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _cost(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}".removesuffix(".000")
 
 
 def _interval(found: Difference | None) -> str:

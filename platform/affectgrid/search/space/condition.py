@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import yaml
 
+from affectgrid.settings import parse_yaml
+
 _PATTERN = re.compile(r"\s*(?P<parent>[\w.]+)\s*(?P<operator>==|!=|\bin\b)\s*(?P<value>\S.*?)\s*")
 
 
@@ -27,7 +29,7 @@ class Condition:
         if match is None:
             raise ValueError(f"{text!r} is not 'name == value', 'name != value' or 'name in [value, ...]'")
         try:
-            value = yaml.safe_load(match["value"])
+            value = parse_yaml(match["value"])
         except yaml.YAMLError as error:
             raise ValueError(f"{match['value']!r} is not a YAML value") from error
         if (match["operator"] == "in") != isinstance(value, list):

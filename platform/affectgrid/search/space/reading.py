@@ -16,7 +16,7 @@ from affectgrid.search.space.condition import Condition
 from affectgrid.search.space.dimension import Dimension
 from affectgrid.search.space.objective import Goal
 from affectgrid.search.space.schema import Arm, SearchSpace, Values, setting_names
-from affectgrid.settings import Settings
+from affectgrid.settings import Settings, parse_yaml
 
 __all__ = ["SearchSpace", "load_space", "parse_space"]
 _SECTIONS: dict[str, type[Settings]] = {"arms": Arm, "space": Dimension, "objective": Goal}
@@ -30,8 +30,8 @@ def load_space(path: Path, **overrides: object) -> SearchSpace:
         overrides: values that replace the file's own; None leaves what the file says.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(
             Problem("SPACE-READ", where=str(path), found=str(error), expected="a YAML file", hint="check the path")
         ) from error

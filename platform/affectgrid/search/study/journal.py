@@ -53,14 +53,15 @@ def _trials(space: SearchSpace, trials: Mapping[int, tuple[Values, TrialRecord |
     for number in range(max(len(first), max(trials, default=-1) + 1)):
         proposal, record = trials.get(number, (None, None))
         if record is not None and proposal is not None:
-            yield _finished(space, record, proposal)
+            yield finished_trial(space, record, proposal)
         else:
             fixed = encoded(proposal) if proposal is not None else first[number] if number < len(first) else None
             attributes = {} if fixed is None else {"fixed_params": fixed}
             yield optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=attributes)
 
 
-def _finished(space: SearchSpace, record: TrialRecord, proposal: Values) -> FrozenTrial:
+def finished_trial(space: SearchSpace, record: TrialRecord, proposal: Values) -> FrozenTrial:
+    """A trial that ended, as Optuna has it."""
     state = STATES[record.state]
     values = [record.value(goal.metric) for goal in space.objective]
     return optuna.trial.create_trial(

@@ -85,7 +85,7 @@ def front(trials: Sequence[TrialRecord], goals: Sequence[Goal]) -> tuple[ParetoP
 def settings(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
     """``lr 0.001, mode fixed``: those of `names` that are active, under names as short as can be."""
     names = list(params) if names is None else names
-    return ", ".join(f"{_short_name(name, names)} {text(params[name])}" for name in names if name in params)
+    return ", ".join(f"{short_name(name, names)} {text(params[name])}" for name in names if name in params)
 
 
 def text(value: Any) -> str:
@@ -95,7 +95,8 @@ def text(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _short_name(name: str, names: Sequence[str]) -> str:
+def short_name(name: str, names: Sequence[str]) -> str:
+    """The last part of a dotted name where none of `names` shares it."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
 

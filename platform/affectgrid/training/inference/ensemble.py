@@ -44,6 +44,11 @@ class Ensemble:
     fitted: bool = False
 
     @property
+    def name(self) -> str:
+        """That of a single model's run; ``ensemble`` for several."""
+        return "ensemble" if len(self.members) > 1 else self.places[0].split()[0].split()[1]
+
+    @property
     def encoders(self) -> list[dict[str, str]]:
         """What the members' features were made with, each once, in the order of the members."""
         found: list[dict[str, str]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -190,12 +190,20 @@ def moments_by_video(predictions: Predictions, split: Split) -> Float[Tensor, "v
     Enough for pooled CCCs of any choice of videos. Two people of one video count together: they share its sound, its
     picture and often its mood.
     """
+    return moments_by(predictions, split, [raw_video(track) for track in split.track_ids])
+
+
+def moments_by(predictions: Predictions, split: Split, groups: Sequence[str]) -> Float[Tensor, "group stat 2"]:
+    """The moments of every group of tracks, in the order in which the groups first appear.
+
+    Args:
+        groups: of each track, in the split's order.
+    """
     va, labelled = torch.as_tensor(split.va), torch.as_tensor(split.labelled)
     by_track = track_moments([(predictions.va[rows], va[rows], labelled[rows]) for rows in _tracks(split)])
-    videos = [raw_video(track) for track in split.track_ids]
-    places = {video: place for place, video in enumerate(dict.fromkeys(videos))}
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     pooled = by_track.new_zeros(len(places), *by_track.shape[1:])
-    return pooled.index_add_(0, torch.tensor([places[video] for video in videos], dtype=torch.int64), by_track)
+    return pooled.index_add_(0, torch.tensor([places[group] for group in groups], dtype=torch.int64), by_track)
 
 
 def evaluate(predictions: Predictions, split: Split, grid: RegionGrid, *, num_resamples: int = 1000) -> Scores:

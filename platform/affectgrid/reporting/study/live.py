@@ -174,7 +174,8 @@ class SearchDisplay:
         return "".join(f", {cost}" for cost in shown) if self.show_costs else ""
 
     def _cost(self) -> str:
-        return f"{self.worker_hours:.2f} worker-hours"
+        """What all trials took so far, once that is worth telling."""
+        return f"{self.worker_hours:.1f} worker-hours in all" if self.worker_hours >= 1 else ""
 
     def _left(self) -> str:
         left = self.remaining_s()

@@ -1,8 +1,7 @@
-"""A model's scores and predictions: tables and lines on the terminal, a page with figures, and a JSON file."""
+"""A model's scores and predictions: tables, lines on the terminal, pictures and files."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
-from rich.console import Console
 
 from affectgrid import storage
 from affectgrid.data.export import Fill, Filled, write_track
@@ -131,26 +129,6 @@ def absent_lines(without: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for stream, tracks in without.items():
         shown = ", ".join(tracks[:3])
         yield f"{stream}: not imported for {len(tracks)} tracks, such as {shown}; predicted as if it were absent"
-
-
-def print_scores(scores: Scores, note: str, address: str, *, console: Console | None = None) -> None:
-    """Both tables, and where the files are."""
-    console = console or Console()
-    console.print(score_table(scores, note).rich())
-    console.print(region_table(scores).rich())
-    console.print(f"report   {address}/report.html", highlight=False, markup=False, soft_wrap=True)
-
-
-def write_scores(
-    folder: Path, scores: Scores, predictions: Predictions, split: Split, grid: RegionGrid, note: str
-) -> None:
-    """``scores.json`` and ``report.html`` with the plane and the best, the median and the worst track."""
-    tables = [score_table(scores), region_table(scores)]
-    section = html.Section(
-        f"Split {split.name}", (), tables, draw_predictions(folder, scores, predictions, split, grid)
-    )
-    html.write(folder / "report.html", f"Scores on {split.name}", [section], caveat=note)
-    storage.write_json(folder / "scores.json", dataclasses.asdict(scores))
 
 
 def draw_predictions(

@@ -17,6 +17,7 @@ _NAME = re.compile(r"(\d{1,9})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 def list_crops(folder: Path) -> dict[int, Path]:
     """Crops by frame index, ascending. Other files are left alone.
 
+    Names count from 1; where AFEW-VA's ``<folder>.json`` lies beside the pictures, from 0 as that file does.
     Raises MediaError: MED-MISSING without the folder, MED-CROP-INDEX for index 0 or two crops of one frame.
     """
     if not folder.is_dir():
@@ -29,12 +30,13 @@ def list_crops(folder: Path) -> dict[int, Path]:
                 hint="check the path",
             )
         )
+    from_0 = (folder / f"{folder.name}.json").is_file()
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
         if match is None:
             continue
-        index = int(match[1])
+        index = int(match[1]) + from_0
         if index == 0 or index in found:
             clash = f"{path.name} beside {found[index].name}" if index else f"{path.name}: frames count from 1"
             raise MediaError(
