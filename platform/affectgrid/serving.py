@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from affectgrid.errors import MediaError, ModelError, Problem
-from affectgrid.tracking.pyfunc import Found, publish
+from affectgrid.tracking.pyfunc import Columns, Found, publish
 
 if TYPE_CHECKING:  # encoders are loaded with the first video
     from affectgrid.data.splits.resident import Split
@@ -35,8 +35,8 @@ class LocalVideos:
         self._store = FeatureStore(Path(self._folder.name) / "features")
         self._encoder = LocalEncoder(self._store)
 
-    def split(self, video: str | bytes) -> tuple[Split, Found | None]:
-        """A video given by its path, its address (http, https, s3, gs) or its content.
+    def split(self, video: str | bytes) -> tuple[Split, Found | None, Columns]:
+        """A video given by its path, its address (http, https, s3, gs) or its content; where faces are, by column.
 
         Raises MediaError (PRED-NONE) and CatalogError where it cannot be read; ModelError where an encoder cannot be
         loaded, and PKG-ENCODER where it is not the one whose features the model has learnt from.
@@ -44,6 +44,7 @@ class LocalVideos:
         from affectgrid.data.catalog import read_folder
         from affectgrid.data.splits.resident import load_split
         from affectgrid.distributed.options import encoding_for
+        from affectgrid.training.inference.details import face_boxes
 
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
             catalog = read_folder(_place(video, Path(folder)))
@@ -54,13 +55,14 @@ class LocalVideos:
             if report.quarantined:
                 raise _unreadable(track.id, "; ".join(failure.reason for failure in report.quarantined))
             split = load_split(self._store, [track], fingerprints=report.fingerprints, name="predict")
+            boxes = face_boxes(self._store, report.fingerprints["visual"], split)
         finally:
             for kind, fingerprint in report.fingerprints.items():
                 self._store.remove(kind, fingerprint, track.id)
         found = None if config.visual.crop == "frame" else split.streams["visual"].present
         split = split.with_absent(self._package.model.feature_dims)
         _require_dims(split, self._package)
-        return split, found
+        return split, found, boxes
 
 
 def _require_dims(split: Split, package: ModelPackage) -> None:

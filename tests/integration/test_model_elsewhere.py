@@ -86,7 +86,12 @@ def bare() -> dict[str, str]:
 def require_same(table: pd.DataFrame, told: pd.DataFrame) -> None:
     assert table["face_found"].tolist() == told["face_found"].tolist()
     assert table["frame"].tolist() == told["frame"].tolist()
-    for name in ("time_s", "valence", "arousal", *(name for name in told if name.startswith(("region_", "share_")))):
+    for name in (
+        "time_s",
+        "valence",
+        "arousal",
+        *(name for name in told if name.startswith(("face_", "region_", "share_"))),
+    ):
         np.testing.assert_allclose(table[name], told[name], atol=1e-5, err_msg=name)
     assert table["valence"].notna().sum() > 50
 

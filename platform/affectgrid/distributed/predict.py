@@ -23,11 +23,10 @@ from affectgrid.reporting.look.course import read_courses
 from affectgrid.reporting.look.overlay import write_overlay
 from affectgrid.reporting.scores import write_predictions
 from affectgrid.storage import Storage, results
-from affectgrid.training.inference.details import frame_details
+from affectgrid.training.inference.details import face_boxes, frame_details
 from affectgrid.training.inference.ensemble import Ensemble, combine
 
 _SHORT_BYTES = 8 << 20  # obama_speech.mp4 of the tests' media: 9 s of 1280 x 720 in 2.5 MB
-_BOX = ("face_left", "face_top", "face_right", "face_bottom", "face_score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ def predict(
     predictions = combine(ensemble.predict_members(split_for), ensemble.weights)
     place, split, va = workspace.predictions, splits[0], predictions.va.numpy()
     found = None if configs[0].visual.crop == "frame" else split.streams["visual"].present
-    details = _boxes(features, reports[0].fingerprints["visual"], split)
+    details = face_boxes(features, reports[0].fingerprints["visual"], split)
     if len(ensemble.members) == 1:
         details |= frame_details(ensemble.members[0], split)
     with results(place) as folder:
@@ -142,18 +141,6 @@ def is_short(videos: Sequence[Path | str]) -> bool:
 def open_videos(videos: Path | str) -> Catalog:
     """A video, a folder of videos, or a folder in Aff-Wild2's layout; on this machine or in a bucket."""
     return read_aff_wild2(videos, labels="optional") if is_aff_wild2(videos) else read_folder(videos)
-
-
-def _boxes(features: FeatureStore, fingerprint: str, split: Split) -> dict[str, NDArray[np.float32]]:
-    """Of every row, by column: where its face is, and the detector's score; none where faces were not looked for."""
-    rows = np.full((split.num_frames, len(_BOX)), np.nan, np.float32)
-    for number, track in enumerate(split.track_ids):
-        table = features.read("visual", fingerprint, track)
-        if table.box is not None:
-            own = rows[split.track(number)]  # a view
-            here = table.frame_index <= len(own)
-            own[table.frame_index[here] - 1] = table.box[here]
-    return {} if np.isnan(rows).all() else dict(zip(_BOX, rows.T, strict=True))
 
 
 def _readable(catalog: Catalog, lost: Mapping[str, Quarantined]) -> list[Track]:

@@ -32,7 +32,7 @@ _PACKAGE = "package"  # the artefact's name in the model, and its folder's
 _DIGEST = "affectgrid.digest"  # the tag by which a logged model is found again
 _FOR_FEATURES = ("jaxtyping", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy", "torch")
 _FOR_VIDEOS = ("av", "open_clip_torch", "pillow", "psutil", "torchvision", "transformers", "tyro")
-_FOR_FACES = ("dlib-bin",)
+_FOR_FACES = {"dlib": ("dlib-bin",), "mtcnn": ("mtcnn",)}
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
 _IN_NAMES = re.compile(r"[/:.%\"']")  # what MLflow refuses in the name of a model
 
@@ -67,13 +67,14 @@ def write_model(package: Path, target: Path, *, whole: bool = False) -> Path:
 
 def requirements(package: ModelPackage) -> list[str]:
     """What a prediction imports, pinned to the versions of this process; less than the project's own list."""
-    from affectgrid.data.features.streams import VisualStream
+    from affectgrid.data.features.streams import streams_of
 
-    names = list(_FOR_FEATURES)
+    names = [*_FOR_FEATURES]
     if reads_videos(package):
+        visual, audio = streams_of(package.encoders)
         names += _FOR_VIDEOS
-        crop = VisualStream.model_validate_json(package.encoders["visual_stream"]).crop
-        names += _FOR_FACES if crop != "frame" else ()
+        names += _FOR_FACES[visual.detector] if visual.crop != "frame" else ()
+        names += ["openvino"] if "openvino" in (visual.runtime, audio.runtime) else []
     found = []
     for name in ["mlflow", *sorted(names)]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # dlib is an extra
@@ -83,8 +84,16 @@ def requirements(package: ModelPackage) -> list[str]:
 
 
 def reads_videos(package: ModelPackage) -> bool:
-    """Whether the package says how a video is encoded; features that no encoder made cannot be made again."""
-    return {"visual_stream", "audio_stream"} <= package.encoders.keys()
+    """Whether a video can be encoded by what the package says alone.
+
+    Features that no encoder made cannot be made again, and an int8 encoder was calibrated on pictures and sounds of the
+    training: on others it would be another one.
+    """
+    from affectgrid.data.features.streams import streams_of
+
+    if not {"visual_stream", "audio_stream"} <= package.encoders.keys():
+        return False
+    return "int8" not in {stream.precision for stream in streams_of(package.encoders)}
 
 
 def _signature(package: ModelPackage) -> Any:
@@ -92,7 +101,7 @@ def _signature(package: ModelPackage) -> Any:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array
 
-    from affectgrid.training.inference.details import detail_names
+    from affectgrid.training.inference.details import BOX, detail_names
 
     numbers = Array(DataType.double)
     given = [ColSpec(Array(numbers), f"{name}.feature", required=False) for name in package.model.feature_dims]
@@ -102,7 +111,7 @@ def _signature(package: ModelPackage) -> Any:
     told = {"input": "long", "track": "string", "frame": "integer", "time_s": "double"}
     told |= dict.fromkeys(["valence", "arousal", *detail_names(package)], "float")
     outputs = [ColSpec(kind, name) for name, kind in told.items()]
-    outputs.append(ColSpec("float", "face_found", required=False))
+    outputs += [ColSpec("float", name, required=False) for name in ("face_found", *BOX)]
     fill = ParamSpec("fill", DataType.string, "")
     return ModelSignature(Schema(given), Schema(outputs), ParamSchema([fill]))
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
@@ -22,14 +22,15 @@ from affectgrid.training.inference.package import ModelPackage, load_package
 from affectgrid.training.inference.predict import predict_split
 
 Found = Bool[np.ndarray, " row"]
+Columns = dict[str, Float[np.ndarray, " row"]]
 VIDEO, CONTENT, TRACK, FILL = "video", "content", "track", "fill"  # columns of the input, and its parameter
 
 
 class Videos(Protocol):
     """Encodes videos as the model's training data were."""
 
-    def split(self, video: str | bytes) -> tuple[Split, Found | None]:
-        """The split of one video, given by its path, address or content, and where a face was found."""
+    def split(self, video: str | bytes) -> tuple[Split, Found | None, Columns]:
+        """The split of one video, given by its path, address or content, whether each frame has a face, and where."""
 
 
 class ServedModel(PythonModel):  # type: ignore[misc]
@@ -71,18 +72,18 @@ class ServedModel(PythonModel):  # type: ignore[misc]
 
     def _table(self, number: int, given: Mapping[str, Any], fill: Any) -> pd.DataFrame:
         package = self._package
-        split, found = self._split(given)
+        split, found, boxes = self._split(given)
         va = predict_split(package.model, split, package.config.window).va.numpy()
-        columns = track_columns(split, 0, va, found, frame_details(package, split), fill)
+        columns = track_columns(split, 0, va, found, boxes | frame_details(package, split), fill)
         return pd.DataFrame({"input": number, TRACK: given.get(TRACK, split.track_ids[0]), **columns})
 
-    def _split(self, given: Mapping[str, Any]) -> tuple[Split, Found | None]:
+    def _split(self, given: Mapping[str, Any]) -> tuple[Split, Found | None, Columns]:
         package = self._package
         film = given.get(VIDEO, given.get(CONTENT))
         if film is None:
             columns = {name: value for name, value in given.items() if name.endswith(SUFFIX) or name == "time_s"}
             track, dims = str(given.get(TRACK, "track")), package.model.feature_dims
-            return given_split(columns, dims, track=track, encoders=package.encoders), None
+            return given_split(columns, dims, track=track, encoders=package.encoders), None, {}
         if self._videos is None:
             self._videos = self._open_videos(package)
         return self._videos.split(film)

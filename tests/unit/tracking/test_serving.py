@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http.server
 import threading
@@ -126,3 +127,16 @@ def test_a_model_of_videos_pins_what_decodes_and_encodes_them(package: Path):
     pins = {line.partition("==")[0] for line in models.requirements(load_package(package))}
     assert {"av", "transformers", "open_clip_torch"} <= pins
     assert not {"ray", "dlib-bin"} & pins  # a model of whole frames looks for no face
+
+
+def test_int8_encoders_are_no_others_and_openvino_and_mtcnn_are_pinned(package: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(models.importlib.metadata, "version", lambda name: "1")
+    audio = AudioStream(runtime="openvino", precision="bf16").model_dump_json()
+    visual = VisualStream(crop="detect", detector="mtcnn").model_dump_json()
+    encoders = {**ENCODERS, "visual_stream": visual, "audio_stream": audio}
+    other = dataclasses.replace(load_package(package), encoders=encoders)
+    assert {"openvino==1", "mtcnn==1"} <= set(models.requirements(other))
+    int8 = VisualStream(runtime="openvino", precision="int8").model_dump_json()
+    other = dataclasses.replace(other, encoders={**encoders, "visual_stream": int8})
+    assert not models.reads_videos(other)
+    assert "av==1" not in models.requirements(other)

@@ -153,14 +153,19 @@ def _require_computed(stream: Stream) -> None:
         )
 
 
+def streams_of(encoders: Mapping[str, str]) -> tuple[VisualStream, AudioStream]:
+    """The settings of both streams of a split, a study or a model package. Raises KeyError where there are none."""
+    visual = VisualStream.model_validate_json(encoders["visual_stream"])
+    return visual, AudioStream.model_validate_json(encoders["audio_stream"])
+
+
 def look_ahead_s(encoders: Mapping[str, str]) -> float | None:
     """How much later than a frame something may be that enters its features, in seconds; 0 where they are causal.
 
     `encoders`: of a split, a study or a model package, which have the settings of both streams. None where they do not.
     """
     try:
-        visual = VisualStream.model_validate_json(encoders["visual_stream"])
-        audio = AudioStream.model_validate_json(encoders["audio_stream"])
+        visual, audio = streams_of(encoders)
     except KeyError:  # features that no encoder made
         return None
     return max(visual.look_ahead_s, audio.look_ahead_s)

@@ -11,9 +11,12 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from affectgrid.data.export import Fill, without_faces
+from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.splits.resident import Split
 from affectgrid.training.inference.package import ModelPackage
 from affectgrid.training.inference.predict import merge_tracks, resident_for
+
+BOX = ("face_left", "face_top", "face_right", "face_bottom", "face_score")  # in pixels, and the detector's score
 
 
 def detail_names(package: ModelPackage) -> list[str]:
@@ -35,6 +38,18 @@ def frame_details(package: ModelPackage, split: Split) -> dict[str, Float[np.nda
     if resident.sampling is not None:
         merged = resident.sampling.to_rows(merged, split, bounds)
     return {name: column.numpy() for name, column in zip(detail_names(package), merged.unbind(1), strict=True)}
+
+
+def face_boxes(store: FeatureStore, fingerprint: str, split: Split) -> dict[str, Float[np.ndarray, " row"]]:
+    """Of every row, by column: where its face is, and the detector's score; none where faces were not looked for."""
+    rows = np.full((split.num_frames, len(BOX)), np.nan, np.float32)
+    for number, track in enumerate(split.track_ids):
+        table = store.read("visual", fingerprint, track)
+        if table.box is not None:
+            own = rows[split.track(number)]  # a view
+            here = table.frame_index <= len(own)
+            own[table.frame_index[here] - 1] = table.box[here]
+    return {} if np.isnan(rows).all() else dict(zip(BOX, rows.T, strict=True))
 
 
 def track_columns(
