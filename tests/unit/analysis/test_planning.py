@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import subprocess
@@ -69,6 +70,14 @@ def test_times_are_given_or_measured_or_stated_defaults() -> None:
     assert own.encode_source == "measured by the run of 2026-01-02 (2,000 units)"
     other = plan((measured,), visual={"model": "ViT-B-32/y", "dim": 512}).times["visual"]
     assert other == default
+    exact = dataclasses.replace(
+        measured, encode_s=3.0, time="2026-02-02T03:04:05+00:00", runtime="torch", precision="fp32"
+    )
+    newest = plan((exact, measured), visual={"model": "ViT-B-32/x", "dim": 512}).times["visual"]
+    assert newest.cost.encode_s == 0.0015
+    assert newest.encode_source == "measured by the run of 2026-02-02 (2,000 units, torch in fp32)"
+    asked = plan((exact, measured), visual={"model": "ViT-B-32/x", "dim": 512, "precision": "bf16"}).times["visual"]
+    assert asked == default
     given = plan((measured,), visual={"model": "ViT-B-32/x", "dim": 512, "encode_ms": 7.0}).times["visual"]
     assert (given.cost.decode_s, given.cost.encode_s, given.encode_source) == (0.002, 0.007, "given")
     assert plan(visual={"model": "new", "dim": 9, "encode_ms": 7.0}).times["visual"].cost.encode_s == 0.007

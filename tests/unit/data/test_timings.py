@@ -34,6 +34,14 @@ def test_the_newest_long_run_is_kept_of_each_encoder_and_device(tmp_path: Path) 
     assert all(one.time for one in kept.values())
 
 
+def test_runs_in_another_arithmetic_stand_side_by_side_and_old_files_are_read(tmp_path: Path) -> None:
+    store, fast = FeatureStore(tmp_path), dataclasses.replace(LONG, runtime="openvino", precision="int8")
+    old = {name: value for name, value in dataclasses.asdict(LONG).items() if name not in {"runtime", "precision"}}
+    store.write_records([old], "timings.jsonl")
+    keep_timings(store, [fast])
+    assert {(one.runtime, one.precision) for one in read_timings(store)} == {("", ""), ("openvino", "int8")}
+
+
 def test_a_run_that_encoded_nothing_leaves_no_file(tmp_path: Path) -> None:
     keep_timings(FeatureStore(tmp_path), [dataclasses.replace(LONG, units=0)])
     assert list(tmp_path.iterdir()) == []
@@ -45,5 +53,6 @@ def test_encoding_says_and_keeps_what_a_unit_took(tmp_path: Path) -> None:
     kept = {timing.stream: timing for timing in read_timings(FeatureStore(tmp_path / "store"))}
     hops = NUM_FRAMES // 25 * 5 + 1  # of 0.2 s
     assert {stream: timing.units for stream, timing in kept.items()} == {"visual": 2 * NUM_FRAMES, "audio": 2 * hops}
+    assert {(timing.runtime, timing.precision) for timing in kept.values()} == {("torch", "fp32")}
     assert {stream: timing.cost for stream, timing in kept.items()} == report.costs
     assert all(0 < part < report.seconds for one in kept.values() for part in (one.decode_s, one.encode_s))

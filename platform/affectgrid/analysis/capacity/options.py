@@ -13,6 +13,8 @@ class StreamTimes(Settings):
 
     model: str = Field(description="name of the encoder, as encode takes it")
     dim: int = Field(gt=0, description="length of a feature")
+    runtime: str | None = Field(None, description="of an earlier run whose times count; default: of the newest")
+    precision: str | None = Field(None, description="likewise")
     decode_ms: float | None = Field(None, ge=0, description="of a core, to decode a unit; default: as measured before")
     encode_ms: float | None = Field(
         None, ge=0, description="of a core, or of a GPU, to encode a unit; default: as measured before"

@@ -36,9 +36,9 @@ class Times:
 
 
 def find_times(stream: str, asked: StreamTimes, device: Device, measured: Sequence[Timing]) -> Times:
-    """By hand before measured before default. Raises ConfigError (CFG-TIMES) where nothing is known."""
-    own = next((one for one in measured if (one.stream, one.model, one.device) == (stream, asked.model, device)), None)
-    said = f"measured by the run of {own.time[:10]} ({own.units:,} units)" if own else ""
+    """By hand before the newest measured before default. Raises ConfigError (CFG-TIMES) where nothing is known."""
+    own = max((one for one in measured if _answers(one, stream, asked, device)), key=lambda one: one.time, default=None)
+    said = f"measured by the run of {own.time[:10]} ({own.units:,} units{_computed(own)})" if own else ""
     decode_s, decode_source = (own.cost.decode_s, said) if own else DECODING[stream]
     encode = (own.cost.encode_s, said) if own else _default(stream, asked.model, device)
     if asked.decode_ms is not None:
@@ -57,6 +57,15 @@ def find_times(stream: str, asked: StreamTimes, device: Device, measured: Sequen
             )
         )
     return Times(Cost(decode_s, encode[0]), decode_source, encode[1])
+
+
+def _answers(one: Timing, stream: str, asked: StreamTimes, device: Device) -> bool:
+    same = (one.stream, one.model, one.device) == (stream, asked.model, device)
+    return same and asked.precision in (None, one.precision) and asked.runtime in (None, one.runtime)
+
+
+def _computed(one: Timing) -> str:
+    return f", {one.runtime} in {one.precision}" if one.precision else ""
 
 
 def _default(stream: str, model: str, device: Device) -> tuple[float, str] | None:

@@ -1,11 +1,11 @@
-"""What encoding took, kept in the store: the newest run of each stream, encoder and kind of device."""
+"""What encoding took, kept in the store: the newest run of each stream, encoder, arithmetic and kind of device."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from affectgrid.data.features.report import Cost
 from affectgrid.data.features.store import FeatureStore
@@ -27,6 +27,7 @@ class Timing:
         decode_s, encode_s: seconds of the processes that did it, added up; loading the encoder is not among them.
         start_s: until a worker of Ray began its first chunk, at most; None where there was no Ray.
         time: ISO 8601, UTC.
+        runtime, precision: what the encoder computed by; "" in files of before these were told.
     """
 
     stream: str
@@ -37,6 +38,8 @@ class Timing:
     encode_s: float
     start_s: float | None
     time: str = ""
+    runtime: str = ""
+    precision: str = ""
 
     @property
     def cost(self) -> Cost:
@@ -45,7 +48,10 @@ class Timing:
 
 
 def keep_timings(store: FeatureStore, timings: Iterable[Timing]) -> None:
-    """Replace those of the same stream, encoder and device, unless by a much shorter run. Raises StoreError."""
+    """Replace those of the same stream, encoder, arithmetic and device, unless by a much shorter run.
+
+    Raises StoreError.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     kept = {_key(timing): timing for timing in read_timings(store)}
     new = {}
@@ -58,14 +64,14 @@ def keep_timings(store: FeatureStore, timings: Iterable[Timing]) -> None:
 
 
 def read_timings(store: FeatureStore) -> tuple[Timing, ...]:
-    """What the store has. Raises StoreError (STO-DAMAGED)."""
-    names = {field.name for field in dataclasses.fields(Timing)}
-    return tuple(Timing(**_known(row)) for row in store.read_records(_FILE) if names <= row.keys())
+    """What the store has, the newest last. Raises StoreError (STO-DAMAGED)."""
+    fields = dataclasses.fields(Timing)
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    known = {field.name for field in fields}
+    rows = [row for row in store.read_records(_FILE) if needed <= row.keys()]
+    timings = (Timing(**{name: value for name, value in row.items() if name in known}) for row in rows)
+    return tuple(sorted(timings, key=lambda timing: timing.time))
 
 
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: row[field.name] for field in dataclasses.fields(Timing)}
-
-
-def _key(timing: Timing) -> tuple[str, str, str]:
-    return timing.stream, timing.model, timing.device
+def _key(timing: Timing) -> tuple[str, ...]:
+    return timing.stream, timing.model, timing.device, timing.runtime, timing.precision

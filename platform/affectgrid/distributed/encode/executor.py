@@ -81,10 +81,12 @@ class Executor:
     def timings(self) -> list[Timing]:
         """What `run` spent on each stream; chunks that failed do not count."""
         device: Device = "cuda" if cluster.num_gpus() else "cpu"
-        return [
-            Timing(kind, self._jobs[kind].stream.model, device, int(units), decode_s, encode_s, self._start_s)
-            for kind, (units, decode_s, encode_s) in self._spent.items()
-        ]
+        timings = []
+        for kind, (units, decode_s, encode_s) in self._spent.items():
+            job = self._jobs[kind]
+            own = Timing(kind, job.stream.model, device, int(units), decode_s, encode_s, self._start_s)
+            timings.append(dataclasses.replace(own, runtime=job.stream.runtime, precision=job.precision))
+        return timings
 
     def _time(self, row: Row, since_s: float) -> None:
         """Add up what a chunk took; the first one of all tells how long its process took to start."""
