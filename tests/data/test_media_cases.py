@@ -71,6 +71,9 @@ def test_pictures_and_times_are_ffmpegs(case, make, ffmpeg):
         with FrameReader(path, info) as reader:  # alone: another reader knows nothing of the frames before
             ((_, _, rgb),) = reader.read([position])
         shown.require_same(position, rgb, limit)
+    with FrameReader(path, info) as reader:  # it stays open, and jumps to and fro
+        for index, _, rgb in reader.read(order.tolist()):
+            shown.require_same(index - 1, rgb, limit)
 
 
 @pytest.mark.parametrize(

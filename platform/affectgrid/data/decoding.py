@@ -20,7 +20,7 @@ from affectgrid.media.guard import GuardedProcess
 from affectgrid.media.video import VideoInfo
 from affectgrid.storage import staged
 
-_PIECE_FRAMES = 16  # as an encode run reads them
+_PIECE_FRAMES, _DEEP_FRAMES = 4, 16
 _PIECE_HOPS, _DEEP_HOPS = 5, 600
 _SMALLEST, _SPREAD = 4, 28  # crops of a sample
 _SOUND = AudioStream()
@@ -62,7 +62,9 @@ class MediaReader:
         if own and not self._deep:
             shown = [(index - 1, index) for index in sample_crops(own)]
         else:
-            shown = pieces(max(num_frames, own[-1][0] if own else 0), _PIECE_FRAMES, deep=self._deep)
+            size = _DEEP_FRAMES if self._deep else _PIECE_FRAMES
+            keys = info.keyframes.tolist() if info and info.in_time_order and not own else ()
+            shown = pieces(max(num_frames, own[-1][0] if own else 0), size, deep=self._deep, keyframes=keys)
         mode = "crops" if self._crop == "crops" else "frame"  # a face is looked for in the whole frame
         visual = ((read_visual_chunk, (track.video, track.crops, *piece), {"crop": mode}) for piece in shown)
         yield from self._first_fault(visual)
@@ -70,8 +72,7 @@ class MediaReader:
             return
         num_hops = math.ceil(float(info.frame_times_s[-1]) / _SOUND.hop_s) + 1
         options = {name: getattr(_SOUND, name) for name in ("hop_s", "window_s", "sample_rate_hz")}
-        size = _DEEP_HOPS if self._deep else _PIECE_HOPS
-        heard = pieces(num_hops, size, deep=self._deep)
+        heard = pieces(num_hops, _DEEP_HOPS if self._deep else _PIECE_HOPS, deep=self._deep)
         yield from self._first_fault((read_sound_chunk, (track.video, *piece), options) for piece in heard)
 
     def look(self, track: Track, info: VideoInfo | None) -> Look | None:
@@ -92,15 +93,16 @@ class MediaReader:
     def _first_fault(self, calls: Iterator[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> Iterator[Problem]:
         try:
             for function, arguments, options in calls:
-                self._call(function, *arguments, **options)
+                self._call(function, *arguments, discard=True, **options)
         except MediaError as error:
             yield from error.problems
 
-    def _call(self, function: Any, *arguments: Any, **options: Any) -> Any:
+    def _call(self, function: Any, *arguments: Any, discard: bool = False, **options: Any) -> Any:
         with contextlib.ExitStack() as stack:  # files of a bucket are copied to this node, and stay while in use
             local = [stack.enter_context(staged(a)) if isinstance(a, Path) else a for a in arguments]
             name = f"{function.__module__}:{function.__qualname__}"
-            return self._guard.call(name, *[str(a) if isinstance(a, Path) else a for a in local], **options)
+            call = self._guard.run if discard else self._guard.call
+            return call(name, *[str(a) if isinstance(a, Path) else a for a in local], **options)
 
 
 def sample_crops(crops: Sequence[tuple[int, int]]) -> list[int]:
@@ -114,9 +116,14 @@ def sample_crops(crops: Sequence[tuple[int, int]]) -> list[int]:
     return sorted({*smallest, *even})
 
 
-def pieces(total: int, size: int, *, deep: bool) -> list[tuple[int, int]]:
-    """Half-open ranges of positions: all in pieces, or the first, the middle and the last piece; one where none is."""
+def pieces(total: int, size: int, *, deep: bool, keyframes: Sequence[int] = ()) -> list[tuple[int, int]]:
+    """Half-open ranges of positions: all in pieces, or the first, a middle and the last piece; one where none is.
+
+    The middle one begins at the last of the `keyframes` before the middle, from which decoding would have to begin.
+    """
     if deep:
         return [(start, min(start + size, total)) for start in range(0, max(total, 1), size)]
-    starts = sorted({0, max(0, (total - size) // 2), max(0, total - size)})
+    middle = max(0, (total - size) // 2)
+    middle = max((key for key in keyframes if key <= middle), default=middle)
+    starts = sorted({0, middle, max(0, total - size)})
     return [(start, max(start + 1, min(start + size, total))) for start in starts]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from affectgrid.media.container import open_media, origin_s
+from affectgrid.media.container import open_media, origin_s, require_file
 from affectgrid.media.tracks import sound_track
 
 _PREROLL_S = 1.0  # decoders need what came before: AAC a frame, Opus 80 ms, MP3 its bit reservoir
@@ -40,10 +41,9 @@ def read_audio(
     if stop < first:
         raise ValueError(f"stop_s = {stop_s} lies before start_s = {start_s}")
     silence = np.zeros(stop - first, np.float32), np.zeros(stop - first, np.bool_)
-    head = _head(path) if stop > first else []
-    if not head:
+    if stop == first or (head := _head(path, require_file(path).stat().st_mtime_ns)) is None:
         return silence
-    rate = head[0].sample_rate
+    rate = head.rate
     # In rational resampling the filter's phase repeats every `step` samples: begin on such a multiple, and a part is
     # resampled exactly as the whole is.
     common = math.gcd(rate, sample_rate_hz)
@@ -84,11 +84,11 @@ class _Line:
         self._grid: tuple[int, int] | None = None
         self._mixers: dict[tuple[str, str, int], tuple[Any, float]] = {}
 
-    def align(self, head: list[Any]) -> None:
+    def align(self, head: _Head) -> None:
         """Where times are coarser than samples, count whole frames from the end of the stream's first one."""
-        if len(head) == 2 and head[0].time is not None and head[0].time_base * self._rate > 1:
+        if len(head.samples) == 2 and head.time_s is not None and head.coarse:
             # the first may be cut by the encoder's delay, the second is whole
-            self._grid = self._told(head[0].time) + head[0].samples, head[1].samples
+            self._grid = self._told(head.time_s) + head.samples[0], head.samples[1]
 
     def place(self, frame: Any) -> bool:
         """Mix a frame down to where its time says; False once it lies behind the end."""
@@ -178,11 +178,26 @@ def _run(resampler: Any, *frames: Any) -> NDArray[np.float32]:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _head(path: Path) -> list[Any]:
-    """The first two frames of sound, fewer where there are not so many."""
+class _Head(NamedTuple):
+    """The first two frames of sound, or the only one: the first one's time, their lengths."""
+
+    rate: int
+    time_s: float | None
+    coarse: bool  # its times are, against its samples
+    samples: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=1)
+def _head(path: Path, _modified_ns: int) -> _Head | None:
+    """How the sound begins; kept for the next piece of the same file. None without any."""
     with open_media(path) as container:
         stream = sound_track(container)
-        return [] if stream is None else list(itertools.islice(_decoded(container, stream), 2))
+        frames = [] if stream is None else list(itertools.islice(_decoded(container, stream), 2))
+    if not frames:
+        return None
+    first = frames[0]
+    coarse = first.time_base is not None and first.time_base * first.sample_rate > 1
+    return _Head(first.sample_rate, first.time, coarse, tuple(frame.samples for frame in frames))
 
 
 def _rewind(container: Any, stream: Any, time_s: float) -> None:

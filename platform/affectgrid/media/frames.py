@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ class FrameReader:
 
     def __init__(self, path: Path, info: VideoInfo) -> None:
         self._path, self._info = path, info
-        self._frames: Generator[tuple[int, Any], None, None] | None = None
+        self._opened = contextlib.ExitStack()
+        self._container: Any = None  # open: a seek in it costs a third of opening it again
+        self._frames: Iterator[tuple[int, Any]] | None = None
         self._next = 0  # the earliest position that `_frames` can still give
         self._converter = VideoReformatter()  # kept: FFmpeg prepares its tables once, not in every frame
         tilt_degrees = info.orientation.tilt_degrees
@@ -49,9 +51,8 @@ class FrameReader:
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        frames, self._frames = self._frames, None
-        if frames is not None:
-            frames.close()
+        self._frames = self._container = None
+        self._opened.close()
 
     def __enter__(self) -> FrameReader:
         return self
@@ -66,10 +67,13 @@ class FrameReader:
         else:
             found = None
             for landing in _landings(position, self._info):
-                self.close()
-                self._frames, self._next = _decode(self._path, self._info, landing), 0
-                with contextlib.suppress(_SeekError):
+                if landing is None:
+                    self.close()
+                self._frames, self._next = self._decode(landing), 0
+                try:
                     found = self._advance(position)
+                except _SeekError:
+                    self.close()
                 if found is not None:
                     break
         if found is None:
@@ -97,6 +101,36 @@ class FrameReader:
                 return frame if here == position else None
         return None
 
+    def _open(self) -> tuple[Any, Any]:
+        """The container and its pictures: as they were left, or at the beginning."""
+        if self._container is None:
+            self._container = self._opened.enter_context(open_media(self._path))
+            moving_pictures(self._path, self._container).codec_context.thread_count = 1  # a worker has one core
+        return self._container, moving_pictures(self._path, self._container)
+
+    def _decode(self, landing: tuple[int, int] | None) -> Iterator[tuple[int, Any]]:
+        """Decoded frames with their positions, from a landing on."""
+        counted, info = 0, self._info
+        with media_errors(self._path):
+            container, stream = self._open()
+            if landing:
+                try:
+                    container.seek(landing[0], stream=stream)
+                except av.FFmpegError:
+                    raise _SeekError from None
+            packets = container.demux(stream)
+            if landing:
+                packets = _from_keyframe(packets, landing[1])
+            for packet in packets:
+                for frame in packet.decode():
+                    if not info.in_time_order:
+                        yield counted, frame
+                        counted += 1
+                    elif frame.pts is not None:
+                        position = int(np.searchsorted(info.pts, frame.pts))
+                        if position < info.num_frames and info.pts[position] == frame.pts:
+                            yield position, frame
+
 
 class _SeekError(Exception):
     """The seek failed, or landed after its target."""
@@ -113,31 +147,6 @@ def _landings(start: int, info: VideoInfo) -> Iterator[tuple[int, int] | None]:
         pts = int(info.pts[info.keyframes[key]])
         yield from ((ticks, pts) for ticks in dict.fromkeys((pts, int(info.seek_to[key]))))
     yield None
-
-
-def _decode(path: Path, info: VideoInfo, landing: tuple[int, int] | None) -> Generator[tuple[int, Any], None, None]:
-    """Decoded frames with their positions, from a landing on."""
-    counted = 0
-    with open_media(path) as container:
-        stream = moving_pictures(path, container)
-        stream.codec_context.thread_count = 1  # a worker has one core
-        if landing:
-            try:
-                container.seek(landing[0], stream=stream)
-            except av.FFmpegError:
-                raise _SeekError from None
-        packets = container.demux(stream)
-        if landing:
-            packets = _from_keyframe(packets, landing[1])
-        for packet in packets:
-            for frame in packet.decode():
-                if not info.in_time_order:
-                    yield counted, frame
-                    counted += 1
-                elif frame.pts is not None:
-                    position = int(np.searchsorted(info.pts, frame.pts))
-                    if position < info.num_frames and info.pts[position] == frame.pts:
-                        yield position, frame
 
 
 def _from_keyframe(packets: Iterator[Any], pts: int) -> Iterator[Any]:

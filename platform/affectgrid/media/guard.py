@@ -39,19 +39,26 @@ class GuardedProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._request = self._reply = -1
 
+    def run(self, function: str, *args: Any, **kwargs: Any) -> None:
+        """As `call`, for what it raises alone: the result stays in the child."""
+        self._ask(function, args, kwargs, wanted=False)
+
     def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
         """Run ``module:function`` with picklable arguments and return its result.
 
         An AffectGridError of the function is raised as it is. Raises MediaError: MED-CRASH (a signal, an exit),
         MED-TIMEOUT, MED-MEMORY, MED-FAILED (any other exception). The child is replaced after the first three.
         """
+        return self._ask(function, args, kwargs, wanted=True)
+
+    def _ask(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, wanted: bool) -> Any:
         where = next((str(a) for a in args if isinstance(a, str | os.PathLike)), function)
         deadline = time.monotonic() + self._time_limit_s
         try:
             if self._child is None:
                 self._spawn()
                 deadline = time.monotonic() + self._time_limit_s
-            _send(self._request, (function, args, kwargs))
+            _send(self._request, (function, args, kwargs, wanted))
             kind, value = _receive(self._reply, deadline)
         except TimeoutError:
             self.close()
@@ -155,7 +162,7 @@ def serve(request: int, reply: int, memory_limit_bytes: int, time_limit_s: float
     _send(reply, "ready")
     while True:
         try:
-            function, args, kwargs = _receive(request, None)
+            function, args, kwargs, wanted = _receive(request, None)
         except EOFError:
             return
         # The kernel's own timer ends a hanging child whose parent was killed; in C code nothing else would.
@@ -163,7 +170,7 @@ def serve(request: int, reply: int, memory_limit_bytes: int, time_limit_s: float
         answer = _answer(function, args, kwargs)
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:
-            _send(reply, answer)
+            _send(reply, answer if wanted or answer[0] != "result" else ("result", None))
         except MemoryError:
             _send(reply, ("memory", None))
 

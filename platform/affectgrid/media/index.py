@@ -55,18 +55,21 @@ class Scan:
 def scan_packets(container: Any, video: Any, sound: Any) -> Scan:
     """Read every packet of every stream once, decoding none: subtitles may be what the stated duration counts."""
     scan, latest = Scan(), None
-    is_mpeg4 = video.codec_context.name == "mpeg4"
+    is_mpeg4, own = video.codec_context.name == "mpeg4", video.index
+    heard = None if sound is None else sound.index
+    stops: dict[int, int] = {}  # of each stream, in its own ticks
     for packet in container.demux():
         if packet.size == 0:
             continue
+        here = packet.stream_index
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
-            stop_s = (time + (packet.duration or 0)) * float(packet.time_base) - origin_s(container)
-            scan.stop_s = max(scan.stop_s, stop_s)
-        if packet.stream_index != video.index:
-            is_sound = sound is not None and packet.stream_index == sound.index
-            if is_sound and time is not None and not packet.is_discard:
-                scan.sound.append((time, time + (packet.duration or 0)))
+            stop = time + (packet.duration or 0)
+            if stop > stops.get(here, -1):
+                stops[here] = stop
+            if here == heard and not packet.is_discard:
+                scan.sound.append((time, stop))
+        if here != own:
             continue
         if packet.dts is not None:
             scan.goes_back |= latest is not None and packet.dts < latest
@@ -77,6 +80,8 @@ def scan_packets(container: Any, video: Any, sound: Any) -> Scan:
             scan.discarded += 1
         else:
             scan.frames.append((packet.pts, packet.dts, packet.is_keyframe))
+    for here, stop in stops.items():
+        scan.stop_s = max(scan.stop_s, stop * float(container.streams[here].time_base) - origin_s(container))
     return scan
 
 

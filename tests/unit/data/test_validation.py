@@ -218,6 +218,11 @@ def test_pieces_of_a_sample_and_of_the_whole(total, deep, expected):
     assert pieces(total, 16, deep=deep) == expected
 
 
+def test_the_middle_piece_begins_where_decoding_would():
+    assert pieces(100, 4, deep=False, keyframes=[0, 12, 36, 60]) == [(0, 4), (36, 40), (96, 100)]
+    assert pieces(100, 4, deep=False, keyframes=[0]) == [(0, 4), (96, 100)]
+
+
 def test_the_default_prober_reads_real_files_in_a_guarded_process(root):
     film(root / "videos/a.mp4")
     problems = validate(read_aff_wild2(root))  # b.mp4 holds one byte

@@ -115,8 +115,8 @@ def test_seeking_decodes_no_more_than_the_group_of_pictures(tmp_path, monkeypatc
     path = write_video(tmp_path / "v.mp4", options={"bf": "3", "x264-params": "scenecut=0"})
     info = probe_video(path)
     decoded = []
-    real = module._decode
-    monkeypatch.setattr(module, "_decode", lambda *a: (decoded.append(p) or (p, f) for p, f in real(*a)))
+    real = FrameReader._decode
+    monkeypatch.setattr(FrameReader, "_decode", lambda *a: (decoded.append(p) or (p, f) for p, f in real(*a)))
     list(FrameReader(path, info).read(range(50, 52)))
     assert min(decoded) >= 48 - 3  # keyframes at 0, 12, 24, 36, 48; leading B-frames may precede one
     assert max(decoded) == 51
@@ -163,9 +163,9 @@ def test_frames_in_between_are_not_converted_and_pieces_need_no_second_seek(tmp_
     path = write_video(tmp_path / "v.mp4", options={"bf": "3", "x264-params": "scenecut=0"})
     info = probe_video(path)
     converted, opened = [], []
-    to_rgb, decode = module._to_rgb, module._decode
+    to_rgb, decode = module._to_rgb, FrameReader._decode
     monkeypatch.setattr(module, "_to_rgb", lambda *a: converted.append(1) or to_rgb(*a))
-    monkeypatch.setattr(module, "_decode", lambda *a: opened.append(1) or decode(*a))
+    monkeypatch.setattr(FrameReader, "_decode", lambda *a: opened.append(1) or decode(*a))
     monkeypatch.setattr(module, "_MIN_FRAMES_TO_SEEK", 8)
     with FrameReader(path, info) as reader:
         assert [i for piece in ([0, 5, 10], [15, 20], [21]) for i, _, _ in reader.read(piece)] == [1, 6, 11, 16, 21, 22]
