@@ -16,27 +16,35 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
-install: $(READY) ## create .venv with everything (about 3 minutes, 6 GB: torch with its GPU libraries)
+install: $(READY) ## create .venv with everything (about 3 minutes); TORCH_INDEX=URL: prefer the builds of torch there
 
-install-runtime: $(RUNTIME) ## create .venv with what jobs need; TORCH_INDEX=URL: prefer the builds of torch that are there
+install-runtime: $(RUNTIME) ## create .venv with what jobs need; TORCH_INDEX as for install
 
 define make_venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }; \
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
 	  $(PYTHON) -m pip install -q --target .venv-bootstrap virtualenv && PYTHONPATH=.venv-bootstrap $(PYTHON) -m virtualenv -q $(VENV); }
 endef
-PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+# A build such as 2.15.0+cpu is newer than 2.15.0 in pip's eyes, and equal in those of constraints.txt: it is taken where
+# an index has it.
+PIP_INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+define say_cuda
+set -- $(VENV)/lib/python3*/site-packages/nvidia; if [ ! -e /dev/nvidiactl ] && [ -d "$$1" ]; then \
+	  echo "no NVIDIA GPU here, and torch brought $$(du -sh "$$1" | cut -f1) of libraries for one; without them:"; \
+	  echo "  make clean install TORCH_INDEX=https://download.pytorch.org/whl/cpu"; fi
+endef
 
 $(READY): pyproject.toml constraints.txt
 	@start=$$(date +%s); $(make_venv) && echo "installing into $(VENV) ..." && \
 	$(PIP_INSTALL) -e '.[dev,dashboard]' && \
 	touch $(READY) $(RUNTIME) && echo "install: $$(( $$(date +%s) - start )) s"
+	@$(say_cuda)
 
-# A build such as 2.15.0+cpu is newer than 2.15.0 in pip's eyes, and equal in those of constraints.txt.
 $(RUNTIME): pyproject.toml constraints.txt
 	@start=$$(date +%s); $(make_venv) && echo "installing into $(VENV) ..." && \
-	$(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[runtime]' && \
+	$(PIP_INSTALL) -e '.[runtime]' && \
 	touch $(RUNTIME) && echo "install-runtime: $$(( $$(date +%s) - start )) s"
+	@$(say_cuda)
 
 demo: $(READY) ## render, encode and search on the rendered corpus; then a table and an MLflow database
 	@start=$$(date +%s); $(BIN)/python jobs/tune.py --out $(OUT) && echo "demo: $$(( $$(date +%s) - start )) s"
