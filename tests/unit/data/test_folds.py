@@ -53,6 +53,25 @@ def test_folds_have_alike_shares_of_each_region():
     assert tuple(folds) != other
 
 
+def test_another_seed_makes_other_folds_that_are_as_even():
+    """Of recordings as they are: of all lengths, each in a corner of the plane of its own."""
+    generator = np.random.default_rng(0)
+    regions = [
+        generator.choice(9, int(generator.lognormal(6, 1)), p=generator.dirichlet(np.full(9, 0.3))) for _ in range(100)
+    ]
+    whole = np.bincount(np.concatenate(regions), minlength=9)
+    together = []
+    for seed in range(3):
+        folds = np.array(make_folds(list(range(100)), regions, 5, seed))
+        parts = [np.concatenate([regions[track] for track in np.flatnonzero(folds == fold)]) for fold in range(5)]
+        shares = np.stack([np.bincount(part, minlength=9) / whole for part in parts])
+        assert shares.std(0).mean() < 0.03  # dealt blindly 0.1
+        together.append(folds[:, None] == folds)
+    # chance: two tracks of one fold are in one fold again once in five times
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (together[one] & together[other]).sum() < 0.5 * together[one].sum()
+
+
 def test_more_folds_than_videos_are_refused():
     with pytest.raises(ConfigError, match=r"CFG-FOLDS folds.*2 raw videos.*at least 3"):
         make_folds(["a", "a", "b"], [np.zeros(3, np.int64)] * 3, 3, 0)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from affectgrid.data.splits.resident import Split, StreamRows
 from affectgrid.errors import ConfigError, Problem
 
+_HIDDEN = 0.1  # largest share of a group's frames that does not count: the shares of 200 videos stay even to 1 %
+
 
 def make_folds(
     groups: Sequence[Hashable], regions: Sequence[NDArray[np.int64]], num_folds: int, seed: int
@@ -20,7 +22,9 @@ def make_folds(
     """The fold, from 0, of every track. Tracks of one group are in one fold; the same seed gives the same folds.
 
     `regions` holds for every track the region of each labelled frame: a fold has about the same share of each, as
-    scikit-learn's StratifiedGroupKFold has it. Raises ConfigError (CFG-FOLDS) for fewer groups than folds.
+    scikit-learn's StratifiedGroupKFold has it. That one deals out groups from the most uneven to the least, whatever
+    its seed; so it is shown a random part of each group's frames, and another seed deals otherwise.
+    Raises ConfigError (CFG-FOLDS) for fewer groups than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second, and few runs need it
 
@@ -28,8 +32,14 @@ def make_folds(
     if len(number) < num_folds:
         found, expected = f"{len(number)} raw videos", f"at least {num_folds}, one for each fold"
         raise ConfigError(Problem("CFG-FOLDS", where="folds", found=found, expected=expected, hint="ask for fewer"))
-    labels = np.concatenate(regions) if len(regions) else np.zeros(0, np.int64)
-    members = np.repeat([number[group] for group in groups], [len(own) for own in regions])
+    random = np.random.default_rng(seed)
+    shares = random.uniform(1 - _HIDDEN, 1, len(number))
+    shown = [
+        own[(random.random(len(own)) < shares[number[group]]) | (np.arange(len(own)) == 0)]
+        for group, own in zip(groups, regions, strict=True)
+    ]
+    labels = np.concatenate(shown) if len(shown) else np.zeros(0, np.int64)
+    members = np.repeat([number[group] for group in groups], [len(own) for own in shown])
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     folds = np.full(len(number), -1)
     with warnings.catch_warnings():
