@@ -99,3 +99,24 @@ def test_real_videos_go_through_the_whole_pipeline(media: Path, efficientnet: Pa
     assert not split.streams["audio"].present[rows["carphone_pristine"]].any()  # it has no sound
     halves = np.array_split(split.streams["visual"].present[rows["face_noface"]], 2)
     assert halves[0].mean() > halves[1].mean()  # the face leaves
+
+
+def test_another_detector_and_upright_faces_reach_the_store(media: Path, tmp_path: Path) -> None:
+    """Without Ray, a frame a second: each choice has a place of its own, and the pictures that it says."""
+    shutil.copy(media / "obama_speech.mp4", tmp_path / "obama_speech.mp4")
+    catalog, store, tables = read_folder(tmp_path / "obama_speech.mp4"), FeatureStore(tmp_path / "store"), []
+    for own in ({"detector": "dlib"}, {"detector": "mtcnn"}, {"detector": "mtcnn", "upright": True}):
+        visual = VisualStream.model_validate({"model": "tiny", "crop": "detect", "frame_rate_hz": 1.0, **own})
+        report = encode(catalog, store.root, EncodeConfig(visual=visual, audio=AudioStream(hop_s=2.0)))
+        assert report.quarantined == ()
+        tables.append(store.read("visual", report.fingerprints["visual"], "obama_speech"))
+    assert len(store.fingerprints("visual")) == 3
+    shown = np.logical_and.reduce([table.present for table in tables])
+    assert shown.sum() >= 8
+    dlib, mtcnn, upright = (table.box[shown] for table in tables)
+    np.testing.assert_array_equal(mtcnn, upright)  # the same face, cut out otherwise
+    centres = [(box[:, :2] + box[:, 2:4]) / 2 for box in (dlib, mtcnn)]
+    assert 0 < np.abs(centres[0] - centres[1]).max() < 20  # pixels; the face is 55 wide
+    features = [table.feature[shown].astype(np.float32) for table in tables]
+    assert not np.allclose(features[1], features[2], atol=1e-3)
+    assert not np.allclose(features[0], features[1], atol=1e-3)
