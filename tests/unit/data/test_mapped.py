@@ -45,12 +45,13 @@ def plan(tmp_path: Path) -> SplitPlan:
             store.finalize(stream, "f0", name, 1, {"encoder": f"planted-{stream}"})
         path = tmp_path / f"{name}.txt"
         write_annotation(path, Annotation(split.va[rows], split.labelled[rows]))
-        tracks.append(Track(name, "train", None, None, path if number < 2 else None))
+        tracks.append(Track(name, "train", None, None, path if number < 2 else None, source=f"tape{number % 2}"))
     return plan_split(store, tracks, fingerprints={"visual": "f0", "audio": "f0"}, name="train")
 
 
 def assert_same(one: Split, other: Split) -> None:
     assert (one.name, one.track_ids, one.encoders) == (other.name, other.track_ids, other.encoders)
+    assert one.raw_videos == other.raw_videos
     assert len(columns_of(one)) == 9
     for name, value in columns_of(one).items():
         assert value.dtype == columns_of(other)[name].dtype

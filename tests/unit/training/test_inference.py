@@ -183,6 +183,8 @@ def test_predictions_of_another_split_are_refused(split):
 def test_two_people_of_a_video_are_one_unit_of_resampling():
     split = dataclasses.replace(planted_split("validation", [50, 9, 33]), track_ids=("a_left", "b", "a_right"))
     predictions = Predictions(split.track_ids, torch.as_tensor(split.offsets), torch.as_tensor(split.va) * 0.9)
+    told = dataclasses.replace(split, track_ids=("x", "y", "z"), recordings=("a", "b", "a"))
+    assert torch.equal(moments_by_video(predictions, told), moments_by_video(predictions, split))
     both, alone = moments_by_video(predictions, split)
     assert float(both[0, 0]) == float(torch.as_tensor(split.labelled)[:50].sum() + split.labelled[59:].sum())
     assert float(alone[0, 0]) == float(split.labelled[50:59].sum())

@@ -77,6 +77,7 @@ class Part(Split):
         return cls(
             name=name,
             track_ids=whole.track_ids[first:last],
+            recordings=whole.recordings[first:last],
             offsets=whole.offsets[first : last + 1] - begin,
             streams=streams,
             encoders=whole.encoders,

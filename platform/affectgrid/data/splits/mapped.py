@@ -106,6 +106,7 @@ def _open(home: Path, source: SplitSource, own: dict[str, Any]) -> MappedSplit:
     values: dict[str, Any] = {
         "name": source.name,
         "track_ids": tuple(track.id for track in source.tracks),
+        "recordings": tuple(track.recording for track in source.tracks),
         "offsets": np.array(note["offsets"], np.int64),
         "encoders": note["encoders"],
     }

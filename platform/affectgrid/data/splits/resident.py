@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from affectgrid.data.annotations import Annotation, read_annotation
-from affectgrid.data.catalog import Track
+from affectgrid.data.catalog import Track, raw_video
 from affectgrid.data.features.sources import load_sources
 from affectgrid.data.features.store import FeatureStore
 from affectgrid.data.features.table import FeatureTable
@@ -61,6 +61,7 @@ class Split:
         va: float32 [row, 2], 0 where not labelled.
         labelled: bool [row].
         encoders: by stream, the encoder of its features.
+        recordings: of each track, `Track.recording`; empty: as the ids say.
     """
 
     name: str
@@ -72,6 +73,12 @@ class Split:
     va: NDArray[np.float32]
     labelled: NDArray[np.bool_]
     encoders: dict[str, str]
+    recordings: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+
+    @property
+    def raw_videos(self) -> tuple[str, ...]:
+        """What each track was cut from: tracks of one video are no independent evidence."""
+        return self.recordings or tuple(raw_video(track) for track in self.track_ids)
 
     @property
     def num_tracks(self) -> int:
@@ -184,11 +191,10 @@ class SplitPlan:
                 own["labelled"][:] = labels.valid
         encoders = {stream: self._encoder(stream, spec) for stream, spec in specs.items()}
         pa.default_memory_pool().release_unused()  # what reading a track took
-        names = tuple(track.id for track in self.tracks)
         values, streams = gather_columns(columns)
-        return Split(
-            name=self.name, track_ids=names, offsets=self.offsets, streams=streams, encoders=encoders, **values
-        )
+        names, recordings = (tuple(getattr(track, name) for track in self.tracks) for name in ("id", "recording"))
+        arguments: dict[str, Any] = {**values, "streams": streams, "encoders": encoders, "recordings": recordings}
+        return Split(self.name, names, self.offsets, **arguments)
 
     def _visual(self, track: Track, settings: Mapping[str, Any]) -> FeatureTable:
         visual, rate_hz = (

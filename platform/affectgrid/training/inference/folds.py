@@ -69,5 +69,6 @@ def _labels_of(splits: Sequence[Split]) -> Split:
         for field in ("frame_index", "time_s", "va", "labelled")
     }
     tracks = tuple(track for split in splits for track in split.track_ids)
+    videos = tuple(video for split in splits for video in split.raw_videos)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Split(name="folds", track_ids=tracks, offsets=offsets, streams={}, encoders={}, **rows)
+    return Split("folds", tracks, offsets, streams={}, encoders={}, recordings=videos, **rows)

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from affectgrid.data.catalog import raw_video
 from affectgrid.data.splits.resident import Split
 from affectgrid.errors import Problem, TrainingError
 from affectgrid.metrics import CccAccumulator, CccIntervals, RegionScore, bootstrap_ccc, region_scores, track_moments
@@ -190,7 +189,7 @@ def moments_by_video(predictions: Predictions, split: Split) -> Float[Tensor, "v
     Enough for pooled CCCs of any choice of videos. Two people of one video count together: they share its sound, its
     picture and often its mood.
     """
-    return moments_by(predictions, split, [raw_video(track) for track in split.track_ids])
+    return moments_by(predictions, split, split.raw_videos)
 
 
 def moments_by(predictions: Predictions, split: Split, groups: Sequence[str]) -> Float[Tensor, "group stat 2"]:
