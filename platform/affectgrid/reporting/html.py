@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -19,7 +20,7 @@ from affectgrid.reporting.tables import Table
 
 _STYLE = """
 :root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 }
 p, dd code { overflow-wrap: anywhere }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0 }
@@ -35,7 +36,7 @@ caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: left }
 .n { text-align: right }
 .n { white-space: nowrap }
-td.long { min-width: 16rem }
+td.long { min-width: 12rem }
 figure { margin: 1.5rem 0; overflow-x: auto }
 img { max-width: 100%; height: auto; background: #fff }
 @media (max-width: 48rem) { img { max-width: none } }
@@ -56,7 +57,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const numeric = head.classList.contains("n");
     const key = row => {
       const text = row.cells[column].textContent;
-      return numeric ? parseFloat(text) : text;
+      return numeric ? parseFloat(text.replaceAll(",", "")) : text;
     };
     const empty = value => value === "" || Number.isNaN(value);
     button.onclick = () => {
@@ -102,7 +103,7 @@ class Section:
 
 def render(title: str, sections: Sequence[Section], *, caveat: str = "") -> str:
     """The whole page. Texts are escaped; pictures are inlined."""
-    warning = f'<p class="caveat" role="note">{escape(caveat)}</p>' if caveat else ""
+    warning = f'<p class="caveat" role="note">{_inline(caveat)}</p>' if caveat else ""
     body = "\n".join(map(_section, sections))
     script = f"<script>{_SORT}</script>" if any(table.sortable for one in sections for table in one.tables) else ""
     return (
@@ -119,7 +120,7 @@ def write(path: Path, title: str, sections: Sequence[Section], *, caveat: str = 
 
 def _section(section: Section) -> str:
     parts = [f"<section><h2>{escape(section.heading)}</h2>"]
-    parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs]
+    parts += [f"<p>{_inline(paragraph)}</p>" for paragraph in section.paragraphs]
     if section.facts:
         terms = "".join(f"<dt>{escape(term)}</dt><dd><code>{escape(fact)}</code></dd>" for term, fact in section.facts)
         parts.append(f"<dl>{terms}</dl>")
@@ -128,6 +129,11 @@ def _section(section: Section) -> str:
     parts += [table.html() for table in section.tables]
     parts += [_picture(picture) for picture in section.pictures]
     return "\n".join([*parts, "</section>"])
+
+
+def _inline(text: str) -> str:
+    """Escaped, and what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _picture(picture: Picture) -> str:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import rich.box
@@ -106,6 +107,8 @@ class Table:
 
 
 _LONG = 40  # characters
+_DIGITS = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBER = re.compile(rf"[+-]?(?:{_DIGITS}(?:-{_DIGITS})?|nan|inf)")  # or a range: 10-30
 _SPECIAL = {
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -122,8 +125,5 @@ def _latex(cell: str) -> str:
 
 
 def _starts_with_number(cell: str) -> bool:
-    try:
-        float(cell.split()[0].rstrip("%"))
-    except (ValueError, IndexError):  # words, or nothing but white space
-        return False
-    return True
+    first = next(iter(cell.split()), "").rstrip("%").replace(",", "")
+    return _NUMBER.fullmatch(first) is not None

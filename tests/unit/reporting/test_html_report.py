@@ -143,7 +143,7 @@ def test_the_report_of_a_study_shows_its_best_model(summary: StudySummary):
         assert part in page.text
     for part in (recipe.space, recipe.place, "python jobs/train.py"):
         assert part in page.text
-    assert page.text.count("untrained `tiny` encoders") == 1
+    assert page.text.count("untrained tiny encoders") == 1
     assert (summary.folder / "report.html").stat().st_size < 2_000_000
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -65,6 +66,17 @@ def test_html_gives_every_cell_back(texts: list[str]):
 def test_columns_of_text_stay_on_the_left():
     assert [TABLE.is_numeric(column) for column in range(3)] == [False, True, True]
     assert not Table.of("", [{"a": "–"}]).is_numeric(0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "numeric"),
+    [
+        ("8,823", True), ("10-30", True), ("2.2%", True), ("-.5", True), ("1e-3", True), ("nan", True), ("1 ± 2", True),
+        ("2026-01-02", False), ("3x3-plain", False), ("1.0.2", False), ("-", False),
+    ],
+)  # fmt: skip
+def test_what_begins_like_a_number(cell: str, numeric: bool):
+    assert Table.of("", [{"a": cell}]).is_numeric(0) is numeric
 
 
 def test_latex_is_a_table_of_a_paper():

@@ -24,7 +24,7 @@ from affectgrid.storage import show_places, staged
 _SIDE_PX = 96
 _MOST = 100  # problems that are shown with one; of hundreds of a kind these are enough
 _TIME_LIMIT_S, _MEMORY_LIMIT_BYTES = 60, 4 << 30
-_HEADINGS = ("", "", "code", "where", "found", "expected", "how to mend it")
+_HEADINGS = ("", "code", "where", "found", "expected", "how to mend it")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +55,14 @@ def draw_thumbnails(problems: Sequence[Problem], tracks: Iterable[Track]) -> lis
 
 def problems_html(problems: Sequence[Problem], thumbnails: Sequence[Thumbnail | None]) -> str:
     """A table of problems, each with its picture and its mend."""
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
+    shown = any(thumbnails)
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in ("", *_HEADINGS)[not shown :])
     rows = []
     for problem, thumbnail in zip(problems, thumbnails, strict=True):
         texts = (problem.severity, problem.code, problem.where, problem.found, problem.expected, problem.hint)
         cells = "".join(f"<td{_LONG if len(text) > 40 else ''}>{escape(text)}</td>" for text in texts)
-        rows.append(f"<tr><td>{_image(thumbnail) if thumbnail else ''}</td>{cells}</tr>")
+        picture = f"<td>{_image(thumbnail) if thumbnail else ''}</td>" if shown else ""
+        rows.append(f"<tr>{picture}{cells}</tr>")
     body = "\n".join(rows)
     return f"<table><caption>Problems</caption><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
 
