@@ -37,9 +37,11 @@ class Timed:
     whole_s: float
 
 
-def configure(model: Path | str, *, precision: str = "auto", **settings: object) -> EncodeConfig:
+def configure(
+    model: Path | str, *, precision: str = "auto", runtime: str = "torch", **settings: object
+) -> EncodeConfig:
     """Whole frames of the films, encoded by `model`."""
-    visual = VisualStream(model=str(model), crop="frame", precision=precision)
+    visual = VisualStream(model=str(model), crop="frame", precision=precision, runtime=runtime)
     return EncodeConfig(visual=visual, audio=SOUND, **settings)
 
 
