@@ -6,7 +6,7 @@ from pydantic import Field
 
 from affectgrid.cli import JobOptions, run
 from affectgrid.distributed.encode.config import EncodeConfig
-from affectgrid.distributed.options import RENDERED, CatalogOptions, StoreOption
+from affectgrid.distributed.options import RENDERED, CatalogOptions, StoreOption, open_catalog, tell_unlabelled
 
 
 class Encode(JobOptions, StoreOption, CatalogOptions, EncodeConfig):
@@ -20,7 +20,6 @@ def main(options: Encode) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.data.features.store import FeatureStore
     from affectgrid.distributed.encode.run import encode, plan_encode
-    from affectgrid.distributed.prepare import open_catalog, tell_unlabelled
     from affectgrid.distributed.session import connected
     from affectgrid.reporting.encoding import print_encode_report, print_plan, print_quarantine
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from affectgrid.cli import OutOption, run
 from affectgrid.data.imports.files import ImportFormat
-from affectgrid.distributed.options import CatalogOptions, StoreOption
+from affectgrid.distributed.options import CatalogOptions, StoreOption, open_catalog
 
 
 class Import(OutOption, StoreOption, ImportFormat):
@@ -25,7 +25,6 @@ def main(options: Import) -> int:
     from affectgrid.data.features.store import FeatureStore
     from affectgrid.data.imports.stream import find_files, import_stream
     from affectgrid.data.workspace import Workspace
-    from affectgrid.distributed.prepare import open_catalog
     from affectgrid.reporting.storage import print_import
 
     workspace = Workspace.open(options.out)

@@ -6,7 +6,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from affectgrid.cli import OutOption, run
-from affectgrid.distributed.options import CatalogOptions
+from affectgrid.distributed.options import CatalogOptions, open_catalog
 
 
 class Look(OutOption, CatalogOptions):
@@ -27,7 +27,6 @@ def main(options: Look) -> int:
     # here, not above: torch and Ray take seconds, and --help or a wrong option needs neither
     from affectgrid.data.workspace import Workspace
     from affectgrid.distributed.predict import open_all
-    from affectgrid.distributed.prepare import open_catalog
     from affectgrid.reporting.look.course import read_courses
     from affectgrid.reporting.look.page import write_page
     from affectgrid.storage import Storage, results

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from affectgrid.cli import OutOption, run
 from affectgrid.data.splits.assignment import SplitSettings
-from affectgrid.distributed.options import CatalogOptions
+from affectgrid.distributed.options import CatalogOptions, open_catalog
 
 
 class Validate(OutOption, CatalogOptions):
@@ -30,7 +30,6 @@ def main(options: Validate) -> int:
     from affectgrid.data.survey import TrackFacts
     from affectgrid.data.validation import validate
     from affectgrid.data.workspace import Workspace
-    from affectgrid.distributed.prepare import open_catalog
     from affectgrid.reporting.corpus.problems import print_problems, write_problems
     from affectgrid.reporting.progress import bar
     from affectgrid.storage import results

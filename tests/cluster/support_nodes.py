@@ -153,6 +153,8 @@ class Network:
         made = Machine(number, self.disk, self.shared, environment)
         self.machines[number] = made
         link = f"machine{number}"
+        # the kernel takes a killed machine's link away some time after its last process has gone
+        subprocess.run(self.command("ip", "link", "del", link), stderr=subprocess.DEVNULL)
         self.run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", made.pid)
         self.run("ip", "link", "set", link, "master", "bridge", "up")
         wait_for(lambda: made.has(made.disk / "ready"))

@@ -13,7 +13,7 @@ from affectgrid.distributed.encode.plan import Placement, expected_time
 from support.processes import family
 from support.small_corpus import film
 
-NUM_FILMS, NUM_FRAMES = 32, 384
+NUM_FILMS, NUM_FRAMES = 24, 1536
 WITHIN, STEADY = 0.15, 0.10
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]

@@ -8,8 +8,8 @@ import pytest
 
 from affectgrid.data.catalog import read_aff_wild2
 from affectgrid.data.workspace import Workspace
-from affectgrid.distributed.options import DataOptions
-from affectgrid.distributed.prepare import encode_data, open_catalog, prepare, tell_unlabelled
+from affectgrid.distributed.options import DataOptions, open_catalog, tell_unlabelled
+from affectgrid.distributed.prepare import encode_data, prepare
 from affectgrid.distributed.tune.run import tune
 from affectgrid.errors import AffectGridError
 from affectgrid.search.space.reading import parse_space

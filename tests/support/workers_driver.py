@@ -22,9 +22,7 @@ from affectgrid.distributed.encode.run import encode
 
 
 def main(folder: str, store: str, workers: str) -> None:
-    config = EncodeConfig(
-        visual=VisualStream(crop="frame"), audio=AudioStream(hop_s=0.5), chunk_frames=64, chunk_hops=32
-    )
+    config = EncodeConfig(visual=VisualStream(crop="frame"), audio=AudioStream(hop_s=0.5))
     found: dict[str, Any] = {}
 
     def show(plan: EncodePlan) -> None:

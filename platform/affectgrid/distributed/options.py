@@ -1,7 +1,11 @@
-"""Options of jobs about data. Light to import: a job checks its options before it loads torch and Ray."""
+"""Options of jobs about data, and the data set that they name.
+
+Light to import: a job checks its options before it loads torch and Ray.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -17,7 +21,11 @@ from affectgrid.settings import Settings
 from affectgrid.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from affectgrid.data.catalog import Catalog
+    from affectgrid.data.catalog import Catalog, Labels
+    from affectgrid.data.workspace import Workspace
+    from affectgrid.storage import Storage
+
+log = logging.getLogger(__name__)
 
 RENDERED = "rendered"
 Crop = Literal["crops", "detect", "frame"]
@@ -175,3 +183,33 @@ def encoding_for(encoders: dict[str, str], catalog: Catalog, crop: Crop | None =
     if config.visual.crop != "frame":
         crop = crop or ("crops" if any(track.crops for track in catalog.tracks) else "detect")
     return config.model_copy(update={"visual": config.visual.model_copy(update={"crop": crop or config.visual.crop})})
+
+
+def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
+    """The tracks of ``options.data``, ``rendered`` or a place, in any format, that ``options.tracks`` names.
+
+    They are in the splits that ``options.splits`` says. `labels` as ``read_aff_wild2`` takes it. Raises as
+    ``read_catalog``, ``with_splits`` and ``Catalog.only`` do.
+    """
+    # here, not above: reading settings needs no reader, and only the rendered corpus needs Ray
+    from affectgrid.data.catalog import read_catalog
+    from affectgrid.data.splits.assignment import with_splits
+
+    data: Path | str | Storage = options.data
+    if options.data == RENDERED:
+        from affectgrid.distributed.render import render
+
+        data = render(workspace.corpus(RENDERED))
+    catalog = read_catalog(data, options.format, labels=labels, label_range=options.label_range)
+    return with_splits(catalog, options.splits).only(options.tracks).on_bad_label(options.on_bad_label)
+
+
+def tell_unlabelled(catalog: Catalog) -> None:
+    """Log how many tracks become the test split for want of labels, where others have some."""
+    unlabelled = catalog.unlabelled
+    if unlabelled:
+        log.warning(
+            "%d of %d tracks have no labels: they are the test split, and encoded too; --tracks names what is wanted",
+            len(unlabelled),
+            len(catalog.tracks),
+        )

@@ -11,20 +11,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from affectgrid.data.catalog import Catalog, Labels, Track, read_catalog
+from affectgrid.data.catalog import Catalog, Track
 from affectgrid.data.features.imported import ENCODED, ImportedStream, find_imported
 from affectgrid.data.features.references import write_data_record
 from affectgrid.data.features.report import EncodeReport
 from affectgrid.data.features.store import FeatureStore
-from affectgrid.data.splits.assignment import group_tracks, require_folds, splits_text, with_splits
+from affectgrid.data.splits.assignment import group_tracks, require_folds, splits_text
 from affectgrid.data.splits.feed import feed
 from affectgrid.data.splits.folds import Folds, make_folds
 from affectgrid.data.splits.resident import Split, SplitPlan, plan_split
 from affectgrid.data.workspace import Workspace
 from affectgrid.distributed.encode.config import EncodeConfig
 from affectgrid.distributed.encode.run import encode
-from affectgrid.distributed.options import RENDERED, CatalogOptions, DataOptions
-from affectgrid.distributed.render import render
+from affectgrid.distributed.options import DataOptions, open_catalog
 from affectgrid.encoders.sentences import SentenceEncoder
 from affectgrid.encoders.visual import load_visual
 from affectgrid.errors import CatalogError, Problem
@@ -37,28 +36,6 @@ log = logging.getLogger(__name__)
 
 LABELLED = ("train", "validation")
 SPLITS = (*LABELLED, "test")
-
-
-def open_catalog(options: CatalogOptions, workspace: Workspace, *, labels: Labels = "required") -> Catalog:
-    """The tracks of ``options.data``, ``rendered`` or a place, in any format, that ``options.tracks`` names.
-
-    They are in the splits that ``options.splits`` says. `labels` as ``read_aff_wild2`` takes it. Raises as
-    ``read_catalog``, ``with_splits`` and ``Catalog.only`` do.
-    """
-    data = render(workspace.corpus(RENDERED)) if options.data == RENDERED else options.data
-    catalog = read_catalog(data, options.format, labels=labels, label_range=options.label_range)
-    return with_splits(catalog, options.splits).only(options.tracks).on_bad_label(options.on_bad_label)
-
-
-def tell_unlabelled(catalog: Catalog) -> None:
-    """Log how many tracks become the test split for want of labels, where others have some."""
-    unlabelled = catalog.unlabelled
-    if unlabelled:
-        log.warning(
-            "%d of %d tracks have no labels: they are the test split, and encoded too; --tracks names what is wanted",
-            len(unlabelled),
-            len(catalog.tracks),
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.colors
@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from affectgrid.reporting.html import Picture
-from affectgrid.training.inference.explain import FusionView
+
+if TYPE_CHECKING:  # it loads torch, which few figures need
+    from affectgrid.training.inference.explain import FusionView
 
 Array = np.ndarray[Any, Any]
 # Okabe and Ito's palette.
