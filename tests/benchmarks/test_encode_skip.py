@@ -80,6 +80,6 @@ def test_encode_skip_real(say: Callable[..., None], media: Path, tmp_path: Path)
             say(
                 f"encode_skip real {bound}",
                 share,
-                f"share of frames encoded, a face detected in every {every}th",
+                f"share of frames encoded, a face detected every {every} frames",
                 "told",
             )
