@@ -133,8 +133,8 @@ class AudioEncoder:
                 places = torch.from_numpy((some - starts.min()) // HOP_SAMPLES).to(self.device)
                 span = torch.arange(self._num_frames or 0, device=self.device)
                 inputs = {"input_values": frames[places[:, None] + span]}
-            features.append(self._encode(inputs))
-        return torch.cat(features)
+            features.append(self.runtime(*inputs.values()))  # on a GPU nothing waits before the last one is under way
+        return torch.cat(features).float().cpu().clone()
 
     def _encode(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.runtime(*inputs.values()).float().cpu().clone()
