@@ -87,7 +87,8 @@ def test_train_step(say, hidden: int) -> None:
     for parameter in learnt:
         parameter.grad = torch.randn_like(parameter)
     took["optimizer"] = seconds(lambda: (nn.utils.clip_grad_norm_(learnt, 1.0), optimizer.step()))
-    whole = both_ways(lambda: loss_of(model(features[0], mask, features[1], mask, mask)), learnt) + took["optimizer"]
+    given = {name: (own, mask) for name, own in zip(config.model.streams, features, strict=True)}
+    whole = both_ways(lambda: loss_of(model(given, mask)), learnt) + took["optimizer"]
     bare = of_step(
         num_windows=WINDOWS, num_frames=FRAMES, dims=DIMS, hidden=hidden, heads=config.model.num_heads,
         depth=config.model.fusion_depth, regions=prompts.grid.num_regions,
