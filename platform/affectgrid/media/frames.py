@@ -30,7 +30,7 @@ class FrameReader:
     def __init__(self, path: Path, info: VideoInfo) -> None:
         self._path, self._info = path, info
         self._opened = contextlib.ExitStack()
-        self._container: Any = None  # open: a seek in it costs a third of opening it again
+        self._media: tuple[Any, Any] | None = None  # container and stream: a seek costs a third of opening them again
         self._frames: Iterator[tuple[int, Any]] | None = None
         self._next = 0  # the earliest position that `_frames` can still give
         self._converter = VideoReformatter()  # kept: FFmpeg prepares its tables once, not in every frame
@@ -51,7 +51,7 @@ class FrameReader:
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        self._frames = self._container = None
+        self._frames = self._media = None
         self._opened.close()
 
     def __enter__(self) -> FrameReader:
@@ -103,10 +103,12 @@ class FrameReader:
 
     def _open(self) -> tuple[Any, Any]:
         """The container and its pictures: as they were left, or at the beginning."""
-        if self._container is None:
-            self._container = self._opened.enter_context(open_media(self._path))
-            moving_pictures(self._path, self._container).codec_context.thread_count = 1  # a worker has one core
-        return self._container, moving_pictures(self._path, self._container)
+        if self._media is None:
+            container = self._opened.enter_context(open_media(self._path))
+            stream = moving_pictures(self._path, container)
+            stream.codec_context.thread_count = 1  # a worker has one core
+            self._media = container, stream
+        return self._media
 
     def _decode(self, landing: tuple[int, int] | None) -> Iterator[tuple[int, Any]]:
         """Decoded frames with their positions, from a landing on."""
