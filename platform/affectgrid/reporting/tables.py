@@ -85,15 +85,19 @@ class Table:
         csv.writer(text, lineterminator="\n").writerows([self.headings, *self.rows])
         return text.getvalue()
 
-    def html(self) -> str:
-        """An accessible HTML table: a caption, and scoped headings."""
+    def html(self, pictures: Sequence[str] = ()) -> str:
+        """An accessible HTML table: a caption, and scoped headings. `pictures` are elements, one before each row."""
         kinds = [self._kind(column) for column in range(len(self.headings))]
 
         def cell(column: int, content: str, tag: str, scope: str = "") -> str:
             return f"<{tag}{scope}{kinds[column]}>{html.escape(content)}</{tag}>"
 
         head = "".join(cell(n, heading, "th", ' scope="col"') for n, heading in enumerate(self.headings))
-        body = "".join("<tr>" + "".join(cell(n, c, "td") for n, c in enumerate(row)) + "</tr>\n" for row in self.rows)
+        rows = ["".join(cell(n, c, "td") for n, c in enumerate(row)) for row in self.rows]
+        if pictures:
+            head = '<th scope="col"></th>' + head
+            rows = [f"<td>{picture}</td>{row}" for picture, row in zip(pictures, rows, strict=True)]
+        body = "".join(f"<tr>{row}</tr>\n" for row in rows)
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         caption = f"<caption>{html.escape(self.title)}</caption>"
         kind = ' class="sortable"' if self.sortable else ""

@@ -19,6 +19,7 @@ from affectgrid.data.catalog import Track
 from affectgrid.errors import AffectGridError, Problem
 from affectgrid.media.faces.crops import list_crops, read_crop
 from affectgrid.media.guard import GuardedProcess
+from affectgrid.reporting.tables import Table
 from affectgrid.storage import show_places, staged
 
 _SIDE_PX = 96
@@ -54,20 +55,10 @@ def draw_thumbnails(problems: Sequence[Problem], tracks: Iterable[Track]) -> lis
 
 
 def problems_html(problems: Sequence[Problem], thumbnails: Sequence[Thumbnail | None]) -> str:
-    """A table of problems, each with its picture and its mend."""
-    shown = any(thumbnails)
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in ("", *_HEADINGS)[not shown :])
-    rows = []
-    for problem, thumbnail in zip(problems, thumbnails, strict=True):
-        texts = (problem.severity, problem.code, problem.where, problem.found, problem.expected, problem.hint)
-        cells = "".join(f"<td{_LONG if len(text) > 40 else ''}>{escape(text)}</td>" for text in texts)
-        picture = f"<td>{_image(thumbnail) if thumbnail else ''}</td>" if shown else ""
-        rows.append(f"<tr>{picture}{cells}</tr>")
-    body = "\n".join(rows)
-    return f"<table><caption>Problems</caption><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
-
-
-_LONG = ' class="long"'
+    """A table of problems, each with its mend, and with its picture where there is any."""
+    rows = [(p.severity, p.code, p.where, p.found, p.expected, p.hint) for p in problems]
+    pictures = [_image(thumbnail) if thumbnail else "" for thumbnail in thumbnails]
+    return Table("Problems", _HEADINGS, tuple(rows)).html(pictures if any(pictures) else ())
 
 
 def _image(thumbnail: Thumbnail) -> str:
