@@ -64,13 +64,12 @@ def keep_timings(store: FeatureStore, timings: Iterable[Timing]) -> None:
 
 
 def read_timings(store: FeatureStore) -> tuple[Timing, ...]:
-    """What the store has, the newest last. Raises StoreError (STO-DAMAGED)."""
+    """What the store has. Raises StoreError (STO-DAMAGED)."""
     fields = dataclasses.fields(Timing)
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     known = {field.name for field in fields}
     rows = [row for row in store.read_records(_FILE) if needed <= row.keys()]
-    timings = (Timing(**{name: value for name, value in row.items() if name in known}) for row in rows)
-    return tuple(sorted(timings, key=lambda timing: timing.time))
+    return tuple(Timing(**{name: value for name, value in row.items() if name in known}) for row in rows)
 
 
 def _key(timing: Timing) -> tuple[str, ...]:

@@ -84,8 +84,19 @@ class Executor:
         timings = []
         for kind, (units, decode_s, encode_s) in self._spent.items():
             job = self._jobs[kind]
-            own = Timing(kind, job.stream.model, device, int(units), decode_s, encode_s, self._start_s)
-            timings.append(dataclasses.replace(own, runtime=job.stream.runtime, precision=job.precision))
+            timings.append(
+                Timing(
+                    kind,
+                    job.stream.model,
+                    device,
+                    int(units),
+                    decode_s,
+                    encode_s,
+                    self._start_s,
+                    runtime=job.stream.runtime,
+                    precision=job.precision,
+                )
+            )
         return timings
 
     def _time(self, row: Row, since_s: float) -> None:
