@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from affectgrid.encoders.preprocess import ImagePreprocess
+from affectgrid.encoders.runtime.batches import keep_freed_memory
 from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.encoders.visual import load_visual
 
@@ -30,28 +31,26 @@ def decode_and_resize(path: Path, preprocess: ImagePreprocess, limit: int | None
     return np.stack(images)
 
 
-def _encode_frames(path: Path, directory: Path, precision: Resolved, batch_size: int, num_batches: int) -> float:
+def _encode_frames(path: Path, directory: Path, precision: Resolved, num_frames: int) -> float:
     """Seconds per frame of decode, resize and encode in turn, by one thread, after a batch that loads code."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     encoder = load_visual(str(directory), precision=precision, trusted=True)
-    encoder.encode_in_batches(decode_and_resize(path, encoder.preprocess, batch_size), batch_size)
+    encoder.encode_images(decode_and_resize(path, encoder.preprocess, 16))
     started = time.perf_counter()
-    images = decode_and_resize(path, encoder.preprocess, num_batches * batch_size)
-    encoder.encode_in_batches(images, batch_size)
+    images = decode_and_resize(path, encoder.preprocess, num_frames)
+    encoder.encode_images(images)
     return (time.perf_counter() - started) / len(images)
 
 
-def stages_rate_hz(
-    path: Path, directory: Path, precision: Resolved, *, batch_size: int, num_batches: int, num_processes: int
-) -> float:
+def stages_rate_hz(path: Path, directory: Path, precision: Resolved, *, num_frames: int, num_processes: int) -> float:
     """Frames a second that plain processes of one thread reach side by side with all three stages, start-up left out.
 
     Side by side, because cores that are busy at the same time share memory and clock rate.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        arguments = (path, directory, precision, batch_size, num_batches)
-        runs = [pool.submit(_encode_frames, *arguments) for _ in range(num_processes)]
+        runs = [pool.submit(_encode_frames, path, directory, precision, num_frames) for _ in range(num_processes)]
         return sum(1 / run.result() for run in runs)
 
 

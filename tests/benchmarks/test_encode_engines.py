@@ -66,7 +66,7 @@ def test_encode_vs_engine(name: str, driver: str, package: str, vit_b32: Path, f
     for _ in range(2):
         theirs.append(run_engine(driver, package, vit_b32, tmp_path / "engine", paths))
         for precision, runs in ours.items():
-            config = configure(vit_b32, precision=precision, chunk_frames=BATCH, batch_size=BATCH)
+            config = configure(vit_b32, precision=precision, chunk_frames=BATCH)
             runs.append(run_encode(tmp_path / "films", tmp_path / precision, config, workers=CORES))
     engine_hz = statistics.median(run.rate_hz for run in theirs)
     engine_up_s = statistics.median(run.start_up_s for run in theirs)

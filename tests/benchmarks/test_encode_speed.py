@@ -35,12 +35,10 @@ def test_encode_stage_limit(model: str, chunk: int, goal: str, request, films, s
     directory = request.getfixturevalue(model)
     paths = films(tmp_path / "films", 4, num_frames=6 * chunk)  # many chunks: one more or less at the edges is little
     precision = taken_by_auto(directory)
-    config = configure(directory, precision=precision, chunk_frames=chunk, batch_size=chunk)
+    config = configure(directory, precision=precision, chunk_frames=chunk)
     limits, runs = [], []
     for _ in range(2):
-        limits.append(
-            bare.stages_rate_hz(paths[0], directory, precision, batch_size=chunk, num_batches=3, num_processes=CORES)
-        )
+        limits.append(bare.stages_rate_hz(paths[0], directory, precision, num_frames=3 * chunk, num_processes=CORES))
         runs.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=CORES))
     limit_hz, rate_hz = statistics.median(limits), statistics.median(run.rate_hz for run in runs)
     figures = (

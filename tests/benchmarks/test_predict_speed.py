@@ -80,7 +80,7 @@ def test_predict_stages(say: Callable[..., None], package: ModelPackage, media: 
     visual, audio = load_visual("tiny", trusted=True), load_audio("tiny", window_s=1.0, trusted=True)
     started = time.perf_counter()
     crops = [crop_face(rgb, box) for rgb, box in zip(frames, boxes, strict=True) if box]
-    pictures = visual.encode_in_batches(np.stack([visual.preprocess(crop) for crop in crops]), 64)
+    pictures = visual.encode_images(np.stack([visual.preprocess(crop) for crop in crops]))
     clocks["pictures"] = time.perf_counter() - started
     started = time.perf_counter()
     sound, _ = read_audio(path, 0.0, length_s)

@@ -27,8 +27,8 @@ def cosines(one: torch.Tensor, other: torch.Tensor) -> float:
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.99999), ("bf16", 0.999), ("fp16", 0.999)])
 def test_pictures_have_the_features_of_the_cpu(precision: Any, bound: float) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (16, 3, 64, 64), dtype=np.uint8)
-    expected = load_visual("tiny").encode_in_batches(pictures, 8)
-    found = load_visual("tiny", device="cuda", precision=precision).encode_in_batches(pictures, 8)
+    expected = load_visual("tiny").encode_images(pictures)
+    found = load_visual("tiny", device="cuda", precision=precision, batch_size=8).encode_images(pictures)
     assert found.device.type == "cpu"
     assert cosines(found, expected) >= bound
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from affectgrid.encoders.logmel import HOP_SAMPLES, LogMel, num_mel_frames
+from affectgrid.encoders.runtime.batches import Batches
 from affectgrid.encoders.runtime.choice import open_runtime
 from affectgrid.encoders.runtime.interface import Runtime
 from affectgrid.encoders.runtime.precision import Resolved, digest_in
@@ -55,6 +56,7 @@ class AudioEncoder:
         precision: Resolved,
         quantised: Quantised | None,
         trusted: bool,
+        batch_size: int | None,
     ) -> None:
         self.name, self.device = name, torch.device(device)
         self.sample_rate_hz = int(extractor.sampling_rate)
@@ -80,6 +82,7 @@ class AudioEncoder:
         network = SoundFeatures(model, tuple(example), layer=layer, pooling=pooling)
         self.runtime: Runtime = open_runtime(runtime, precision, network, lambda: tuple(example.values()), quantised)
         self.network: nn.Module = nn.Identity() if trusted else network
+        self._batches = Batches(self.device, batch_size)
 
     @property
     def precision(self) -> Resolved:
@@ -107,10 +110,10 @@ class AudioEncoder:
             raise ValueError(f"a window of {self.window_s} s has {self.window_samples} samples, not {sound.shape[1]}")
         if len(sound) == 0:
             return torch.zeros(0, self.dim)
-        return self._encode(self._inputs(sound))
+        return self._batches.run(len(sound), lambda part: self.runtime(*self._inputs(sound[part]).values()))
 
     def encode_sound(
-        self, sound: Float[Tensor | np.ndarray, "sample"], begins: Sequence[int] | np.ndarray, *, batch_size: int = 64
+        self, sound: Float[Tensor | np.ndarray, "sample"], begins: Sequence[int] | np.ndarray
     ) -> Float[Tensor, "n dim"]:
         """Features of the windows of one sound that begin at the given samples: ``encode_windows`` of the slices.
 
@@ -125,19 +128,18 @@ class AudioEncoder:
         whole = nn.functional.pad(whole, (0, max(0, end - len(whole))))
         shared = self._mel is not None and not np.any((starts - starts.min()) % HOP_SAMPLES)
         frames = self._mel(to_device(whole[None, starts.min() : end], self.device))[0] if shared and self._mel else None
-        features = []
-        for some in np.array_split(starts, range(batch_size, len(starts), batch_size)):
+
+        def features(part: slice) -> Tensor:
+            some = starts[part]
             if frames is None:
                 inputs = self._inputs(torch.stack([whole[start : start + self.window_samples] for start in some]))
             else:
                 places = torch.from_numpy((some - starts.min()) // HOP_SAMPLES).to(self.device)
                 span = torch.arange(self._num_frames or 0, device=self.device)
                 inputs = {"input_values": frames[places[:, None] + span]}
-            features.append(self.runtime(*inputs.values()))  # on a GPU nothing waits before the last one is under way
-        return torch.cat(features).float().cpu().clone()
+            return self.runtime(*inputs.values())
 
-    def _encode(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.runtime(*inputs.values()).float().cpu().clone()
+        return self._batches.run(len(starts), features)
 
     def drawn(self) -> Float[Tensor, "8 sample"]:
         """Windows for where no real sound is at hand: chords in noise, at eight loudnesses."""
@@ -189,6 +191,7 @@ def load_audio(
     precision: Resolved = "fp32",
     quantised: Quantised | None = None,
     trusted: bool = False,
+    batch_size: int | None = None,
 ) -> AudioEncoder:
     """Load a frozen audio encoder by name.
 
@@ -200,7 +203,7 @@ def load_audio(
         layer: the hidden layer to read; None: the model's own output.
         pooling: of the states of a window; of another layer than the model's own, ``model`` means ``mean``.
         device: where it runs.
-        runtime, precision, quantised, trusted: as in ``load_visual``.
+        runtime, precision, quantised, trusted, batch_size: as in ``load_visual``.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
     MOD-FIT, MOD-WINDOW, MOD-LAYER, MOD-RUNTIME, MOD-CONVERT.
@@ -223,7 +226,7 @@ def load_audio(
     _require_layer(model, layer, name)
     return AudioEncoder(
         model, extractor, name=name, device=device, window_s=window_s, layer=layer, pooling=pooling,
-        runtime=runtime, precision=precision, quantised=quantised, trusted=trusted,
+        runtime=runtime, precision=precision, quantised=quantised, trusted=trusted, batch_size=batch_size,
     )  # fmt: skip
 
 

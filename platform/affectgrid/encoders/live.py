@@ -44,7 +44,7 @@ class LivePictures:
                 pictures.append(self._encoder.preprocess(rgb if box is None else self._cut(rgb, box)))
                 places.append(place)
         if pictures:
-            features[places] = self._encoder.encode_in_batches(np.stack(pictures), len(pictures)).numpy()
+            features[places] = self._encoder.encode_images(np.stack(pictures)).numpy()
         return boxes, features
 
 

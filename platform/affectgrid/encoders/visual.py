@@ -14,6 +14,7 @@ from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 
 from affectgrid.encoders.preprocess import normalise
+from affectgrid.encoders.runtime.batches import Batches
 from affectgrid.encoders.runtime.choice import open_runtime
 from affectgrid.encoders.runtime.interface import Runtime
 from affectgrid.encoders.runtime.precision import Resolved, digest_in
@@ -48,6 +49,7 @@ class VisualEncoder:
         precision: Resolved,
         quantised: Quantised | None,
         trusted: bool,
+        batch_size: int | None,
     ) -> None:
         self.name, self.device = name, torch.device(device)
         self.preprocess = loaded.preprocess
@@ -61,7 +63,8 @@ class VisualEncoder:
         network = _image_network(model).to(self.device)
         self.runtime: Runtime = open_runtime(runtime, precision, network, lambda: self.inputs(self.drawn()), quantised)
         self.network: nn.Module = nn.Identity() if trusted else network
-        self.dim = int(self._encode(self.drawn()[:1]).shape[1])
+        self._batches = Batches(self.device, batch_size)
+        self.dim = int(self.runtime(*self.inputs(self.drawn()[:1])).shape[1])
 
     @property
     def precision(self) -> Resolved:
@@ -83,21 +86,12 @@ class VisualEncoder:
 
         Raises ValueError for another type or shape.
         """
-        batch = torch.as_tensor(images)
-        if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3:
-            raise ValueError(f"images must be uint8 [n, 3, height, width], not {batch.dtype} {tuple(batch.shape)}")
-        if len(batch) == 0:
+        given = torch.as_tensor(images)
+        if given.dtype != torch.uint8 or given.ndim != 4 or given.shape[1] != 3:
+            raise ValueError(f"images must be uint8 [n, 3, height, width], not {given.dtype} {tuple(given.shape)}")
+        if len(given) == 0:
             return torch.zeros(0, self.dim)
-        return self._encode(batch)
-
-    def encode_in_batches(
-        self, images: UInt8[np.ndarray, "n 3 height width"], batch_size: int
-    ) -> Float[Tensor, "n dim"]:
-        """As ``encode_images``, `batch_size` at a time. On a GPU nothing waits before the last batch is under way."""
-        if len(images) == 0:
-            return torch.zeros(0, self.dim)
-        batches = torch.split(torch.as_tensor(images), batch_size)
-        return torch.cat([self.runtime(*self.inputs(batch)) for batch in batches]).float().cpu().clone()
+        return self._batches.run(len(given), lambda part: self.runtime(*self.inputs(given[part])))
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n text_dim"]:
         """Text features, float32 on the CPU, not L2-normalised.
@@ -135,9 +129,6 @@ class VisualEncoder:
         """Pictures as the network takes them."""
         images = to_device(torch.as_tensor(sample), self.device)
         return (normalise(self.preprocess.resize(images), self._mean, self._std),)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        return self.runtime(*self.inputs(images)).float().cpu().clone()
 
     def drawn(self) -> UInt8[Tensor, "8 3 size size"]:
         """Pictures for where no real one is at hand: coloured noise, as rough as pictures are."""
@@ -177,6 +168,7 @@ def load_visual(
     precision: Resolved = "fp32",
     quantised: Quantised | None = None,
     trusted: bool = False,
+    batch_size: int | None = None,
 ) -> VisualEncoder:
     """Load a frozen encoder by name.
 
@@ -190,13 +182,14 @@ def load_visual(
             The digest depends on both.
         quantised: the same network in int8, which that precision needs.
         trusted: these weights were looked at before: no digest, no text tower.
+        batch_size: most pictures in one forward pass; see `Batches`.
 
     Raises ModelError: MOD-NAME, MOD-FETCH (no network: what to fetch and how), MOD-CONFIG, MOD-WEIGHTS, MOD-PICKLE,
     MOD-FIT, MOD-RUNTIME, MOD-CONVERT.
     """
     return VisualEncoder(
         _load(name), name=name, device=device, runtime=runtime, precision=precision, quantised=quantised,
-        trusted=trusted,
+        trusted=trusted, batch_size=batch_size,
     )  # fmt: skip
 
 

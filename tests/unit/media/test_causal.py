@@ -53,7 +53,7 @@ def sound_of_frames(video: str, *, causal: bool) -> tuple[np.ndarray, np.ndarray
     encoder = load_audio("tiny", window_s=WINDOW_S)
     chunk = read_sound_chunk(video, 0, 11, hop_s=HOP_S, window_s=WINDOW_S, sample_rate_hz=SOUND_HZ, causal=causal)
     begins = np.round((chunk.time_s - chunk.time_s[0]) * SOUND_HZ).astype(int)
-    feature = encoder.encode_sound(chunk.sound, begins, batch_size=4).numpy().astype(np.float16)
+    feature = encoder.encode_sound(chunk.sound, begins).numpy().astype(np.float16)
     hops = FeatureTable(chunk.frame_index, chunk.time_s, chunk.present, feature)
     return interpolate(hops, np.arange(NUM_FRAMES) / RATE_HZ, hold=causal)
 

@@ -24,7 +24,12 @@ class EncodeConfig(Settings):
     )
     chunk_frames: int = Field(256, gt=0, description="video frames in a unit of work")
     chunk_hops: int = Field(600, gt=0, description="audio hops in a unit of work")
-    batch_size: int = Field(64, gt=0, description="images, or sound windows, in one forward pass")
+    batch_size: int | None = Field(
+        None,
+        gt=0,
+        description="most images, or sound windows, in one forward pass; default: 16 on a processor, 256 on a GPU; "
+        "halved where a GPU's memory is full",
+    )
     placement: Literal["auto", "fused", "split"] = Field(
         "auto",
         description="fused: decode and encode in one process; split: in separate ones; auto: split where GPUs are",

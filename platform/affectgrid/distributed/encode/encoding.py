@@ -17,6 +17,7 @@ from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
 from affectgrid.distributed.encode.sandbox import Limits
 from affectgrid.encoders.audio import AudioEncoder, load_audio
+from affectgrid.encoders.runtime.batches import keep_freed_memory
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import MediaError, Problem
 
@@ -27,13 +28,16 @@ class EncodeChunks:
     With a `device` it works without Ray too: see `in_process`.
     """
 
-    def __init__(self, store: str, jobs: dict[str, StreamJob], *, batch_size: int, device: str | None = None) -> None:
+    def __init__(
+        self, store: str, jobs: dict[str, StreamJob], *, batch_size: int | None, device: str | None = None
+    ) -> None:
         self._store = FeatureStore(store)
         self._jobs = jobs
         self._batch_size = batch_size
         self._device = device or _own_device()
         if self._device == "cpu":
             torch.set_num_threads(1)  # Ray places one such process per core
+            keep_freed_memory()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """One or more decoded chunks in, their state out: track, stream, number, frames done, error."""
@@ -69,7 +73,7 @@ class EncodeChunks:
         row["encode_s"] = time.perf_counter() - began
 
     def _images(self, row: Row) -> Float[Tensor, "n dim"]:
-        features = self._visual.encode_in_batches(np.asarray(row["images"]), self._batch_size)
+        features = self._visual.encode_images(np.asarray(row["images"]))
         return features[torch.from_numpy(np.array(row["taken"]))]
 
     def _windows(self, row: Row, present: np.ndarray) -> Float[Tensor, "n dim"]:
@@ -79,7 +83,7 @@ class EncodeChunks:
         centres = np.asarray(row["time_s"])
         begins = np.round((centres - centres[0]) * encoder.sample_rate_hz).astype(int)[present]
         sound = np.array(row["sound"], dtype=np.float32)  # a copy: what Ray gives is read-only
-        return encoder.encode_sound(sound, begins, batch_size=self._batch_size)
+        return encoder.encode_sound(sound, begins)
 
     @functools.cached_property
     def _visual(self) -> VisualEncoder:
@@ -100,7 +104,7 @@ class EncodeChunks:
     def _computed_by(self, kind: str) -> dict[str, Any]:
         job = self._jobs[kind]
         chosen = {"runtime": job.stream.runtime, "precision": job.precision, "quantised": job.quantised}
-        return {"device": self._device, "trusted": True, **chosen}
+        return {"device": self._device, "trusted": True, "batch_size": self._batch_size, **chosen}
 
 
 class WholeChunks(EncodeChunks):
@@ -110,7 +114,7 @@ class WholeChunks(EncodeChunks):
     encodes, keeps every core busy without a picture crossing the object store.
     """
 
-    def __init__(self, store: str, jobs: dict[str, StreamJob], limits: Limits, *, batch_size: int) -> None:
+    def __init__(self, store: str, jobs: dict[str, StreamJob], limits: Limits, *, batch_size: int | None) -> None:
         super().__init__(store, jobs, batch_size=batch_size)
         self._limits = limits
 

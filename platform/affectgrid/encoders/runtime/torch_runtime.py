@@ -27,6 +27,6 @@ class TorchRuntime:
 
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
     """A batch on the device. To a GPU it goes through pinned memory, and the copy runs beside the computation."""
-    if device.type != "cuda":
+    if device.type != "cuda" or batch.is_cuda:
         return batch.to(device)
     return batch.pin_memory().to(device, non_blocking=True)
