@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 
 from affectgrid.encoders.preprocess import ImagePreprocess
 from affectgrid.encoders.runtime.batches import keep_freed_memory
@@ -19,12 +20,12 @@ from affectgrid.encoders.visual import load_visual
 
 def decode_and_resize(path: Path, preprocess: ImagePreprocess, limit: int | None = None) -> np.ndarray:
     """Every frame of a film, decoded by one thread, at the encoder's size."""
-    images = []
+    images, converter = [], VideoReformatter()  # one: its tables are kept
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
-            rgb = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+            rgb = torch.from_numpy(converter.reformat(frame, format="rgb24").to_ndarray()).permute(2, 0, 1)
             images.append(preprocess.resize(rgb).numpy())
             if len(images) == limit:
                 break

@@ -15,6 +15,7 @@ from affectgrid.training.build import build_model
 from affectgrid.training.checkpoint import load_checkpoint
 from affectgrid.training.inference.predict import predict_split
 from affectgrid.training.loop import FitResult, fit
+from benchmarks.conftest import random_clip
 from support.planted import DIMS, planted_data, planted_prompts, planted_split, small_config
 
 TEMPORAL = ("bigru", "gru", "tcn", "causal-tcn", "transformer", "causal-transformer", "ssm", "causal-ssm", "none")
@@ -31,6 +32,23 @@ def test_pictures_have_the_features_of_the_cpu(precision: Any, bound: float) -> 
     found = load_visual("tiny", device="cuda", precision=precision, batch_size=8).encode_images(pictures)
     assert found.device.type == "cpu"
     assert cosines(found, expected) >= bound
+
+
+def test_pictures_that_do_not_fit_into_memory_together_are_encoded_in_smaller_batches() -> None:
+    """The card holds the network and 200 MB more: too little for 256 pictures in float32."""
+    pictures = np.random.default_rng(0).integers(0, 256, (300, 3, 224, 224), dtype=np.uint8)
+    directory = str(random_clip("ViT-B-32"))
+    expected = load_visual(directory).encode_images(pictures[::100])
+    encoder = load_visual(directory, device="cuda")
+    torch.cuda.empty_cache()
+    whole = torch.cuda.get_device_properties().total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 200 * 2**20) / whole)
+    try:
+        found = encoder.encode_images(pictures)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert encoder._batches.size < 256
+    assert cosines(found[::100], expected) >= 0.9999
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.9999), ("bf16", 0.999)])

@@ -21,7 +21,7 @@ from affectgrid.training.config import WindowConfig
 from affectgrid.windows import WindowIndex, delay, merge_windows, smooth
 
 # Frames of one forward pass: on a CPU more are no faster, and take as much memory as a hundred tracks.
-_BATCH_FRAMES = {"cpu": 8_192}
+_BATCH_FRAMES = {"cpu": 4_096}
 _BATCH_FRAMES_ELSEWHERE = 32_768
 
 
