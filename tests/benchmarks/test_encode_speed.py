@@ -112,10 +112,10 @@ def test_encode_vs_script(vit_b32: Path, films, say, tmp_path: Path) -> None:
         script.append(float(peers.run_script("researcher_script.py", arguments, variables)))
         for (runtime, precision), runs in ours.items():
             config = configure(vit_b32, precision=precision, runtime=runtime, chunk_frames=64)
-            runs.append(run_encode(tmp_path / "films", tmp_path / precision, config, workers=CORES))
+            runs.append(run_encode(tmp_path / "films", tmp_path / f"{runtime}-{precision}", config, workers=CORES))
     theirs = torch.from_numpy(np.load(tmp_path / "script.npy"))
     for (runtime, precision), runs in ours.items():
-        store = FeatureStore(tmp_path / precision)
+        store = FeatureStore(tmp_path / f"{runtime}-{precision}")
         table = store.read("visual", runs[-1].report.fingerprints["visual"], "film0000")
         features = torch.from_numpy(table.feature[:200].astype(np.float32))
         assert torch.cosine_similarity(features, theirs[:200]).min() > (0.99 if precision == "int8" else 0.999)
@@ -158,9 +158,9 @@ def test_encode_workers(films, say, tmp_path: Path) -> None:
 
 
 def arithmetics(model: Path, *more: str) -> list[tuple[str, str]]:
-    """Runtimes and precisions: what `auto` takes and `more` by torch, and int8 where OpenVINO is installed."""
+    """What `auto` takes and `more` by torch; by OpenVINO, where it is installed, `more` and int8."""
     by_torch = [("torch", precision) for precision in dict.fromkeys((taken_by_auto(model), *more))]
-    return [*by_torch, *([("openvino", "int8")] if HAS_EXTRA else [])]
+    return by_torch + [("openvino", precision) for precision in (*more, "int8") if HAS_EXTRA]
 
 
 def raw_frames(path: Path, count: int) -> list[np.ndarray]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from affectgrid.analysis.importance import MIN_TRIALS, Importance, ParameterImportance
 
@@ -33,9 +35,9 @@ def importance(trials: Sequence[FrozenTrial], scores: Mapping[int, float]) -> Im
     values = np.array([scores[trial.number] for trial in counted])
     names = _varied(counted)
     num_top = max(_MIN_TOP, round(_SHARE_TOP * len(counted)))
-    found = _weigh(counted, values, num_top, names)
-    draw = np.random.default_rng(0)
-    shuffled = [_weigh(counted, draw.permutation(values), num_top, names) for _ in range(_NUM_SHUFFLES)]
+    study, draw = _study(counted), np.random.default_rng(0)
+    found = _weigh(study, values, num_top, names)
+    shuffled = [_weigh(study, draw.permutation(values), num_top, names) for _ in range(_NUM_SHUFFLES)]
     chance = _chance({name: np.array([one[name] for one in shuffled]) for name in names})
     total = sum(found.values()) or 1.0
     weighed = [
@@ -65,18 +67,19 @@ def _chance(shuffled: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]]
     return {name: means[name] + limit * spreads[name] for name in shuffled}
 
 
-def _weigh(
-    trials: Sequence[FrozenTrial], scores: np.ndarray[tuple[int], np.dtype[np.float64]], num_top: int, names: list[str]
-) -> dict[str, float]:
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=float(score))
-            for trial, score in zip(trials, scores, strict=True)
-        ]
-    )
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=num_top / len(trials))
-    return dict(evaluator.evaluate(study, params=names))
+def _study(trials: Sequence[FrozenTrial]) -> Study:
+    """The trials by themselves, numbered anew; made once, for Optuna copies each that it is given."""
+    study = optuna.create_study(direction="minimize")
+    study.add_trials([create_trial(params=t.params, distributions=t.distributions, value=0.0) for t in trials])
+    return study
+
+
+def _weigh(study: Study, scores: np.ndarray, num_top: int, names: list[str]) -> dict[str, float]:
+    """By the scores of the study's trials, in its order."""
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=num_top / len(scores))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of every target: that less of it is better
+        return dict(evaluator.evaluate(study, params=names, target=lambda trial: -float(scores[trial.number])))
 
 
 def _varied(trials: Sequence[FrozenTrial]) -> list[str]:

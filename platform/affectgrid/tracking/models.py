@@ -46,7 +46,7 @@ def write_model(package: Path, target: Path, *, whole: bool = False) -> Path:
     from affectgrid.training.inference.package import carry_encoders, load_package
 
     loaded = load_package(package)
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with _quiet(), _unchecked_pins(), tempfile.TemporaryDirectory() as folder:
         import mlflow.pyfunc
 
         content = shutil.copytree(package, Path(folder) / _PACKAGE)
@@ -130,6 +130,19 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _unchecked_pins() -> Iterator[None]:
+    """Without MLflow's check of the pins, which come from what is installed: it reads all packages there (0.7 s)."""
+    from mlflow.utils import environment
+
+    check = environment.warn_dependency_requirement_mismatches
+    environment.warn_dependency_requirement_mismatches = lambda _: None
+    try:
+        yield
+    finally:
+        environment.warn_dependency_requirement_mismatches = check
 
 
 def model_record(model: Path, *, name: str, metrics: Mapping[str, float], register: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.utils import environment, requirements_utils
 
 from affectgrid.data.features.streams import AudioStream, VisualStream
 from affectgrid.data.splits.resident import Split
@@ -101,6 +102,19 @@ def test_a_model_holds_its_code_and_pins_what_it_needs(written: Path):
     assert {"mlflow", "torch", "numpy", "pandas"} <= pins.keys()
     assert not {"ray", "av", "transformers"} & pins.keys()  # it reads no videos
     assert "+" not in pins["torch"]
+
+
+def test_pins_are_not_checked_against_what_they_were_taken_from(
+    package: Path, tmp_path: Path, monkeypatch
+):
+    read: list[object] = []
+    monkeypatch.setattr(requirements_utils, "_check_requirement_satisfied", read.append)
+    before = environment.warn_dependency_requirement_mismatches
+    models.write_model(package, tmp_path / "model")
+    assert read == []
+    environment.warn_dependency_requirement_mismatches(["torch==0.1"])  # as before, for the models of others
+    assert read == ["torch==0.1"]
+    assert environment.warn_dependency_requirement_mismatches is before
 
 
 def log(tracker: Tracker, package: Path, register: str | None = None) -> str:
