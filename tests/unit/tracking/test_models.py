@@ -104,9 +104,7 @@ def test_a_model_holds_its_code_and_pins_what_it_needs(written: Path):
     assert "+" not in pins["torch"]
 
 
-def test_pins_are_not_checked_against_what_they_were_taken_from(
-    package: Path, tmp_path: Path, monkeypatch
-):
+def test_pins_are_not_checked_against_what_they_were_taken_from(package: Path, tmp_path: Path, monkeypatch):
     read: list[object] = []
     monkeypatch.setattr(requirements_utils, "_check_requirement_satisfied", read.append)
     before = environment.warn_dependency_requirement_mismatches
