@@ -13,7 +13,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from affectgrid.encoders.preprocess import ImagePreprocess
-from affectgrid.encoders.runtime.batches import keep_freed_memory
+from affectgrid.encoders.runtime.heap import keep_freed_memory
 from affectgrid.encoders.runtime.precision import Resolved
 from affectgrid.encoders.visual import load_visual
 

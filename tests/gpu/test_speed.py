@@ -64,10 +64,8 @@ def test_gpu_encode_pipeline(say: Callable[..., None], films: Callable[..., list
         forward.append(forward_hz(encoder))
         with cluster.connect("local", num_cpus=CORES):
             runs.append(run_encode(tmp_path / "films", tmp_path / "store", config, workers=1))
-    rate_hz, limits = (
-        statistics.median(run.rate_hz for run in runs),
-        [statistics.median(rates) for rates in (decoding, forward)],
-    )
+    rate_hz = statistics.median(run.rate_hz for run in runs)
+    limits = [statistics.median(rates) for rates in (decoding, forward)]
     figures = (
         f"{rate_hz:.0f} frames/s; {CORES} cores decode {limits[0]:.0f} at 480p, the card encodes {limits[1]:.0f}; "
         f"start-up {start_up_s(runs):.1f} s; {card()}"

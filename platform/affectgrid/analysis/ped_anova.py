@@ -36,8 +36,10 @@ def importance(trials: Sequence[FrozenTrial], scores: Mapping[int, float]) -> Im
     names = _varied(counted)
     num_top = max(_MIN_TOP, round(_SHARE_TOP * len(counted)))
     study, draw = _study(counted), np.random.default_rng(0)
-    found = _weigh(study, values, num_top, names)
-    shuffled = [_weigh(study, draw.permutation(values), num_top, names) for _ in range(_NUM_SHUFFLES)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of every target: that less of it is better
+        found = _weigh(study, values, num_top, names)
+        shuffled = [_weigh(study, draw.permutation(values), num_top, names) for _ in range(_NUM_SHUFFLES)]
     chance = _chance({name: np.array([one[name] for one in shuffled]) for name in names})
     total = sum(found.values()) or 1.0
     weighed = [
@@ -77,9 +79,7 @@ def _study(trials: Sequence[FrozenTrial]) -> Study:
 def _weigh(study: Study, scores: np.ndarray, num_top: int, names: list[str]) -> dict[str, float]:
     """By the scores of the study's trials, in its order."""
     evaluator = PedAnovaImportanceEvaluator(target_quantile=num_top / len(scores))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of every target: that less of it is better
-        return dict(evaluator.evaluate(study, params=names, target=lambda trial: -float(scores[trial.number])))
+    return dict(evaluator.evaluate(study, params=names, target=lambda trial: -float(scores[trial.number])))
 
 
 def _varied(trials: Sequence[FrozenTrial]) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -51,25 +49,3 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_for_all(caplog: pytest.Log
 def test_a_sample_that_does_not_fit_alone_is_an_error():
     with pytest.raises(torch.OutOfMemoryError):
         Batches(CPU, 4).run(2, Memory(holds=0))
-
-
-FAULTS = """
-import resource, sys, torch
-from affectgrid.encoders.runtime.batches import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
-for turn in range(30):
-    if turn == 20:  # the first passes have to get their memory
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(16, 2**20)  # 64 MB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
-def test_kept_memory_is_not_got_again_page_by_page():
-    kept, given_back = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True, text=True).stdout)
-        for how in ("kept", "given back")
-    )
-    assert kept < 100 < given_back

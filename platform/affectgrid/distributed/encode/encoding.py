@@ -17,7 +17,7 @@ from affectgrid.data.features.table import FeatureTable
 from affectgrid.distributed.encode.decoding import Row, StreamJob, decode
 from affectgrid.distributed.encode.sandbox import Limits
 from affectgrid.encoders.audio import AudioEncoder, load_audio
-from affectgrid.encoders.runtime.batches import keep_freed_memory
+from affectgrid.encoders.runtime.heap import keep_freed_memory
 from affectgrid.encoders.visual import VisualEncoder, load_visual
 from affectgrid.errors import MediaError, Problem
 

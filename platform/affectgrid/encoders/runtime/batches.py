@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Callable
 
@@ -15,7 +14,6 @@ log = logging.getLogger(__name__)
 _ON_A_PROCESSOR = 16
 # A forward pass of fewer ends before the next one has been launched.
 _ON_A_GPU = 256
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class Batches:
@@ -58,15 +56,3 @@ class Batches:
             if self.size == 1:
                 raise
             return None
-
-
-def keep_freed_memory() -> None:
-    """Let the process keep the memory that a forward pass frees, for the next one.
-
-    glibc gives blocks of more than 32 MB back to the system at once, and gets them again page by page, zeroed: a
-    quarter of the time of ViT-B/16 at 64 pictures. Nothing happens where the C library has no such setting.
-    """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
-    if tune is not None:
-        tune(_M_MMAP_MAX, 0)
-        tune(_M_TRIM_THRESHOLD, 2**31 - 1)

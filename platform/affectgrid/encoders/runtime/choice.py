@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from affectgrid.encoders.runtime.batches import Batches
 from affectgrid.encoders.runtime.interface import Encoder, Runtime
 from affectgrid.encoders.runtime.openvino_runtime import OpenVINORuntime, convert
 from affectgrid.encoders.runtime.precision import (
@@ -120,8 +120,8 @@ class _Trial:
 
     def _features(self, runtime: Runtime) -> Tensor:
         """Of the whole sample, in float32 on the processor."""
-        batches = zip(*(torch.split(value, _BATCH) for value in self._inputs), strict=True)
-        return torch.cat([runtime(*batch).float().cpu() for batch in batches])
+        batches = Batches(self._encoder.device, _BATCH)
+        return batches.run(len(self._inputs[0]), lambda part: runtime(*(value[part] for value in self._inputs)))
 
     def opened(self, precision: Resolved) -> Runtime:
         if precision not in self._opened:
